@@ -1,0 +1,44 @@
+# `make demo` and `make test` need git, make and Python 3.11 or newer; they set up .venv by themselves, once.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format doctor clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with everything in it (about 6 GB)
+
+# The stamp is written last, so that a broken installation is tried again.
+$(INSTALLED): requirements.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "'$(PYTHON)' is no Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## make pairs from embedded pictures, in minutes on two CPU cores; writes demo/
+	$(BIN)/ddpm-pairs demo
+
+test: $(INSTALLED)  ## run the default tests
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)  ## run the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(INSTALLED)  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)  ## mend style and format where that can be done mechanically
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+doctor: $(INSTALLED)  ## report what is installed and found
+	$(BIN)/ddpm-pairs doctor
+
+clean:  ## remove .venv and build outputs
+	rm -rf .venv build dist ddpm_pairs.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,7 @@
+"""``python -m ddpm_pairs``: the same program as ``lightning`` and ``ddpm-pairs``."""
+
+import sys
+
+from ddpm_pairs.cli import main
+
+sys.exit(main())

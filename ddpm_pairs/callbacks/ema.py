@@ -1,0 +1,90 @@
+"""The exponential moving average of the weights, which is what validation and checkpoints use."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ddpm_pairs.diffusion.module import DDPM, BandLosses
+
+
+class EMA(WeightAveraging):
+    """Keeps an exponential moving average, swaps it in for validation, and saves it as the checkpoint's weights.
+
+    The decay warms up as 1 - (1 + step)^(-2/3) until it reaches ``decay``. With a ``DDPM`` the loss of the raw weights
+    is logged beside the average's, as ``val_raw/loss``.
+
+    Args:
+        decay: Weight of the old average at each update, 0..1.
+        every_n_steps: Steps between updates.
+
+    Raises:
+        ValueError: for values outside their range.
+    """
+
+    def __init__(self, decay: float = 0.995, every_n_steps: int = 10) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA decay is {decay}: expected 0 or more and less than 1")
+        if every_n_steps < 1:
+            raise ValueError(f"EMA every_n_steps is {every_n_steps}: expected 1 or more")
+        self.decay, self.every_n_steps = decay, every_n_steps
+        self._swapped = False
+        self._raw_losses: BandLosses | None = None
+        super().__init__(multi_avg_fn=self._average)
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+        step = int(updates) * self.every_n_steps
+        decay = min(self.decay, 1 - (1 + step) ** (-2 / 3))
+        get_ema_multi_avg_fn(decay)(averaged, current, updates)
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Update after every ``every_n_steps``-th optimizer step."""
+        return step_idx is not None and (step_idx + 1) % self.every_n_steps == 0
+
+    def _swap_models(self, pl_module: L.LightningModule) -> None:
+        super()._swap_models(pl_module)
+        self._swapped = not self._swapped
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Swap the average in."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._raw_losses = BandLosses(pl_module.t_max, pl_module.device) if self._judges(pl_module) else None
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Ask the raw weights, which now lie in the averaged model's place, the same questions."""
+        if self._raw_losses is not None:
+            index, noise = pl_module.validation_draws(batch)
+            losses = pl_module.picture_losses(self._average_model.module.net, batch["lq"], index, noise)
+            self._raw_losses.update(losses, index)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the raw weights' losses and swap them back."""
+        if self._raw_losses is not None:
+            means = self._raw_losses.compute(trainer)
+            pl_module.log_dict({f"val_raw/{name}": value for name, value in means.items()})
+        super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the raw weights in place for the last checkpoint, which holds both."""
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After everything is saved, the module keeps the average."""
+        self._copy_average_to_current(pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Put the raw weights back if validation was interrupted, before anything is saved."""
+        if self._swapped:
+            self._swap_models(pl_module)
+
+    def _judges(self, pl_module: L.LightningModule) -> bool:
+        return self._average_model is not None and isinstance(pl_module, DDPM)

@@ -1,0 +1,98 @@
+"""``last.ckpt``, always the last state of a fit."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves ``last.ckpt`` every so many steps, at the end of the fit, and when it is interrupted.
+
+    The first Ctrl-C stops the fit at the end of the batch under way, so that what is saved is the state after a whole
+    step; a second one stops it at once, without saving. A fit that dies of an error leaves the file as it was.
+
+    Args:
+        dirpath: The run's folder.
+        every_n_steps: Steps between saves.
+        keep_every_n_steps: Also keep a copy ``step_<number>.ckpt`` every so many steps; null keeps none.
+
+    Raises:
+        ValueError: for numbers under 1.
+    """
+
+    # Under DDP the ranks agree on an interruption only every so many steps, since agreeing costs a collective.
+    _AGREE_EVERY = 10
+
+    def __init__(self, dirpath: str, every_n_steps: int = 1000, keep_every_n_steps: int | None = None) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("keep_every_n_steps", keep_every_n_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: expected 1 or more")
+        self.dirpath, self.every_n_steps, self.keep_every_n_steps = Path(dirpath), every_n_steps, keep_every_n_steps
+        self._saved_step = -1
+        self._interrupted = False
+        self._at_once: Any = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Catch Ctrl-C from here on."""
+        if stage == "fit" and threading.current_thread() is threading.main_thread():
+            self._at_once = signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Save at the regular steps; stop here after a Ctrl-C."""
+        step = trainer.global_step
+        if step != self._saved_step and step % self.every_n_steps == 0:
+            self._save(trainer, "last.ckpt")
+        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
+            self._save(trainer, f"step_{step:07d}.ckpt")
+        if trainer.world_size == 1 or step % self._AGREE_EVERY == 0:
+            self._stop_if_interrupted(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Stop inside validation too; ranks may hold unequal numbers of batches there, so only a single one does."""
+        if trainer.world_size == 1:
+            self._stop_if_interrupted(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the last state."""
+        if trainer.global_step != self._saved_step:
+            self._save(trainer, "last.ckpt")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Save where Ctrl-C stopped the fit."""
+        self._release()
+        if isinstance(exception, KeyboardInterrupt) and exception.args == (self,):
+            self._save(trainer, "last.ckpt")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave Ctrl-C as it was."""
+        self._release()
+
+    def _stop_if_interrupted(self, trainer: L.Trainer) -> None:
+        if trainer.strategy.reduce_boolean_decision(self._interrupted, all=False):
+            raise KeyboardInterrupt(self)
+
+    def _release(self) -> None:
+        if self._at_once is not None:
+            signal.signal(signal.SIGINT, self._at_once)
+            self._at_once = None
+
+    def _save(self, trainer: L.Trainer, name: str) -> None:
+        trainer.save_checkpoint(self.dirpath / name)
+        self._saved_step = trainer.global_step

@@ -1,0 +1,120 @@
+"""Grids of fixed pictures while the DDPM trains: what pairs would look like if training ended now."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.utils import make_grid, save_image
+
+from ddpm_pairs.data.decode import decode_picture
+from ddpm_pairs.data.pictures import find_pictures
+from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.diffusion.module import DDPM
+from ddpm_pairs.pairs.synthesis import Sampling, generator_for, synthesize
+
+
+class SampleGrid(L.Callback):
+    """Logs a grid with one row a picture: HQ, initial LQ, then LQ at each t, under the weights of validation.
+
+    The pictures, their degradations and their noise stay the same over the run. A logger with ``log_image`` (W&B) gets
+    the grid as ``samples``; beside a CSV logger it is written as ``<logs>/samples/step_<number>.png``.
+
+    Args:
+        hq_dir: HQ pictures; the first ones are taken. ``None`` takes photographs that come with scikit-image.
+        degradation: The handcrafted start.
+        scale: HQ sides over LQ sides.
+        ts: Steps to walk back from; those beyond the training's ``t_max`` are left out.
+        pictures: Rows.
+        side: LQ pixels a side.
+        every_n_steps: At the first validation after so many further steps.
+
+    Raises:
+        ValueError: if ``hq_dir`` is no folder with pictures, or an unknown degradation is named.
+    """
+
+    def __init__(
+        self,
+        hq_dir: str | None = None,
+        degradation: str = "real_esrgan",
+        scale: int = 4,
+        ts: tuple[int, ...] = (50, 100, 150, 200, 250),
+        pictures: int = 4,
+        side: int = 64,
+        every_n_steps: int = 1000,
+    ) -> None:
+        self.degradation = build_degradation(degradation, scale)
+        self.ts, self.every_n_steps = tuple(ts), every_n_steps
+        self.hq = _fixed_pictures(hq_dir, pictures, side * scale)
+        keys = [str(n) for n in range(len(self.hq))]
+        self.keys = keys
+        self.parameters = [self.degradation.draw(generator_for(0, key, "degradation")) for key in keys]
+        self._last_step = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: DDPM,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Make the grid if it is due; between validation batches the averaged weights are in place."""
+        step = trainer.global_step
+        if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
+            return
+        self._last_step = step
+        grid = self.grid(pl_module)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("samples", [grid.permute(1, 2, 0).cpu().numpy()], step=step)
+            elif isinstance(logger, CSVLogger):
+                folder = Path(logger.log_dir) / "samples"
+                folder.mkdir(parents=True, exist_ok=True)
+                save_image(grid, folder / f"step_{step:07d}.png")
+
+    @torch.no_grad()
+    def grid(self, module: DDPM) -> Tensor:
+        """The grid as one picture (3, H, W) in [0, 1], LQ enlarged by repeating pixels."""
+        denoiser = module.denoiser()
+        hq = self.hq.to(module.device)
+        initial = self.degradation.apply(hq, self.parameters)
+        columns = [initial]
+        for t in (t for t in self.ts if t <= denoiser.t_max):
+            columns.append(synthesize(denoiser, initial, [t] * len(hq), self.keys, 0, Sampling()))
+        enlarged = [F.interpolate(lq, size=hq.shape[2:], mode="nearest") for lq in columns]
+        rows = torch.stack([hq, *enlarged], dim=1).flatten(0, 1)
+        return make_grid(rows, nrow=len(columns) + 1, padding=4, pad_value=1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the last grid was made."""
+        return {"last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self._last_step = state_dict["last_step"]
+
+
+def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:
+    """Centre crops (N, 3, side, side), float32 in [0, 1]; pictures that are too small or unreadable are passed over."""
+    if hq_dir is None:
+        from skimage import data  # only here: importing it takes a moment
+
+        candidates = (torch.from_numpy(load()) for load in (data.astronaut, data.coffee, data.chelsea, data.rocket))
+    else:
+        found, _ = find_pictures(Path(hq_dir), "SampleGrid's hq_dir")
+        candidates = (torch.from_numpy(decode_picture(picture.path)) for picture in found)
+    crops = []
+    for picture in candidates:
+        top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+        if min(top, left) >= 0:
+            crops.append(picture[top : top + side, left : left + side].permute(2, 0, 1))
+        if len(crops) == count:
+            break
+    if not crops:
+        raise ValueError(f"SampleGrid found no picture of {side} px or more a side in {hq_dir}: give larger ones")
+    return torch.stack(crops).float() / 255

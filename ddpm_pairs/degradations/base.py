@@ -1,0 +1,99 @@
+"""What every degradation model offers, and the checks that all of them share."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+SCALES = (1, 2, 4)
+"""HQ side over LQ side that the models offer."""
+
+WORKING_SCALE_OF_1 = 4
+"""At scale 1 a picture is degraded at this scale and then brought back to the HQ grid, as face restoration does."""
+
+
+@runtime_checkable
+class Degradation(Protocol):
+    """A model that turns HQ into the initial LQ.
+
+    Attributes:
+        name: the model's short name, as a manifest records it.
+        scale: HQ side over LQ side.
+    """
+
+    name: str
+    scale: int
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw one picture's parameters.
+
+        Args:
+            generator: a CPU generator of this picture alone.
+
+        Returns:
+            Parameters of floats, ints, bools, strings, None, lists and dicts only, so that JSON holds them without
+            loss. Seeds of noise fields stand under `noise_seed`.
+        """
+        ...
+
+    def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Degrade a batch: a pure function without gradient.
+
+        Row i depends on `hq[i]` and `parameters[i]` only, bit for bit for one batch size, device and number of threads.
+
+        Args:
+            hq: (N, 3, H, W) float in [0, 1] on any device; H and W multiples of `scale`.
+            parameters: N results of `draw`.
+
+        Returns:
+            (N, 3, H / scale, W / scale) float32 in [0, 1], rounded to multiples of 1/255.
+
+        Raises:
+            ValueError: when shapes, type or number of parameters do not fit.
+        """
+        ...
+
+
+def check_scale(name: str, scale: int) -> int:
+    """Return `scale` when a model offers it.
+
+    Raises:
+        ValueError: when it is not one of `SCALES`.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"{name} got scale {scale!r}: give one of {', '.join(map(str, SCALES))}")
+    return scale
+
+
+def check_batch(name: str, hq: Tensor, parameters: list[dict[str, Any]], scale: int) -> None:
+    """Check what `apply` was given.
+
+    Raises:
+        ValueError: when `hq` is no floating (N, 3, H, W) batch, N is 0 or not the number of parameters, or a side is
+            no multiple of `scale`.
+    """
+    if hq.ndim != 4 or hq.shape[1] != 3 or not hq.is_floating_point():
+        raise ValueError(
+            f"{name} got HQ of shape {tuple(hq.shape)} and type {hq.dtype}: give floating (N, 3, H, W) in [0, 1]"
+        )
+    if len(hq) != len(parameters) or len(hq) == 0:
+        raise ValueError(
+            f"{name} got {len(hq)} pictures and {len(parameters)} sets of parameters: "
+            "give one set a picture, at least one"
+        )
+    height, width = hq.shape[-2:]
+    if height < 1 or width < 1 or height % scale or width % scale:
+        raise ValueError(
+            f"{name} got HQ of {width}x{height} px at scale {scale}: crop both sides to a multiple of {scale}"
+        )
+
+
+def working_lq_size(height: int, width: int, scale: int) -> tuple[int, int]:
+    """Size (height, width) at which LQ is made: HQ / scale, and for scale 1 a quarter of HQ, rounded up."""
+    divisor = WORKING_SCALE_OF_1 if scale == 1 else scale
+    return -(-height // divisor), -(-width // divisor)
+
+
+def round_to_8_bit(images: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round to the nearest multiple of 1/255."""
+    return (images.clamp(0, 1) * 255).round() / 255

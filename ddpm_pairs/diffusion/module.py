@@ -1,0 +1,208 @@
+"""The DDPM's training and validation loss."""
+
+import math
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from ddpm_pairs.diffusion.denoiser import Denoiser, load_denoiser, network_spec
+from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
+from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.seeding import seed_of
+
+BANDS = 4
+
+
+class BandLosses:
+    """Running mean of a loss in equal bands of t, exact over batches and ranks.
+
+    Args:
+        t_max: The bands share out the table indices 0..t_max - 1.
+        device: Where sums are kept.
+    """
+
+    def __init__(self, t_max: int, device: torch.device) -> None:
+        self.edges = [round(t_max * band / BANDS) for band in range(BANDS + 1)]
+        self.sums = torch.zeros(2, BANDS, dtype=torch.float64, device=device)
+
+    def update(self, losses: Tensor, index: Tensor) -> None:
+        """Add per-picture losses (N,) at table indices (N,)."""
+        inner = torch.tensor(self.edges[1:-1], device=index.device)
+        band = torch.bucketize(index, inner, right=True)
+        self.sums[0].index_add_(0, band, losses.double())
+        self.sums[1].index_add_(0, band, torch.ones_like(losses, dtype=torch.float64))
+
+    def compute(self, trainer: L.Trainer) -> dict[str, Tensor]:
+        """Overall mean under ``loss`` and each band's under ``loss_t<first>-<last>``, over all ranks."""
+        sums, counts = trainer.strategy.reduce(self.sums, reduce_op="sum")
+        means = {"loss": (sums.sum() / counts.sum()).float()}
+        for band, (low, high) in enumerate(zip(self.edges[:-1], self.edges[1:], strict=True)):
+            if counts[band] > 0:
+                means[f"loss_t{low + 1}-{high}"] = (sums[band] / counts[band]).float()
+        return means
+
+
+class DDPM(L.LightningModule):
+    """A denoising diffusion model of low-quality pictures (Ho et al. 2020, Algorithm 1; Yang et al. section 3.2).
+
+    Batches are dicts with ``lq`` (N, 3, H, W), float32 in [0, 1]; validation batches also hold ``key``, a list of
+    names from which each picture's validation step and noise are drawn, so that every validation asks the same
+    questions.
+
+    Args:
+        net: Any ``nn.Module`` with ``forward(x_t, timestep) -> (N, 3, H, W)``. May be left out with ``init_from``.
+        schedule: ``linear``, ``cosine`` or ``sigmoid``.
+        num_train_timesteps: T, the length of the schedule.
+        t_max: Train on t in 1..t_max only; pairs need no more than the t they are made with. ``None``: all of 1..T.
+        prediction_type: ``epsilon`` (the noise) or ``v_prediction``.
+        loss: ``l1`` (the paper's) or ``mse`` (what the samplers' theory assumes).
+        learning_rate: Adam's step size; betas are 0.9 and 0.99.
+        warmup_steps: Steps over which the learning rate rises linearly.
+        cosine_decay: Let the learning rate fall along a half cosine to 1% at the trainer's ``max_steps``.
+        init_from: Start from the weights of this checkpoint, export or diffusers folder.
+        compile: Run the network through ``torch.compile``.
+        seed: Seed of steps and noise; the command line sets it to ``seed_everything``.
+
+    Raises:
+        ValueError: for values outside their range, or if ``init_from`` does not fit ``net``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        schedule: Literal["linear", "cosine", "sigmoid"] = "cosine",
+        num_train_timesteps: int = 1000,
+        t_max: int | None = None,
+        prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        loss: Literal["l1", "mse"] = "l1",
+        learning_rate: float = 8e-5,
+        warmup_steps: int = 0,
+        cosine_decay: bool = False,
+        init_from: str | None = None,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if loss not in ("l1", "mse"):
+            raise ValueError(f"loss {loss!r} is unknown: expected l1 or mse")
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate is {learning_rate}: expected more than 0")
+        levels = Schedule(schedule, num_train_timesteps)
+        if init_from is not None:
+            net = _initial_network(init_from, net, levels, prediction_type)
+        elif net is None:
+            raise ValueError("the DDPM has no network: give --model.net, or --model.init_from with a trained one")
+        denoiser = Denoiser(net, levels, prediction_type, t_max)
+        self.net = denoiser.net
+        self.schedule, self.prediction_type, self.t_max = levels, prediction_type, denoiser.t_max
+        self.loss, self.learning_rate = loss, learning_rate
+        self.warmup_steps, self.cosine_decay = warmup_steps, cosine_decay
+        self.compile_network, self.seed = compile, seed
+        self.losses: BandLosses | None = None
+
+    def denoiser(self) -> Denoiser:
+        """The network in its present state as a ``Denoiser`` (weights shared, not copied)."""
+        return Denoiser(self.net, self.schedule, self.prediction_type, self.t_max)
+
+    def setup(self, stage: str) -> None:
+        """Compile in place, which leaves the names of the weights as they are; channels_last for fast convolutions."""
+        self.net.to(memory_format=torch.channels_last)
+        if self.compile_network and stage == "fit":
+            self.net.compile()
+
+    def picture_losses(self, net: nn.Module, lq: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+        """Loss of each picture.
+
+        Args:
+            net: The network to judge, this module's or an average of it.
+            lq: (N, 3, H, W) in [0, 1].
+            index: Table indices (N,), int64.
+            noise: Standard normal, (N, 3, H, W).
+
+        Returns:
+            (N,), float32.
+        """
+        alpha_bars = self.schedule.alpha_bars
+        x_0 = lq * 2 - 1
+        x_t = add_noise(x_0, noise, index, alpha_bars).contiguous(memory_format=torch.channels_last)
+        error = net(x_t, index).float() - training_target(x_0, noise, index, alpha_bars, self.prediction_type)
+        return (error.abs() if self.loss == "l1" else error.square()).mean(dim=(1, 2, 3))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of ``batch["lq"]``; t and noise depend on seed, global step and rank alone, so a resumed fit repeats them."""
+        lq = batch["lq"]
+        generator = torch.Generator(self.device).manual_seed(
+            seed_of("ddpm", self.seed, self.trainer.global_step, self.global_rank)
+        )
+        index = torch.randint(0, self.t_max, (len(lq),), generator=generator, device=self.device)
+        noise = torch.randn(lq.shape, generator=generator, device=self.device)
+        loss = self.picture_losses(self.net, lq, index, noise).mean()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss became {loss.item()} at step {self.trainer.global_step}: go on from last.ckpt with a "
+                "lower --model.learning_rate or with --trainer.gradient_clip_val 1.0"
+            )
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_draws(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Table indices (N,) and noise (N, 3, H, W) that belong to the keys of a validation batch."""
+        lq = batch["lq"]
+        generators = [torch.Generator().manual_seed(seed_of("ddpm", self.seed, key)) for key in batch["key"]]
+        index = torch.stack([torch.randint(0, self.t_max, (), generator=g) for g in generators])
+        return index.to(lq.device), noise_like(generators, tuple(lq.shape[1:])).to(lq.device)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation."""
+        self.losses = BandLosses(self.t_max, self.device)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Loss of the weights in place (the EMA's, where its callback is on)."""
+        index, noise = self.validation_draws(batch)
+        self.losses.update(self.picture_losses(self.net, batch["lq"], index, noise), index)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/loss`` and the loss of each band of t."""
+        means = self.losses.compute(self.trainer)
+        self.log("val/loss", means.pop("loss"), prog_bar=True)
+        self.log_dict({f"val/{name}": value for name, value in means.items()})
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning takes several forms
+        """Adam with betas (0.9, 0.99) and a learning rate that may warm up and decay."""
+        optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), fused=self.device.type == "cuda"
+        )
+        total = self.trainer.max_steps
+        if self.cosine_decay and total < 1:
+            raise ValueError("cosine_decay needs a length: set --trainer.max_steps")
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
+            fall = 0.505 + 0.495 * math.cos(math.pi * min(step / total, 1)) if self.cosine_decay else 1.0
+            return rise * fall
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe network, schedule and objective, so that the file explains itself."""
+        checkpoint["ddpm_pairs"] = self.denoiser().spec()
+
+
+def _initial_network(init_from: str, net: nn.Module | None, schedule: Schedule, prediction_type: str) -> nn.Module:
+    start = load_denoiser(init_from)
+    for name, wanted, found in (
+        ("schedule", schedule, start.schedule),
+        ("prediction_type", prediction_type, start.prediction_type),
+    ):
+        if wanted != found:
+            raise ValueError(
+                f"init_from {init_from} has {name} {found}, the model {wanted}: set --model.{name} to the same"
+            )
+    if net is not None and network_spec(net) != network_spec(start.net):
+        raise ValueError(
+            f"init_from {init_from} holds another network than --model.net: give --model.net null to take it over"
+        )
+    return start.net.train()

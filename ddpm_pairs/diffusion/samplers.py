@@ -1,0 +1,190 @@
+r"""Walking back from step t: every sampler is one update with four coefficients a step.
+
+With :math:`m_0` the current clean prediction and :math:`m_1` the one before it, each step is
+
+.. math:: x \leftarrow a_x x + a_{m0} m_0 + a_{m1} m_1 + a_z z, \qquad z \sim N(0, 1).
+
+A sampler is a function from a list of table indices, falling and ending anywhere, to these coefficients. The step after
+the last index lands on the clean picture. Plans of several pictures are padded on the left, so a whole batch walks in
+lockstep although each picture has its own t and its own grid, and all of them end together.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddpm_pairs.diffusion.process import noise_like
+from ddpm_pairs.diffusion.schedule import Schedule
+
+SAMPLERS = ("sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral")
+Coefficients = list[tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one picture walks back: table indices and (a_x, a_m0, a_m1, a_z) of each step."""
+
+    indices: list[int]
+    coefficients: Coefficients
+
+    def __len__(self) -> int:
+        """Network evaluations that the plan costs."""
+        return len(self.indices)
+
+
+def index_grid(schedule: Schedule, t: int, num_steps: int | None) -> list[int]:
+    """Table indices to visit from step ``t``, falling from t - 1 to 0.
+
+    Args:
+        schedule: The noise schedule.
+        t: Steps of noise, 0..T.
+        num_steps: At most so many indices, those nearest to a grid uniform in log-SNR, without repeats (fewer where t
+            itself is smaller or neighbours coincide). ``None`` visits every index.
+
+    Steps uniform in log-SNR that end at index 0 keep the fine noise that steps uniform in t remove.
+    """
+    if num_steps is None or t <= num_steps:
+        return list(range(t - 1, -1, -1))
+    if num_steps == 1:
+        return [t - 1]
+    log_snr = schedule.log_snr[:t]
+    wanted = torch.linspace(log_snr[-1].item(), log_snr[0].item(), num_steps, dtype=torch.float64)
+    nearest = (wanted[:, None] - log_snr[None, :]).abs().argmin(dim=1).tolist()
+    return sorted(set(nearest), reverse=True)
+
+
+def ancestral(schedule: Schedule, indices: list[int]) -> Coefficients:
+    """DDPM's posterior step with the small variance (Ho et al. 2020, Eqs. 6-7; Yang et al. Eqs. 3-4), on any grid."""
+    rows: Coefficients = []
+    for alpha_bar, target in _level_pairs(schedule, indices):
+        if target == 1:
+            rows.append((0.0, 1.0, 0.0, 0.0))
+            continue
+        keep = alpha_bar / target
+        rows.append(
+            (
+                math.sqrt(keep) * (1 - target) / (1 - alpha_bar),
+                math.sqrt(target) * (1 - keep) / (1 - alpha_bar),
+                0.0,
+                math.sqrt((1 - keep) * (1 - target) / (1 - alpha_bar)),
+            )
+        )
+    return rows
+
+
+def ddim(schedule: Schedule, indices: list[int], eta: float = 0.0) -> Coefficients:
+    """DDIM (Song et al. 2021, Eqs. 12 and 16); eta = 1 equals the ancestral step, eta = 0 adds no noise."""
+    rows: Coefficients = []
+    for alpha_bar, target in _level_pairs(schedule, indices):
+        if target == 1:
+            rows.append((0.0, 1.0, 0.0, 0.0))
+            continue
+        noise = eta * math.sqrt((1 - target) / (1 - alpha_bar) * (1 - alpha_bar / target))
+        direction = math.sqrt(max(1 - target - noise**2, 0.0)) / math.sqrt(1 - alpha_bar)
+        rows.append((direction, math.sqrt(target) - direction * math.sqrt(alpha_bar), 0.0, noise))
+    return rows
+
+
+def dpm_solver(schedule: Schedule, indices: list[int], stochastic: bool) -> Coefficients:
+    """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2) and its stochastic form SDE-DPM-Solver++(2M) (their Eq. 19)."""
+    rows: Coefficients = []
+    previous_h = None
+    for alpha_bar, target in _level_pairs(schedule, indices):
+        if target == 1:
+            rows.append((0.0, 1.0, 0.0, 0.0))
+            continue
+        h = (math.log(target / (1 - target)) - math.log(alpha_bar / (1 - alpha_bar))) / 2
+        shrink = math.sqrt((1 - target) / (1 - alpha_bar))
+        if stochastic:
+            keep, gain = shrink * math.exp(-h), math.sqrt(target) * -math.expm1(-2 * h)
+            noise = math.sqrt((1 - target) * -math.expm1(-2 * h))
+        else:
+            keep, gain, noise = shrink, math.sqrt(target) * -math.expm1(-h), 0.0
+        extrapolation = 0.0 if previous_h is None else h / (2 * previous_h)
+        rows.append((keep, gain * (1 + extrapolation), -gain * extrapolation, noise))
+        previous_h = h
+    return rows
+
+
+def make_plan(
+    schedule: Schedule, t: int, sampler: str = "sde-dpmsolver++", num_steps: int | None = 12, eta: float = 0.0
+) -> Plan:
+    """Plan the walk back from step ``t``.
+
+    Args:
+        schedule: The noise schedule.
+        t: Steps of noise, 0..T; 0 gives an empty plan.
+        sampler: ``sde-dpmsolver++``, ``ancestral``, or one of the ODE samplers ``dpmsolver++`` and ``ddim``, which at
+            equal
+            t bring the picture only about half as far towards the real degradation.
+        num_steps: Evaluations at most; ``None`` visits every step.
+        eta: Noise of ``ddim``, 0..1.
+
+    Raises:
+        ValueError: for an unknown sampler, or a t outside the schedule.
+    """
+    if not 0 <= t <= schedule.num_train_timesteps:
+        raise ValueError(f"t is {t}: expected 0 to {schedule.num_train_timesteps}, the length of the schedule")
+    indices = index_grid(schedule, t, num_steps)
+    if sampler == "ancestral":
+        return Plan(indices, ancestral(schedule, indices))
+    if sampler == "ddim":
+        return Plan(indices, ddim(schedule, indices, eta))
+    if sampler in ("sde-dpmsolver++", "dpmsolver++"):
+        return Plan(indices, dpm_solver(schedule, indices, stochastic=sampler == "sde-dpmsolver++"))
+    raise ValueError(f"sampler {sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
+
+
+def walk_back(
+    predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, plans: list[Plan], generators: list[torch.Generator]
+) -> Tensor:
+    """Walk a batch of noised pictures back to clean ones, all in lockstep.
+
+    Args:
+        predict: From x_t (N, C, H, W) and table indices (N,) to the clean prediction in [-1, 1] (the ``Denoiser``).
+        x: Noised pictures (N, C, H, W), float32; picture n is at the level of ``plans[n].indices[0]``.
+        plans: One plan a picture; an empty one returns its picture untouched.
+        generators: One a picture, on the device of ``x``, for the step noise.
+
+    Returns:
+        The pictures at the end of their plans, (N, C, H, W), float32.
+    """
+    columns = max((len(plan) for plan in plans), default=0)
+    indices, coefficients = _tables(plans, columns)
+    indices, coefficients = indices.to(x.device), coefficients.to(x.device)
+    previous = torch.zeros_like(x)
+    for column in range(columns):
+        clean = predict(x, indices[:, column])
+        a_x, a_m0, a_m1, a_z = (coefficients[:, column, row].view(-1, 1, 1, 1) for row in range(4))
+        noise = torch.zeros_like(x)
+        for n, plan in enumerate(plans):
+            step = column - (columns - len(plan))
+            if step >= 0 and plan.coefficients[step][3] > 0:
+                noise[n] = noise_like([generators[n]], tuple(x.shape[1:]))[0]
+        x = a_x * x + a_m0 * clean + a_m1 * previous + a_z * noise
+        previous = clean
+    return x
+
+
+def _level_pairs(schedule: Schedule, indices: list[int]) -> list[tuple[float, float]]:
+    """For each visited index its alpha_bar and the alpha_bar that the step goes to (1, clean, after the last)."""
+    levels = [float(schedule.alpha_bars[i]) for i in indices]
+    return list(zip(levels, [*levels[1:], 1.0], strict=True))
+
+
+def _tables(plans: list[Plan], columns: int) -> tuple[Tensor, Tensor]:
+    """Plans as tables padded on the left: indices (N, columns), int64, and coefficients (N, columns, 4), float32.
+
+    In a padding column a picture stays as it is.
+    """
+    indices = torch.zeros(len(plans), columns, dtype=torch.int64)
+    coefficients = torch.zeros(len(plans), columns, 4, dtype=torch.float64)
+    coefficients[..., 0] = 1.0
+    for n, plan in enumerate(plans):
+        if len(plan):
+            indices[n, -len(plan) :] = torch.tensor(plan.indices)
+            coefficients[n, -len(plan) :] = torch.tensor(plan.coefficients, dtype=torch.float64)
+    return indices, coefficients.float()

@@ -1,0 +1,66 @@
+"""Noise schedules: how much signal is left at each diffusion step."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+SCHEDULES = ("linear", "cosine", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    r"""The cumulative signal levels :math:`\bar\alpha_i`, i = 0..T-1, of a variance-preserving diffusion.
+
+    Tables are float64 on the CPU. Table index i belongs to t = i + 1: ``t`` counts steps, and t = 0 is the clean
+    picture.
+
+    Args:
+        name: ``linear`` (Ho et al. 2020: betas from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T otherwise),
+            ``cosine`` (Nichol and Dhariwal 2021, Eq. 17, s = 0.008) or ``sigmoid`` (Jabri et al. 2022, start -3, end 3,
+            tau 1). The last two limit beta to 0.999.
+        num_train_timesteps: T.
+
+    Raises:
+        ValueError: for an unknown name or T < 2.
+    """
+
+    name: str = "cosine"
+    num_train_timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.name not in SCHEDULES:
+            raise ValueError(f"schedule {self.name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
+        if self.num_train_timesteps < 2:
+            raise ValueError(f"num_train_timesteps is {self.num_train_timesteps}: expected 2 or more")
+
+    @cached_property
+    def betas(self) -> Tensor:
+        r""":math:`\beta_i`, shape (T,), float64."""
+        steps = self.num_train_timesteps
+        if self.name == "linear":
+            return torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * (1000 / steps)
+        u = torch.arange(steps + 1, dtype=torch.float64) / steps
+        if self.name == "cosine":
+            signal = torch.cos(math.pi / 2 * (u + 0.008) / 1.008) ** 2
+        else:
+            start, end = -3.0, 3.0
+            signal = torch.sigmoid(torch.tensor(end, dtype=torch.float64)) - torch.sigmoid(u * (end - start) + start)
+        return (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+
+    @cached_property
+    def alpha_bars(self) -> Tensor:
+        r""":math:`\bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`, shape (T,), float64."""
+        return torch.cumprod(1 - self.betas, dim=0)
+
+    @cached_property
+    def log_snr(self) -> Tensor:
+        r"""Log signal-to-noise ratio :math:`\ln(\bar\alpha_i / (1 - \bar\alpha_i))`, falling, shape (T,), float64."""
+        return torch.log(self.alpha_bars) - torch.log1p(-self.alpha_bars)
+
+    def log_snr_at(self, t: int) -> float:
+        """Log-SNR after ``t`` steps of noise; infinite for t = 0."""
+        return math.inf if t == 0 else float(self.log_snr[t - 1])

@@ -1,0 +1,105 @@
+"""One batch of pairs: what is drawn for a picture, and the way there and back through the diffusion."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.process import add_noise, noise_like
+from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, make_plan, walk_back
+from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.seeding import seed_of
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures walk back.
+
+    Args:
+        sampler: One of ``sde-dpmsolver++``, ``dpmsolver++``, ``ddim``, ``ancestral``.
+        num_steps: Network evaluations a picture at most; ``None`` visits every step.
+        eta: Noise of ``ddim``, 0..1.
+
+    Raises:
+        ValueError: for values outside these.
+    """
+
+    sampler: str = "sde-dpmsolver++"
+    num_steps: int | None = 12
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler {self.sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}: expected 1 or more, or null for every step")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}: expected 0 to 1")
+
+    def plan(self, schedule: Schedule, t: int) -> Plan:
+        """The plan from step ``t``."""
+        return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
+
+
+def generator_for(seed: int, key: str, stream: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """The random generator of one picture and one purpose, by BLAKE2b of (seed, key, stream)."""
+    return torch.Generator(device).manual_seed(seed_of(seed, key, stream))
+
+
+def draw_t(seed: int, key: str, t_min: int, t_max: int) -> int:
+    """The picture's t, uniform over t_min..t_max, both included."""
+    return int(torch.randint(t_min, t_max + 1, (), generator=generator_for(seed, key, "t")))
+
+
+def synthesize(
+    denoiser: Denoiser, initial_lq: Tensor, ts: list[int], keys: list[str], seed: int, sampling: Sampling
+) -> Tensor:
+    """Noise initial LQ pictures to their steps and walk them back (Yang et al. section 3.3).
+
+    Args:
+        denoiser: The trained DDPM, on the device of the pictures.
+        initial_lq: (N, 3, h, w), float32 in [0, 1], sides multiples of ``denoiser.multiple``.
+        ts: Steps of each picture; 0 leaves it untouched.
+        keys: From which, with ``seed``, all noise of a picture is drawn.
+        seed: The run's seed.
+        sampling: Sampler and number of evaluations.
+
+    Returns:
+        (N, 3, h, w), float32 in [0, 1]. Row n depends on picture n, ts[n] and keys[n] alone.
+    """
+    device = initial_lq.device
+    x_0, shape = initial_lq * 2 - 1, tuple(initial_lq.shape[1:])
+    plans = [sampling.plan(denoiser.schedule, t) for t in ts]
+    noise = noise_like([generator_for(seed, key, "noise", device) for key in keys], shape)
+    start = torch.tensor([max(t - 1, 0) for t in ts])
+    walks = [generator_for(seed, key, "steps", device) for key in keys]
+    x_t = add_noise(x_0, noise, start, denoiser.schedule.alpha_bars)
+    lq = (walk_back(denoiser, x_t, plans, walks) + 1) / 2
+    untouched = torch.tensor([t == 0 for t in ts], device=device).view(-1, 1, 1, 1)
+    return torch.where(untouched, initial_lq, lq.clamp(0, 1))
+
+
+def quantize(pictures: Tensor) -> Tensor:
+    """[0, 1] to uint8, rounded to nearest."""
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
+    """PSNR in dB of one HQ picture against its LQ, enlarged bicubically (a = -0.5) to HQ size.
+
+    Args:
+        hq: (3, H, W), uint8.
+        lq: (3, h, w), uint8.
+
+    Returns:
+        dB with peak 255, or ``None`` for equal pictures.
+    """
+    lq = lq.float()
+    if lq.shape != hq.shape:
+        lq = F.interpolate(lq[None], size=hq.shape[1:], mode="bicubic", antialias=True)[0].clamp(0, 255)
+    error = (hq.double() - lq.double()).square().mean().item()
+    return None if error == 0 else round(10 * math.log10(255**2 / error), 4)
