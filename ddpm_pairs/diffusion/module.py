@@ -131,7 +131,7 @@ class DDPM(L.LightningModule):
         return (error.abs() if self.loss == "l1" else error.square()).mean(dim=(1, 2, 3))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of ``batch["lq"]``; t and noise depend on seed, global step and rank alone, so a resumed fit repeats them."""
+        """Loss of ``batch["lq"]``; t and noise depend on seed, step and rank alone, so that a resumed fit repeats them."""
         lq = batch["lq"]
         generator = torch.Generator(self.device).manual_seed(
             seed_of("ddpm", self.seed, self.trainer.global_step, self.global_rank)
@@ -141,8 +141,8 @@ class DDPM(L.LightningModule):
         loss = self.picture_losses(self.net, lq, index, noise).mean()
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"the training loss became {loss.item()} at step {self.trainer.global_step}: go on from last.ckpt with a "
-                "lower --model.learning_rate or with --trainer.gradient_clip_val 1.0"
+                f"the training loss became {loss.item()} at step {self.trainer.global_step}: go on from last.ckpt with "
+                "a lower --model.learning_rate or with --trainer.gradient_clip_val 1.0"
             )
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
