@@ -136,9 +136,12 @@ def _verb_parsers() -> dict[str, _Parser]:
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
     remake.add_argument("--output_dir", type=Path, metavar="DIR", help="folder to write the pair to (default: none)")
 
-    export = parser("export", "write a checkpoint as safetensors, as .pth or as a diffusers folder")
+    export = parser("export", "write a DDPM as a safetensors file or as a diffusers folder")
     export.add_argument("ckpt", metavar="CKPT", help="checkpoint to read, or the name of shipped weights")
-    export.add_argument("out", type=Path, metavar="OUT", help="what to write; its name chooses the form")
+    export.add_argument(
+        "out", type=Path, metavar="OUT", help="NAME.safetensors, or NAME for a folder in the form of diffusers"
+    )
+    export.add_argument("--half", action="store_true", help="store the weights as float16")
 
     doctor = parser("doctor", "what is installed, which devices, who owns 'lightning', which weights are found")
     return {"demo": demo, "remake": remake, "export": export, "doctor": doctor}

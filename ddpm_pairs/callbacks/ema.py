@@ -50,7 +50,10 @@ class EMA(WeightAveraging):
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Swap the average in."""
         super().on_validation_epoch_start(trainer, pl_module)
-        self._raw_losses = BandLosses(pl_module.t_max, pl_module.device) if self._judges(pl_module) else None
+        self._raw_losses = None
+        if self._judges(pl_module):
+            self._average_model.eval()  # the raw weights lie there now
+            self._raw_losses = BandLosses(pl_module.t_max, pl_module.device)
 
     def on_validation_batch_end(
         self,
@@ -64,7 +67,8 @@ class EMA(WeightAveraging):
         """Ask the raw weights, which now lie in the averaged model's place, the same questions."""
         if self._raw_losses is not None:
             index, noise = pl_module.validation_draws(batch)
-            losses = pl_module.picture_losses(self._average_model.module.net, batch["lq"], index, noise)
+            with trainer.precision_plugin.val_step_context():
+                losses = pl_module.picture_losses(self._average_model.module.net, batch["lq"], index, noise)
             self._raw_losses.update(losses, index)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -33,13 +33,16 @@ class LastCheckpoint(Checkpoint):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: expected 1 or more")
         self.dirpath, self.every_n_steps, self.keep_every_n_steps = Path(dirpath), every_n_steps, keep_every_n_steps
-        self._saved_step = -1
+        self._saved_step = self._seen_step = -1
+        self._whole_step = True
         self._interrupted = False
         self._at_once: Any = None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Catch Ctrl-C from here on."""
-        if stage == "fit" and threading.current_thread() is threading.main_thread():
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count from the step that the fit begins at, and catch Ctrl-C from here on."""
+        self._seen_step = trainer.global_step
+        # Not earlier: the Trainer has just noted all handlers, and puts those back after an exception.
+        if threading.current_thread() is threading.main_thread():
             self._at_once = signal.signal(signal.SIGINT, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -57,28 +60,32 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save at the regular steps; stop here after a Ctrl-C."""
         step = trainer.global_step
-        if step != self._saved_step and step % self.every_n_steps == 0:
-            self._save(trainer, "last.ckpt")
+        self._whole_step = step != self._seen_step  # not between the batches whose gradients make up one step
+        if not self._whole_step:
+            return
+        self._seen_step = step
+        if step % self.every_n_steps == 0:
+            self._save(trainer)
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-            self._save(trainer, f"step_{step:07d}.ckpt")
+            trainer.save_checkpoint(self.dirpath / f"step_{step:07d}.ckpt")
         if trainer.world_size == 1 or step % self._AGREE_EVERY == 0:
             self._stop_if_interrupted(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Stop inside validation too; ranks may hold unequal numbers of batches there, so only a single one does."""
-        if trainer.world_size == 1:
+        if trainer.world_size == 1 and self._whole_step:
             self._stop_if_interrupted(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last state."""
         if trainer.global_step != self._saved_step:
-            self._save(trainer, "last.ckpt")
+            self._save(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save where Ctrl-C stopped the fit."""
-        self._release()
+        """Save where Ctrl-C stopped the fit; further ones wait until that is done."""
         if isinstance(exception, KeyboardInterrupt) and exception.args == (self,):
-            self._save(trainer, "last.ckpt")
+            self._save(trainer)
+        self._release()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Leave Ctrl-C as it was."""
@@ -93,6 +100,6 @@ class LastCheckpoint(Checkpoint):
             signal.signal(signal.SIGINT, self._at_once)
             self._at_once = None
 
-    def _save(self, trainer: L.Trainer, name: str) -> None:
-        trainer.save_checkpoint(self.dirpath / name)
+    def _save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self.dirpath / "last.ckpt")
         self._saved_step = trainer.global_step

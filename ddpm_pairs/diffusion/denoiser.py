@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ddpm_pairs.diffusion.schedule import Schedule
 
 KIND = "ddpm"
 _UNET_CLASS = "diffusers.UNet2DModel"
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class Denoiser(nn.Module):
@@ -91,11 +93,14 @@ def build_network(spec: dict[str, Any]) -> nn.Module:
     """Build a network from its ``network_spec``.
 
     Raises:
-        ValueError: if the class cannot be imported or is no ``nn.Module``.
+        ValueError: if the class cannot be imported, is no ``nn.Module`` or does not take these arguments.
     """
     path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
     if path == _UNET_CLASS:
-        return UNet.from_diffusers(arguments)
+        try:
+            return UNet.from_diffusers(arguments)
+        except TypeError as error:
+            raise ValueError(f"the checkpoint's U-Net cannot be built ({error}): install a newer diffusers") from None
     module, _, name = path.rpartition(".")
     try:
         network_class = getattr(importlib.import_module(module), name)
@@ -103,7 +108,10 @@ def build_network(spec: dict[str, Any]) -> nn.Module:
         raise ValueError(f"the checkpoint's network {path} cannot be imported ({error}): install its package") from None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise ValueError(f"the checkpoint's network {path} is no torch.nn.Module")
-    net = network_class(**arguments)
+    try:
+        net = network_class(**arguments)
+    except TypeError as error:
+        raise ValueError(f"the checkpoint's network {path} cannot be built ({error}): was its class changed?") from None
     net.init_args = arguments
     return net
 
@@ -113,8 +121,8 @@ def load_denoiser(path: str | Path) -> Denoiser:
 
     Args:
         path: A Lightning ``.ckpt`` (its EMA weights are taken), a ``.safetensors`` file written by ``ddpm-pairs
-            export``, or
-            a folder with ``unet/`` and ``scheduler/``.
+            export``, or a diffusers folder with ``unet/`` and ``scheduler/`` (or with the files of both in one place,
+            as in early public DDPMs).
 
     Returns:
         The denoiser in eval mode, float32, on the CPU.
@@ -142,7 +150,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
     try:
         denoiser.net.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {path}: its weights do not fit its network ({_first_line(error)})") from None
+        raise ValueError(f"checkpoint {path}: its weights do not fit its network ({_mismatch(error)})") from None
     return denoiser.float().eval()
 
 
@@ -176,32 +184,46 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A diffusers pipeline folder: ``unet/config.json``, its weights, and ``scheduler/scheduler_config.json``."""
-    files = [path / "unet" / "config.json", path / "scheduler" / "scheduler_config.json"]
+    flat = (path / "config.json").is_file() and not (path / "unet").exists()
+    unet, scheduler_folder = (path, path) if flat else (path / "unet", path / "scheduler")
+    files = [unet / "config.json", scheduler_folder / "scheduler_config.json"]
     missing = [str(file.relative_to(path)) for file in files if not file.is_file()]
     if missing:
         raise ValueError(f"checkpoint folder {path} lacks {' and '.join(missing)}: expected a diffusers folder")
     config, scheduler = (json.loads(file.read_text()) for file in files)
     spec = {"kind": KIND, "net": {"class_path": _UNET_CLASS, "init_args": config}, **_schedule_spec(path, scheduler)}
-    found = sorted((path / "unet").glob("diffusion_pytorch_model*.safetensors"))
+    found = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
+    binary = unet / "diffusion_pytorch_model.bin"
     if found:
-        return spec, {name: value for file in found for name, value in load_file(file).items()}
-    binary = path / "unet" / "diffusion_pytorch_model.bin"
-    if not binary.is_file():
-        raise ValueError(f"checkpoint folder {path} lacks unet/diffusion_pytorch_model.safetensors")
-    return spec, torch.load(binary, map_location="cpu", weights_only=True)
+        weights = {name: value for file in found for name, value in load_file(file).items()}
+    elif binary.is_file():
+        weights = torch.load(binary, map_location="cpu", weights_only=True)
+    else:
+        raise ValueError(
+            f"checkpoint folder {path} lacks {unet.relative_to(path) / 'diffusion_pytorch_model.safetensors'}"
+        )
+    return spec, {_present_name(name): value for name, value in weights.items()}
+
+
+def _present_name(name: str) -> str:
+    """What diffusers now calls a weight of its early attention blocks."""
+    old = re.search(r"\.attentions\.\d+\.(query|key|value|proj_attn)\.", name)
+    return name if old is None else name.replace(f".{old[1]}.", f".{_OLD_ATTENTION[old[1]]}.")
 
 
 def _schedule_spec(path: Path, scheduler: dict[str, Any]) -> dict[str, Any]:
     steps, kind = scheduler.get("num_train_timesteps", 1000), scheduler.get("beta_schedule", "linear")
     limits = (scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02))
     ours = scheduler.get("ddpm_pairs_schedule")
-    if ours is None and kind == "squaredcos_cap_v2":
+    altered = scheduler.get("trained_betas") is not None or scheduler.get("rescale_betas_zero_snr", False)
+    if ours is None and not altered and kind == "squaredcos_cap_v2":
         ours = "cosine"
-    if ours is None and kind == "linear" and limits == (1e-4 * 1000 / steps, 0.02 * 1000 / steps):
+    if ours is None and not altered and kind == "linear" and limits == (1e-4 * 1000 / steps, 0.02 * 1000 / steps):
         ours = "linear"
     if ours is None:
+        kind = f"{kind} with altered betas" if altered else f"{kind} with betas {limits[0]} to {limits[1]}"
         raise ValueError(
-            f"checkpoint folder {path} has the schedule {kind} with betas {limits[0]} to {limits[1]} in {steps} steps: "
+            f"checkpoint folder {path} has the schedule {kind} in {steps} steps: "
             "expected linear (1e-4 to 0.02 for 1000 steps) or squaredcos_cap_v2"
         )
     return {
@@ -214,3 +236,8 @@ def _schedule_spec(path: Path, scheduler: dict[str, Any]) -> dict[str, Any]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _mismatch(error: Exception) -> str:
+    """The first thing that torch found wrong, without the list of all weights."""
+    return " ".join(str(error).split("\n\t")[1:2])[:160].rstrip(". ") or _first_line(error)

@@ -131,10 +131,14 @@ class DDPM(L.LightningModule):
         return (error.abs() if self.loss == "l1" else error.square()).mean(dim=(1, 2, 3))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of ``batch["lq"]``; t and noise depend on seed, step and rank alone, so that a resumed fit repeats them."""
+        """Loss of ``batch["lq"]``.
+
+        t and noise depend on seed, global step, batch within the step and rank alone, so a resumed fit repeats them.
+        """
         lq = batch["lq"]
+        part = batch_idx % self.trainer.accumulate_grad_batches
         generator = torch.Generator(self.device).manual_seed(
-            seed_of("ddpm", self.seed, self.trainer.global_step, self.global_rank)
+            seed_of("ddpm", self.seed, self.trainer.global_step, part, self.global_rank)
         )
         index = torch.randint(0, self.t_max, (len(lq),), generator=generator, device=self.device)
         noise = torch.randn(lq.shape, generator=generator, device=self.device)

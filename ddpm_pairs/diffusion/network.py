@@ -71,8 +71,9 @@ class UNet(UNet2DModel):
 
     @property
     def diffusers_config(self) -> dict[str, Any]:
-        """The full arguments of ``diffusers.UNet2DModel``, plain values only."""
+        """The arguments of ``diffusers.UNet2DModel``, plain values only; without ``sample_size``, a mere note there."""
         plain = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        plain.pop("sample_size")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @property

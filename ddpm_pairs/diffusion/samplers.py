@@ -172,7 +172,7 @@ def walk_back(
 def _level_pairs(schedule: Schedule, indices: list[int]) -> list[tuple[float, float]]:
     """For each visited index its alpha_bar and the alpha_bar that the step goes to (1, clean, after the last)."""
     levels = [float(schedule.alpha_bars[i]) for i in indices]
-    return list(zip(levels, [*levels[1:], 1.0], strict=True))
+    return list(zip(levels, [*levels, 1.0][1:], strict=True))
 
 
 def _tables(plans: list[Plan], columns: int) -> tuple[Tensor, Tensor]:
