@@ -1,0 +1,1 @@
+"""What a person looks at after a run: contact sheets, summaries and tables."""

@@ -1,0 +1,142 @@
+"""What ``predict`` tells about a pairs folder: a summary on the terminal and ``contact_sheet.png``."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.text import Text
+from torch import Tensor
+
+from ddpm_pairs.pairs.generator import PairGenerator
+from ddpm_pairs.pairs.run_record import generator_from_run, read_run
+from ddpm_pairs.pairs.synthesis import quantize
+from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
+
+SHEET = "contact_sheet.png"
+PAIRS_SHOWN, FAILURES_SHOWN = 12, 10
+HEADINGS = ("HQ", "initial LQ", "LQ")
+
+Record = dict[str, Any]
+
+
+def report_pairs(root: Path, summary: dict[str, Any]) -> None:
+    """Write ``contact_sheet.png`` into a finished pairs folder and print what became of the run.
+
+    Args:
+        root: The pairs folder.
+        summary: ``PairWriter.summary``.
+    """
+    records = summary["records"]
+    if records:
+        write_contact_sheet(root, records)
+    console = Console(highlight=False)
+    for label, text in summary_lines(root, summary):
+        console.print(Text.assemble((f"{label:<20}", "bold"), text), soft_wrap=True)
+
+
+def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The summary as labels (empty on lines that continue a list) and texts."""
+    records, failures, made = list(summary["records"].values()), summary["failures"], summary["made"]
+    lines = [("pairs made now", f"{made}, in the folder {len(records)}")]
+    if made:
+        lines.append(("speed", f"{made / max(summary['seconds'], 1e-9):.2f} pairs/s ({summary['seconds']:.1f} s)"))
+    if records:
+        lines += [
+            ("PSNR of LQ", _quartiles(record["psnr"] for record in records)),
+            ("PSNR of initial LQ", _quartiles(record["psnr_initial"] for record in records)),
+            ("evaluations a pair", f"{np.mean([record['evaluations'] for record in records]):.1f} on average"),
+            ("t", f"{np.mean([record['t'] for record in records]):.0f} on average"),
+        ]
+    if failures:
+        lines.append(("sources skipped", f"{len(failures)}, all in {root / 'failures.jsonl'}"))
+        lines += [("", f"{failure.source}: {failure.reason}") for failure in failures[:FAILURES_SHOWN]]
+        if len(failures) > FAILURES_SHOWN:
+            lines.append(("", f"and {len(failures) - FAILURES_SHOWN} more"))
+    lines.append(("folder", str(root)))
+    if records:
+        lines.append(("to look at", str(root / SHEET)))
+    return lines
+
+
+def write_contact_sheet(root: Path, records: dict[str, Record]) -> None:
+    """Show up to 12 pairs, evenly spread over the sorted keys: HQ, initial LQ, LQ.
+
+    The initial LQ is made again, see ``initial_lq``, and left blank for pairs of another degradation than
+    ``run.yaml``'s.
+
+    Args:
+        root: The pairs folder, with its ``run.yaml``.
+        records: Manifest lines by key, at least one.
+
+    Raises:
+        ValueError: without ``run.yaml``.
+    """
+    run = read_run(root)
+    if run is None:
+        raise ValueError(f"{root} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
+    generator = generator_from_run(run)
+    generator.to("cuda" if run["settings"]["device"] == "cuda" and torch.cuda.is_available() else "cpu")
+    keys = spread(sorted(records), PAIRS_SHOWN)
+    entries = [_entry(root, records[key], generator) for key in keys]
+    heading = f"{root.resolve().name}: {len(records)} pairs, {generator.degradation.name}, scale {generator.scale}"
+    save_sheet(root / SHEET, entries, HEADINGS, heading)
+
+
+def spread(keys: list[str], count: int) -> list[str]:
+    """At most ``count`` keys, evenly spread, the first and the last among them."""
+    places = np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)
+    return [keys[place] for place in places]
+
+
+def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor | None:
+    """The initial LQ of a pair, degraded anew from its HQ file by the parameters in the manifest.
+
+    Where the pair was worked on a larger canvas (sides of LQ that the network's ``multiple`` does not divide) its
+    noise lies otherwise.
+
+    Args:
+        root: The pairs folder.
+        record: The pair's manifest line.
+        generator: The generator of the run, on the device it ran on.
+
+    Returns:
+        uint8 (3, H / scale, W / scale) on the CPU; ``None`` for a pair of another degradation than the generator's.
+    """
+    degradation = generator.degradation
+    if (record["degradation"]["name"], record["scale"]) != (degradation.name, degradation.scale):
+        return None
+    hq = torch.from_numpy(np.array(_open(root / record["hq"]))).permute(2, 0, 1)[None]
+    initial = degradation.apply(hq.to(generator.device).float() / 255, [record["degradation"]["parameters"]])
+    return quantize(initial)[0].cpu()
+
+
+def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:
+    hq, lq = (_open(root / record[name]) for name in ("hq", "lq"))
+    initial = initial_lq(root, record, generator)
+    middle = None if initial is None else Image.fromarray(initial.permute(1, 2, 0).numpy())
+    facts = [f"t {record['t']}", f"{_decibels(record['psnr'])} (initial {_decibels(record['psnr_initial'])})"]
+    facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")
+    left, top, right, bottom = shown_part(lq.size)[0]
+    if (right - left, bottom - top) != lq.size:
+        facts.append("centre shown")
+    return Entry((hq, middle, lq), record["key"], "   ".join(facts))
+
+
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _quartiles(values: Any) -> str:  # noqa: ANN401 - any iterable of numbers and None
+    """Quartiles that are values themselves, since an infinite one (None) cannot be interpolated."""
+    numbers = [math.inf if value is None else value for value in values]
+    low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75], method="inverted_cdf")
+    return f"{low:.1f} / {middle:.1f} / {high:.1f} dB (quartiles)"
+
+
+def _decibels(value: float | None) -> str:
+    return "equal" if value is None else f"{value:.1f} dB"

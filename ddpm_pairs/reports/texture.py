@@ -1,0 +1,142 @@
+"""How near sets of LQ pictures come to real ones in texture: chroma noise and luminance power by octave."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ddpm_pairs.metrics.texture import band_power, chroma_noise, native_patches, power_gap_db
+
+PATCH_SIDES = (64, 32, 16)
+MOST_PATCHES = 512
+
+
+@dataclass(frozen=True)
+class TextureRow:
+    """A set of pictures beside the real one.
+
+    Attributes:
+        name: What the set is called.
+        chroma_noise: Its chroma noise in 8-bit units, see ``ddpm_pairs.metrics.texture.chroma_noise``.
+        chroma_gap: The same less that of the real pictures.
+        power_gaps: Luminance power over that of the real pictures in dB, one value an octave, the finest last.
+    """
+
+    name: str
+    chroma_noise: float
+    chroma_gap: float
+    power_gaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TextureGap:
+    """The gap of several sets to the real pictures.
+
+    Attributes:
+        real_chroma_noise: Chroma noise of the real pictures, 8-bit units.
+        rows: One row a set, in the order given.
+        floor: One half of the real pictures beside the other: gaps of this size mean nothing. ``None`` if there is
+            only one real picture.
+        patches: Number of patches taken from each set.
+        side: Their side in pixels.
+    """
+
+    real_chroma_noise: float
+    rows: tuple[TextureRow, ...]
+    floor: TextureRow | None
+    patches: int
+    side: int
+
+
+def texture_gap(real: Sequence[Tensor], sets: Mapping[str, Sequence[Tensor]], *, seed: int = 0) -> TextureGap:
+    """Compare sets of LQ pictures with real ones, on equally many native patches of each.
+
+    Patches are 64 px, or 32 or 16 px where a picture is smaller; as many are taken as fit side by side into the
+    smallest set (or half of the real one), at most 512.
+
+    Args:
+        real: Real LQ pictures, uint8 (3, H, W) of any sizes.
+        sets: Other pictures by name, likewise.
+        seed: Of places and halves.
+
+    Returns:
+        The gaps, and the floor: one seeded half of the real pictures against the other.
+
+    Raises:
+        ValueError: for an empty set or a picture under 16 px.
+    """
+    halves = _halves(real, seed)
+    groups = {"real": real, **sets}
+    for name, pictures in groups.items():
+        if not pictures:
+            raise ValueError(f"the set {name!r} holds no pictures: give at least one")
+    side = _patch_side(groups)
+    n = min(MOST_PATCHES, *(_room(pictures, side) for pictures in (*groups.values(), *halves)))
+
+    def patches(pictures: Sequence[Tensor]) -> Tensor:
+        return native_patches([picture.float() / 255 for picture in pictures], n=n, seed=seed, size=side)
+
+    reference = patches(real)
+    rows = tuple(_row(name, patches(pictures), reference) for name, pictures in sets.items())
+    floor = _row("real against real", patches(halves[0]), patches(halves[1])) if halves else None
+    return TextureGap(chroma_noise(reference), rows, floor, n, side)
+
+
+def render(gap: TextureGap, real_name: str = "real") -> str:
+    """The gaps as a plain table for a terminal of 80 columns, bands named by their frequencies."""
+    width = max(len(row.name) for row in (*gap.rows, *([gap.floor] if gap.floor else []))) + 2
+    names = band_names(len(gap.rows[0].power_gaps))
+    lines = [
+        f"{'':<{width}}{'chroma noise':>18}   luminance power by octave, dB over {real_name}",
+        f"{'':<{width}}{'(8-bit units)':>18}   {''.join(f'{name:>10}' for name in names)}",
+        f"{real_name:<{width}}{gap.real_chroma_noise:>9.2f}",
+    ]
+    for row in gap.rows:
+        lines.append(_line(row, width))
+    if gap.floor:
+        lines.append(_line(gap.floor, width))
+    lines.append(f"{gap.patches} native patches of {gap.side} px from each set; octaves in cycles a pixel, finest last")
+    return "\n".join(lines)
+
+
+def band_names(bands: int) -> list[str]:
+    """Limits of the octaves of ``band_power`` in cycles a pixel, the finest last: ..., 1/8-1/4, 1/4-1/2."""
+    return [f"1/{2 ** (octave + 1)}-1/{2**octave}" for octave in range(bands, 0, -1)]
+
+
+def _line(row: TextureRow, width: int) -> str:
+    gaps = "".join(f"{value:>+10.2f}" for value in row.power_gaps)
+    return f"{row.name:<{width}}{row.chroma_noise:>9.2f} {f'({row.chroma_gap:+.2f})':>8}   {gaps}"
+
+
+def _row(name: str, patches: Tensor, reference: Tensor) -> TextureRow:
+    noise = chroma_noise(patches)
+    gaps = power_gap_db(band_power(patches), band_power(reference))
+    return TextureRow(name, noise, noise - chroma_noise(reference), tuple(gaps.tolist()))
+
+
+def _halves(pictures: Sequence[Tensor], seed: int) -> list[list[Tensor]]:
+    """Two disjoint halves of one size, or none of fewer than two pictures."""
+    if len(pictures) < 2:
+        return []
+    order = list(range(len(pictures)))
+    random.Random(seed).shuffle(order)
+    middle = len(order) // 2
+    return [[pictures[i] for i in part] for part in (order[:middle], order[middle : 2 * middle])]
+
+
+def _patch_side(groups: Mapping[str, Sequence[Tensor]]) -> int:
+    name, smallest = min(
+        ((name, min(picture.shape[-2:])) for name, pictures in groups.items() for picture in pictures),
+        key=lambda found: found[1],
+    )
+    for side in PATCH_SIDES:
+        if side <= smallest:
+            return side
+    raise ValueError(f"the set {name!r} holds a picture with a side of {smallest} px: leave out those under 16 px")
+
+
+def _room(pictures: Sequence[Tensor], side: int) -> int:
+    """How many patches fit into the pictures without overlap."""
+    return sum((picture.shape[-2] // side) * (picture.shape[-1] // side) for picture in pictures)

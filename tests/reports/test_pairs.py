@@ -1,0 +1,138 @@
+import json
+import shutil
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_pairs.data import HighQualityImages
+from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.diffusion import Schedule, UNet
+from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.pairs import PairGenerator, PairWriter
+from ddpm_pairs.pairs.run_record import generator_from_run, read_run
+from ddpm_pairs.pairs.synthesis import psnr_against_hq
+from ddpm_pairs.reports.pairs import initial_lq, report_pairs, spread, summary_lines
+
+
+def make_pairs(root, hq, scale, degradation="real_esrgan"):
+    """A pairs folder by an untrained network; returns the writer's summary."""
+    torch.manual_seed(0)
+    generator = PairGenerator(degradation, scale=scale, t_min=1, t_max=9, slots=4)
+    net = UNet(channels=[8, 16], layers_per_block=1, attention_levels=[], norm_groups=4)
+    generator.denoiser = Denoiser(net, Schedule()).eval()
+    writer = PairWriter(str(root), str(hq))  # any file or folder stands for the checkpoint here
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer], use_distributed_sampler=False
+    )
+    trainer.predict(generator, HighQualityImages(str(hq), num_workers=0), return_predictions=False)
+    return writer.summary
+
+
+@pytest.fixture
+def hq_dir(tmp_path, photos):
+    folder = tmp_path / "hq"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(photos[0]).save(folder / "landscape.png")
+    Image.fromarray(photos[1].transpose(1, 0, 2).copy()).save(folder / "sub" / "portrait.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
+    root = tmp_path / "pairs [1]"  # brackets are markup to rich
+    summary = make_pairs(root, hq_dir, scale)
+    report_pairs(root, summary)
+    text = capsys.readouterr().out
+    assert "pairs made now      2, in the folder 2\n" in text
+    assert "pairs/s" in text and "evaluations a pair" in text
+    assert "notes.txt: not a picture" in text
+    assert f"{root / 'contact_sheet.png'}\n" in text  # whole, however long
+    assert "\x1b" not in text
+    with Image.open(root / "contact_sheet.png") as sheet:
+        assert sheet.width == 2 * 24 + 2 * (3 * 256 + 2 * 8) + 24
+        pixels = np.asarray(sheet.convert("RGB"))
+    lq = np.asarray(Image.open(root / "lq" / "landscape.png"))
+    factor = {1: 2, 4: 8}[scale]  # 128x96 and 32x24
+    shown = lq.repeat(factor, 0).repeat(factor, 1)
+    top, left = 88, 24 + 2 * (256 + 8)  # first row, third column
+    assert np.array_equal(pixels[top : top + shown.shape[0], left : left + 256], shown)
+    assert {path.name for path in root.iterdir()} == {
+        "hq", "lq", "manifest.jsonl", "meta_info.txt", "run.yaml", "failures.jsonl", "contact_sheet.png"
+    }  # fmt: skip
+
+
+def test_initial_lq_is_the_one_that_was_used(tmp_path, hq_dir):
+    root = tmp_path / "pairs"
+    records = make_pairs(root, hq_dir, 4)["records"]
+    generator = generator_from_run(read_run(root))
+    for record in records.values():
+        initial = initial_lq(root, record, generator)
+        hq = torch.from_numpy(np.array(Image.open(root / record["hq"]))).permute(2, 0, 1)
+        assert psnr_against_hq(hq, initial) == pytest.approx(record["psnr_initial"], abs=0.01)
+
+
+def test_initial_lq_of_another_degradation_is_left_blank(tmp_path, hq_dir):
+    root = tmp_path / "pairs"
+    summary = make_pairs(root, hq_dir, 4)
+    record = summary["records"]["landscape"]
+    record["degradation"] = {"name": "other", "parameters": {}}
+    assert initial_lq(root, record, generator_from_run(read_run(root))) is None
+    report_pairs(root, summary)
+    pixels = np.asarray(Image.open(root / "contact_sheet.png"))
+    place = pixels[88 : 88 + 192, 24 + 264 : 24 + 264 + 256]
+    assert (place == place[0, 0]).all()
+
+
+def test_one_pair_and_none(tmp_path, hq_dir, capsys):
+    shutil.rmtree(hq_dir / "sub")
+    root = tmp_path / "pairs"
+    summary = make_pairs(root, hq_dir, 4)
+    report_pairs(root, summary)
+    with Image.open(root / "contact_sheet.png") as sheet:
+        assert sheet.width == 2 * 24 + 3 * 256 + 2 * 8
+    capsys.readouterr()
+
+    empty = tmp_path / "empty"
+    report_pairs(empty, {"made": 0, "seconds": 0.1, "records": {}, "failures": [Failure("a.png", "torn")]})
+    text = capsys.readouterr().out
+    assert "0, in the folder 0" in text and "a.png: torn" in text and "contact_sheet" not in text
+    assert not empty.exists()
+
+
+def record(psnr, initial, t=10, evaluations=4):
+    return {"psnr": psnr, "psnr_initial": initial, "t": t, "evaluations": evaluations}
+
+
+def test_numbers_of_the_summary(tmp_path):
+    records = {f"{n}": record(20.0 + n, 30.0 + n, t=10 * n, evaluations=2 * n) for n in range(5)}
+    failures = [Failure(f"{n}.png", "torn") for n in range(12)]
+    summary = {"made": 4, "seconds": 8.0, "records": records, "failures": failures}
+    lines = summary_lines(tmp_path, summary)
+    texts = dict(lines)
+    assert texts["pairs made now"] == "4, in the folder 5"
+    assert texts["speed"] == "0.50 pairs/s (8.0 s)"
+    assert texts["PSNR of LQ"] == "21.0 / 22.0 / 23.0 dB (quartiles)"
+    assert texts["PSNR of initial LQ"] == "31.0 / 32.0 / 33.0 dB (quartiles)"
+    assert texts["evaluations a pair"] == "4.0 on average"
+    assert texts["t"] == "20 on average"
+    assert texts["sources skipped"] == f"12, all in {tmp_path / 'failures.jsonl'}"
+    listed = [text for label, text in lines if not label]
+    assert listed == [*(f"{n}.png: torn" for n in range(10)), "and 2 more"]
+
+
+def test_equal_pictures_count_as_infinitely_good(tmp_path):
+    records = {f"{n}": record(psnr, psnr, t=0, evaluations=0) for n, psnr in enumerate([None, 20.0, None])}
+    texts = dict(summary_lines(tmp_path, {"made": 0, "seconds": 0.0, "records": records, "failures": []}))
+    assert texts["PSNR of LQ"] == "20.0 / inf / inf dB (quartiles)"
+    assert "speed" not in texts
+    assert json.dumps(texts)
+
+
+@pytest.mark.parametrize(("n", "places"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (12, range(12)), (23, range(0, 23, 2))])
+def test_keys_are_evenly_spread(n, places):
+    keys = [f"{i:03d}" for i in range(n)]
+    assert spread(keys, 12) == [keys[place] for place in places]
