@@ -1,31 +1,41 @@
 """The verbs that run Lightning's Trainer: ``fit``, ``validate``, ``test`` and ``predict``."""
 
+import contextlib
 import json
+import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 import lightning as L
+import torch
 import yaml
 from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-import ddpm_pairs.callbacks  # noqa: F401 - makes the short class names known to the parser
+import ddpm_pairs.callbacks
+import ddpm_pairs.data.low_quality  # noqa: F401 - like the line above, makes short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.data.base import PictureDataModule
-from ddpm_pairs.diffusion import DDPM, load_denoiser
+from ddpm_pairs.diffusion import DDPM, Denoiser, load_denoiser
 from ddpm_pairs.pairs.generator import PairGenerator
 from ddpm_pairs.pairs.writer import PairWriter
+from ddpm_pairs.plain_errors import plain_error
 from ddpm_pairs.shipped import config_names, shipped_config, weights_file
 
 USER_ERROR, INTERRUPTED = 2, 130
+# Overwritten by the one seed without a word, so refused where they are typed.
+_LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_args.seed")
 
 
 def run(argv: list[str]) -> int:
@@ -38,31 +48,46 @@ def run(argv: list[str]) -> int:
         The exit status: 0, 2 for a user error (one line on stderr, before any work), 130 after Ctrl-C.
     """
     try:
-        cli = TrainerCLI(argv)
-        work = cli.prepare()
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        if os.environ.get("JSONARGPARSE_DEBUG"):
+        with _quiet_lightning():
+            cli = TrainerCLI(argv)
+            work = cli.prepare()
+    except (ValueError, TypeError, ArgumentError, MisconfigurationException) as error:
+        if os.environ.get("JSONARGPARSE_DEBUG", "").lower() == "true":
             raise
-        print(f"ddpm-pairs: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ddpm-pairs: error: {plain_error(error, argv[0])}", file=sys.stderr)
         return USER_ERROR
     try:
-        work()
-    except (SystemExit, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit status 1
+        with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning():
+            work()
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise  # Lightning turns Ctrl-C into SystemExit; this one is another
         if rank_zero_only.rank == 0:
             print(f"interrupted; to go on type: {cli.resume_command()}", file=sys.stderr)
         return INTERRUPTED
     return 0
 
 
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning tells of itself (devices, seeds, products); its warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 class _Parser(LightningArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors end in one line, made by ``run``."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if os.environ.get("JSONARGPARSE_DEBUG") and ex is not None:
-            raise ex
-        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-        print(f"ddpm-pairs: error: {_plain(lines)}", file=sys.stderr)
-        raise SystemExit(USER_ERROR)
+        # Raised, not printed: the parser of a class does not know under which option the class stands, its caller does.
+        raise ArgumentError(None, message) from ex
 
 
 class _Config(ActionConfigFile):
@@ -76,7 +101,11 @@ class _Config(ActionConfigFile):
                     f"config {values} does not exist: expected a file, or a shipped one ({', '.join(config_names())})"
                 )
             values = str(found)
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except Exception as error:
+            error.add_note(f"(in --config {values})")
+            raise
 
 
 class TrainerCLI(LightningCLI):
@@ -90,7 +119,7 @@ class TrainerCLI(LightningCLI):
         self.argv = argv
         super().__init__(
             L.LightningModule,
-            PictureDataModule,
+            L.LightningDataModule,
             save_config_callback=None,
             seed_everything_default=0,
             parser_class=_Parser,
@@ -123,11 +152,14 @@ class TrainerCLI(LightningCLI):
             "--checkpoint_every_n_steps", type=int, default=1000, help="fit: save last.ckpt every so many steps"
         )
         for part in ("model", "data"):
-            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=int)
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_one_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with the configs first, so that what is typed counts wherever ``--config`` stands."""
         verb, *words = self.argv
+        for word in words:
+            if word.split("=")[0] in _LINKED:
+                raise ValueError(f"{word} cannot be given: --seed_everything seeds model and data")
         self.config = parser.parse_args([verb, *configs_first(words)])
 
     def _parse_ckpt_path(self) -> None:
@@ -140,9 +172,12 @@ class TrainerCLI(LightningCLI):
         """A Trainer that writes below the run's own folder."""
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
+        callbacks = self._get(self.config_init, "trainer").get("callbacks") or []
         if self.subcommand == "fit":
             every = self._get(self.config, "checkpoint_every_n_steps")
-            self.trainer_defaults = {"callbacks": [LastCheckpoint(str(self.output_dir), every)]}
+            kwargs["callbacks"] = [*callbacks, LastCheckpoint(str(self.output_dir), every)]
+        else:  # what only serves training would warn or refuse
+            kwargs["callbacks"] = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
         return super().instantiate_trainer(
             default_root_dir=str(self.output_dir), enable_checkpointing=self._checkpoints, **kwargs
         )
@@ -153,12 +188,12 @@ class TrainerCLI(LightningCLI):
 
     @property
     def output_dir(self) -> Path:
-        """``--output_dir``, or ``runs/<name of the last config>``."""
+        """``--output_dir``, or ``runs/<name of the first config>``; further ones are overlays."""
         given = self._get(self.config, "output_dir")
         if given is not None:
             return Path(given)
         configs = self._get(self.config, "config") or []
-        name = Path(str(configs[-1])).stem if configs else type(self.model).__name__.lower()
+        name = Path(str(configs[0])).stem if configs else type(self.model).__name__.lower()
         return Path("runs") / name
 
     @property
@@ -171,7 +206,7 @@ class TrainerCLI(LightningCLI):
         words = ["lightning", *self.argv]
         if self.subcommand == "fit" and self.ckpt_path != "last":
             words += ["--ckpt_path", "last"]
-        return " ".join(words)
+        return shlex.join(words)
 
     def prepare(self) -> Callable[[], None]:
         """Find every reason not to begin, and return the work.
@@ -180,13 +215,14 @@ class TrainerCLI(LightningCLI):
             ValueError: in one line, before anything is written.
         """
         self._describe_own_classes()
-        if hasattr(self.datamodule, "find"):
-            self.datamodule.find()
         hook = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
         if getattr(type(self.model), hook[self.subcommand]) is getattr(L.LightningModule, hook[self.subcommand]):
             raise ValueError(f"{type(self.model).__name__} cannot `{self.subcommand}`: expected another --config")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise ValueError(f"--output_dir {self.output_dir} is a file: expected a folder or a new name")
+        if isinstance(self.datamodule, PictureDataModule):
+            self.datamodule.trainer = self.trainer  # by which it knows the number of ranks
+            self.datamodule.setup(self.subcommand)
         if self.subcommand == "fit":
             return self._prepare_fit()
         if self.subcommand == "predict" and isinstance(self.model, PairGenerator):
@@ -198,17 +234,18 @@ class TrainerCLI(LightningCLI):
         resume = self.ckpt_path
         if resume == "last":
             resume = str(last) if last.is_file() else None
-        elif resume is None and last.is_file():
+        elif last.is_file() and (resume is None or Path(resume).resolve().parent != last.resolve().parent):
             raise ValueError(
                 f"a run lies in {self.output_dir} already: go on with --ckpt_path last, or give another --output_dir"
             )
         if resume is not None:
-            if Path(resume).suffix != ".ckpt":
+            if not Path(resume).is_file() or Path(resume).suffix != ".ckpt":
                 raise ValueError(
                     f"--ckpt_path {resume} cannot be resumed: expected a .ckpt of an earlier fit "
                     "(weights alone are taken by --model.init_from)"
                 )
-            self._check_resume(resume)
+            if isinstance(self.model, DDPM):
+                _check_spec(self.model.denoiser().spec(), resume, load_denoiser(resume))
 
         def work() -> None:
             self._save_config("config.yaml")
@@ -219,26 +256,17 @@ class TrainerCLI(LightningCLI):
 
         return work
 
-    def _check_resume(self, path: str) -> None:
-        if not isinstance(self.model, DDPM):
-            return
-        asked, found = self.model.denoiser().spec(), load_denoiser(path).spec()
-        for name, value in asked.items():
-            if value != found[name]:
-                raise ValueError(
-                    f"checkpoint {path} has {name} {found[name]}, the config {value}: resume with the same config"
-                )
-
     def _prepare_pairs(self) -> Callable[[], None]:
+        if not isinstance(self.datamodule, HighQualityImages):
+            raise ValueError(f"pairs are made from HighQualityImages, --data is {type(self.datamodule).__name__}")
         checkpoint = None if self.ckpt_path is None else weights_file(self.ckpt_path)
         if checkpoint is not None and self.model.t_max > 0:
             self.model.denoiser = load_denoiser(checkpoint)
-        self.model.check()
-        if not isinstance(self.datamodule, HighQualityImages):
-            raise ValueError(f"pairs are made from HighQualityImages, --data is {type(self.datamodule).__name__}")
         used = None if self.model.denoiser is None else checkpoint
         writer = PairWriter(str(self.output_dir), used, self._get(self.config, "allow_mixed"), self._config_dump())
-        writer.check(self.model, self.datamodule, self.trainer.strategy.root_device.type)
+        device = self.trainer.strategy.root_device
+        writer.check(self.model, self.datamodule, device.type)
+        self.model.prepare(device)
         self.trainer.callbacks.append(writer)
 
         def work() -> None:
@@ -251,20 +279,22 @@ class TrainerCLI(LightningCLI):
         return work
 
     def _prepare_loaded(self) -> Callable[[], None]:
-        """``validate`` and ``test`` of a DDPM: weights loaded by ourselves, as everywhere outside of resuming."""
+        """Weights loaded by ourselves, as everywhere outside of resuming."""
         if self.ckpt_path is None:
             raise ValueError(f"no checkpoint was given: `{self.subcommand}` expects --ckpt_path")
         checkpoint = weights_file(self.ckpt_path)
         if isinstance(self.model, DDPM):
             loaded = load_denoiser(checkpoint)
-            asked, found = self.model.denoiser().spec(), loaded.spec()
-            for name in ("net", "schedule", "num_train_timesteps", "prediction_type"):
-                if asked[name] != found[name]:
-                    raise ValueError(f"checkpoint {checkpoint} has {name} {found[name]}, the config {asked[name]}")
+            asked = self.model.denoiser().spec()
+            del asked["t_max"]  # a loss over other t than those of the training is still a loss
+            _check_spec(asked, checkpoint, loaded)
             self.model.net.load_state_dict(loaded.net.state_dict())
+        else:
+            _load_weights(self.model, checkpoint)
 
         def work() -> None:
-            getattr(self.trainer, self.subcommand)(self.model, datamodule=self.datamodule)
+            options = {"return_predictions": False} if self.subcommand == "predict" else {}
+            getattr(self.trainer, self.subcommand)(self.model, datamodule=self.datamodule, **options)
 
         return work
 
@@ -279,7 +309,7 @@ class TrainerCLI(LightningCLI):
                 and spec.get("class_path")
                 and not hasattr(part, "diffusers_config")
             ):
-                part.init_args = jsonargparse.namespace_to_dict(spec.get("init_args") or jsonargparse.Namespace())
+                part.init_args = spec.get("init_args", jsonargparse.Namespace()).as_dict()
 
     def _config_dump(self) -> dict[str, Any]:
         text = self._parser(self.subcommand).dump(
@@ -320,6 +350,49 @@ def configs_first(words: list[str]) -> list[str]:
     return configs + others
 
 
-def _plain(lines: list[str]) -> str:
-    """One sentence out of jsonargparse's paragraphs."""
-    return " ".join(lines)
+def _one_seed(value: int | bool) -> int:
+    """What seeds model and data.
+
+    Raises:
+        ValueError: for ``true``, by which Lightning draws a seed that nobody else learns of.
+    """
+    if value is True:
+        raise ValueError("--seed_everything is true: expected a number, from which everything random follows")
+    return int(value)
+
+
+def _check_spec(asked: dict[str, Any], path: str, found: Denoiser) -> None:
+    """Refuse a checkpoint whose network, schedule or objective is not the config's.
+
+    Raises:
+        ValueError: naming the first difference.
+    """
+    held = _flat(found.spec())
+    for name, value in _flat(asked).items():
+        if held.get(name) != value:
+            short = name.removeprefix("net.init_args.")
+            raise ValueError(
+                f"checkpoint {path} has {short} {held.get(name)}, the config {value}: give the same config"
+            )
+
+
+def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in spec.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _load_weights(module: L.LightningModule, path: str) -> None:
+    """Fill a module from a Lightning checkpoint.
+
+    Raises:
+        ValueError: if the file is none, or of another module.
+    """
+    try:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"checkpoint {path} does not fit {type(module).__name__} ({reason}): give one that `lightning fit` wrote"
+        ) from None

@@ -76,7 +76,8 @@ class PairsFolder:
         self._place(MANIFEST, "".join(lines).encode())
         for pattern in ("manifest.rank*.jsonl", "failures.rank*.jsonl", "hq/**/*.tmp", "lq/**/*.tmp", "*.tmp"):
             for path in self.root.glob(pattern):
-                path.unlink()
+                if path.is_file():  # a folder of keys may be called x.tmp
+                    path.unlink()
 
     def finish(self, failures: Iterable[Failure]) -> tuple[dict[str, dict[str, Any]], list[Failure]]:
         """End a run: one sorted manifest, ``meta_info.txt`` and ``failures.jsonl``.
@@ -129,7 +130,7 @@ def _line(record: dict[str, Any]) -> str:
 
 def _read_lines(path: Path) -> list[Any]:
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

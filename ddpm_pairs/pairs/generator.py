@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.degradations import Degradation, build_degradation
+from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.pairs.geometry import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.pairs.synthesis import Sampling, draw_t, generator_for, psnr_against_hq, quantize, synthesize
@@ -19,6 +19,15 @@ from ddpm_pairs.pairs.synthesis import Sampling, draw_t, generator_for, psnr_aga
 MIN_LQ_SIDE = 16
 SLOTS = (4, 8)
 THREADS = (1, 2, 4)
+
+
+@runtime_checkable
+class OwnDegradation(Protocol):
+    """``Degradation`` with its types left open, since the command line compares a class's annotations to the letter."""
+
+    def draw(self, generator): ...  # noqa: ANN001, ANN201, D102
+
+    def apply(self, hq, parameters): ...  # noqa: ANN001, ANN201, D102
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class PairGenerator(L.LightningModule):
 
     def __init__(
         self,
-        degradation: str | Degradation = "real_esrgan",
+        degradation: OwnDegradation | str = "real_esrgan",  # in this order, a class path is taken for a class
         scale: int = 4,
         t_min: int = 0,
         t_max: int = 250,
@@ -89,10 +98,19 @@ class PairGenerator(L.LightningModule):
     ) -> None:
         super().__init__()
         if isinstance(degradation, str):
+            if "." in degradation:  # the parser builds what it can import and what has the methods
+                raise ValueError(
+                    f"--model.degradation: {degradation} cannot be imported, or has not the methods of a Degradation"
+                )
             degradation = build_degradation(degradation, scale)
+        for name in ("name", "scale"):
+            if not hasattr(degradation, name):
+                raise ValueError(
+                    f"degradation {type(degradation).__name__} has no `{name}`: expected that of a Degradation"
+                )
         if degradation.scale != scale:
             raise ValueError(f"degradation has scale {degradation.scale}, --model.scale is {scale}: give both the same")
-        if not 0 <= t_min <= t_max:
+        if None in (t_min, t_max) or not 0 <= t_min <= t_max:
             raise ValueError(f"t_min is {t_min} and t_max {t_max}: expected 0 <= t_min <= t_max")
         for name, value, allowed in (("slots", slots, SLOTS), ("threads", threads, THREADS)):
             if value not in allowed:
@@ -106,6 +124,7 @@ class PairGenerator(L.LightningModule):
         self.required_net, self.required_schedule = [net], schedule  # in a list, so as not to become a submodule
         self.seed = seed
         self.denoiser: Denoiser | None = None
+        self._prepared_for: torch.device | None = None
 
     def check(self) -> None:
         """Compare the checkpoint with what was asked for.
@@ -139,20 +158,23 @@ class PairGenerator(L.LightningModule):
         return canvas_size(cropped, self.scale, self.multiple)
 
     def prepare(self, device: torch.device) -> None:
-        """Move the network to ``device`` in its precision, set the threads, and check that rows of a batch are
-        independent.
+        """Move the network to ``device`` in its precision, set the threads, and try whether rows are independent.
+
+        Done once a device; the command line does it before the Trainer begins.
 
         Raises:
-            RuntimeError: on a machine where a picture's result depends on its neighbours.
+            ValueError: on a machine, or with a network, where a picture's result depends on its neighbours.
         """
+        if self._prepared_for == device:
+            return
+        self._prepared_for = device
         if device.type == "cpu":
             torch.set_num_threads(self.threads)
         if self.denoiser is None:
             return
         self.precision = self.precision or ("bf16" if device.type == "cuda" else "fp32")
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.denoiser.to(device)
-        self.denoiser.net.to(dtype=dtype, memory_format=torch.channels_last)
+        self.denoiser.to(device=device, dtype=dtype, memory_format=torch.channels_last)
         self._probe(device)
 
     @torch.inference_mode()
@@ -163,10 +185,10 @@ class PairGenerator(L.LightningModule):
         index = torch.arange(self.slots, device=device) % self.denoiser.t_max
         straight = self.denoiser(x_t, index)
         if not torch.equal(straight, self.denoiser(x_t.flip(0), index.flip(0)).flip(0)):
-            raise RuntimeError(
+            raise ValueError(
                 f"on this machine a picture's result depends on its neighbours in a batch of {self.slots} "
-                f"({device.type}, {self.precision}, {torch.get_num_threads()} threads), so pairs could not be made again: "
-                "try other --model.slots, --model.threads 1 or another --model.precision"
+                f"({device.type}, {self.precision}, {torch.get_num_threads()} threads), so pairs could not be made "
+                "again: try other --model.slots, --model.threads 1 or another --model.precision"
             )
 
     def on_predict_start(self) -> None:
@@ -257,7 +279,8 @@ def _check_network(net: nn.Module | None, schedule: str | None, denoiser: Denois
     asked, found = network_spec(net), network_spec(denoiser.net)
     if asked["class_path"] != found["class_path"]:
         raise ValueError(
-            f"--model.net is {asked['class_path']}, but the checkpoint holds {found['class_path']}: leave the option out"
+            f"--model.net is {asked['class_path']}, but the checkpoint holds {found['class_path']}: "
+            "leave the option out"
         )
     for name, value in asked["init_args"].items():
         held = found["init_args"].get(name)

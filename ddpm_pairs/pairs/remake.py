@@ -59,6 +59,13 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
     record = PairsFolder(pairs).finished().get(key)
     if record is None:
         raise ValueError(f"{pairs} holds no pair with the key {key!r}: expected one of its manifest.jsonl")
+    # Pairs of a mixed folder differ in what their lines tell; for the rest run.yaml speaks.
+    run["settings"] |= {name: record[name] for name in ("seed", "scale", "sampler", "num_steps")}
+    described, made_by = run["settings"]["degradation"]["name"], record["degradation"]["name"]
+    if described != made_by or (record["t"] > 0 and run["settings"]["checkpoint_sha256"] is None):
+        raise ValueError(
+            f"{key!r} of {pairs} comes from an earlier run than the one run.yaml describes: it cannot be remade"
+        )
     generator = generator_from_run(run)
     if run["settings"]["checkpoint_sha256"] is not None:  # also at t = 0: the canvas depends on the network
         path = weights_file(checkpoint or run["places"]["checkpoint"])

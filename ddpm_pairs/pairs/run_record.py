@@ -67,9 +67,9 @@ def read_run(root: Path) -> dict[str, Any] | None:
         return None
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeDecodeError):
         content = None
-    if not isinstance(content, dict) or "settings" not in content:
+    if not isinstance(content, dict) or not {"settings", "machine", "places"} <= content.keys():
         raise ValueError(f"{path} is no description of a pairs folder: expected one written by `lightning predict`")
     return content
 

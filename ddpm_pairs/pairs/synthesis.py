@@ -89,7 +89,7 @@ def quantize(pictures: Tensor) -> Tensor:
 
 
 def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
-    """PSNR in dB of one HQ picture against its LQ, enlarged bicubically (a = -0.5) to HQ size.
+    """PSNR in dB of one HQ picture against its LQ, enlarged bicubically (a = -0.5, 8 bits) to HQ size.
 
     Args:
         hq: (3, H, W), uint8.
@@ -100,6 +100,6 @@ def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
     """
     lq = lq.float()
     if lq.shape != hq.shape:
-        lq = F.interpolate(lq[None], size=hq.shape[1:], mode="bicubic", antialias=True)[0].clamp(0, 255)
+        lq = F.interpolate(lq[None], size=hq.shape[1:], mode="bicubic", antialias=True)[0].clamp(0, 255).round()
     error = (hq.double() - lq.double()).square().mean().item()
     return None if error == 0 else round(10 * math.log10(255**2 / error), 4)

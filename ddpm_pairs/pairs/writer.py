@@ -1,7 +1,8 @@
 """The callback that writes pairs to disk as they are made, and goes on where an earlier run ended."""
 
 import time
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import lightning as L
@@ -11,7 +12,7 @@ from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.generator import MIN_LQ_SIDE, Pair, PairGenerator, too_small
-from ddpm_pairs.pairs.run_record import checkpoint_sha256, go_on, run_settings, write_run
+from ddpm_pairs.pairs.run_record import checkpoint_sha256, go_on, read_run, run_settings, write_run
 
 
 class PairWriter(L.Callback):
@@ -56,8 +57,10 @@ class PairWriter(L.Callback):
         data.find()
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"--output_dir {self.root} is a file: expected a folder or a new name")
+        _check_places(self.root, data)
         self.settings = run_settings(generator, checkpoint_sha256(self.checkpoint), device)
         go_on(self.root, generator, self.settings, self.allow_mixed)
+        _check_sources(self.root, data)
 
     def setup(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
         """Tidy up after an interrupted run, and hand the loader what is still to be made."""
@@ -111,6 +114,35 @@ class PairWriter(L.Callback):
         places = {"hq_dir": str(Path(trainer.datamodule.hq_dir).resolve())}
         places["checkpoint"] = None if self.checkpoint is None else str(Path(self.checkpoint).resolve())
         write_run(self.root, generator, self.settings, places, self.config)
+
+
+def _check_places(root: Path, data: HighQualityImages) -> None:
+    """Refuse an output that would be read as input, overwrite it, or need one path for a file and a folder."""
+    target, source = root.resolve(), Path(data.hq_dir).resolve()
+    if target.is_relative_to(source) or any(source.is_relative_to(target / kind) for kind in ("hq", "lq")):
+        raise ValueError(f"--output_dir {root} and --data.hq_dir {data.hq_dir} lie in one another: give another folder")
+    folders = {parent.as_posix() for picture in data.pictures for parent in PurePosixPath(picture.key).parents}
+    for picture in data.pictures:
+        if f"{picture.key}.png" in folders:
+            raise ValueError(
+                f"--data.hq_dir: {picture.source!r} would become {picture.key}.png, which is a folder: "
+                "rename one of them"
+            )
+
+
+def _check_sources(root: Path, data: HighQualityImages) -> None:
+    """Where the folder was made from another hq_dir, refuse keys that there belonged to other pictures."""
+    earlier = read_run(root)
+    if earlier is None or earlier["places"]["hq_dir"] == str(Path(data.hq_dir).resolve()):
+        return
+    done = PairsFolder(root).finished()
+    for picture in data.pictures:
+        record = done.get(picture.key)
+        if record is not None and record["source_sha256"] != sha256(picture.path.read_bytes()).hexdigest():
+            raise ValueError(
+                f"--output_dir {root} holds a pair {picture.key!r} made from another picture than that of "
+                f"--data.hq_dir {data.hq_dir}: give another folder"
+            )
 
 
 def plan_batches(pictures: list[Picture], generator: PairGenerator) -> tuple[list[list[Picture]], list[Failure]]:

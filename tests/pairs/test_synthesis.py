@@ -1,0 +1,85 @@
+import io
+import math
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+from tiny_ddpm import tiny_denoiser
+
+from ddpm_pairs.pairs.synthesis import Sampling, draw_t, generator_for, psnr_against_hq, quantize, synthesize
+
+
+def test_t_is_uniform_over_both_ends():
+    low, high, count = 5, 20, 8000
+    drawn = np.array([draw_t(0, f"key {number}", low, high) for number in range(count)])
+    observed = np.bincount(drawn, minlength=high + 1)
+    assert observed[:low].sum() == 0 and observed[low:].size == 16
+    expected = count / 16
+    # The 0.9999 quantile of chi-square with 15 degrees of freedom is 44.3.
+    assert ((observed[low:] - expected) ** 2 / expected).sum() < 44.3
+
+
+def test_t_depends_on_seed_and_key_alone():
+    draws = [draw_t(3, key, 0, 10**6) for key in ("a", "b", "a/b", "é")]
+    torch.manual_seed(99)
+    torch.rand(5)
+    assert [draw_t(3, key, 0, 10**6) for key in ("a", "b", "a/b", "é")] == draws
+    assert len(set(draws)) == 4
+    assert draw_t(4, "a", 0, 10**6) != draws[0]
+    assert draw_t(3, "a", 7, 7) == 7
+
+
+def test_generators_follow_blake2b():
+    seed = int.from_bytes(blake2b(b"3\x1fa/b\x1fnoise", digest_size=8).digest(), "big") & (2**63 - 1)
+    expected = torch.randn(4, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(torch.randn(4, generator=generator_for(3, "a/b", "noise")), expected)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_psnr_is_that_of_skimage_on_a_picture_enlarged_by_pil(photos, scale):
+    hq = photos[0][:64, :96]
+    small = Image.fromarray(hq).resize((96 // scale, 64 // scale), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=30)
+    lq = np.asarray(Image.open(buffer))
+    enlarged = np.asarray(Image.fromarray(lq).resize((96, 64), Image.Resampling.BICUBIC))
+    reference = peak_signal_noise_ratio(hq, enlarged, data_range=255)
+    ours = psnr_against_hq(torch.tensor(hq).permute(2, 0, 1), torch.tensor(lq).permute(2, 0, 1))
+    assert ours == pytest.approx(reference, abs=0.01)
+
+
+def test_psnr_of_equal_pictures_is_not_a_number_for_json():
+    picture = torch.full((3, 8, 8), 9, dtype=torch.uint8)
+    assert psnr_against_hq(picture, picture) is None
+    assert psnr_against_hq(picture, picture + 1) == pytest.approx(20 * math.log10(255), abs=1e-4)
+
+
+def test_quantize_rounds_to_nearest_and_clamps():
+    values = torch.tensor([-0.2, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 1.7])
+    assert quantize(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"sampler": "euler"}, "sampler 'euler' is unknown"),
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"eta": 1.5}, "eta is 1.5"),
+    ],
+)
+def test_sampling_checks_its_values(options, text):
+    with pytest.raises(ValueError, match=text):
+        Sampling(**options)
+
+
+def test_t_zero_is_untouched_beside_others():
+    denoiser = tiny_denoiser()
+    initial = torch.rand(4, 3, 16, 16)
+    with torch.inference_mode():
+        lq = synthesize(denoiser, initial, [0, 30, 0, 1], list("abcd"), 0, Sampling())
+    assert torch.equal(lq[0], initial[0]) and torch.equal(lq[2], initial[2])
+    assert not torch.equal(lq[1], initial[1]) and not torch.equal(lq[3], initial[3])
+    assert lq.min() >= 0 and lq.max() <= 1
