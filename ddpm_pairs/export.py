@@ -12,7 +12,8 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ddpm_pairs.diffusion.denoiser import Denoiser, load_denoiser
+from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.shipped import weights_file

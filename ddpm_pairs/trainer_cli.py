@@ -9,13 +9,12 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jsonargparse
 import lightning as L
 import torch
 import yaml
-from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -25,17 +24,17 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import ddpm_pairs.callbacks
 import ddpm_pairs.data.low_quality  # noqa: F401 - like the line above, makes short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
+from ddpm_pairs.command_line import LINKED, ConfigFile, Parser, configs_first, one_seed
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.data.base import PictureDataModule
-from ddpm_pairs.diffusion import DDPM, Denoiser, load_denoiser
+from ddpm_pairs.diffusion import DDPM, load_denoiser
+from ddpm_pairs.diffusion.loading import first_difference
 from ddpm_pairs.pairs.generator import PairGenerator
 from ddpm_pairs.pairs.writer import PairWriter
 from ddpm_pairs.plain_errors import plain_error
-from ddpm_pairs.shipped import config_names, shipped_config, weights_file
+from ddpm_pairs.shipped import weights_file
 
 USER_ERROR, INTERRUPTED = 2, 130
-# Overwritten by the one seed without a word, so refused where they are typed.
-_LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_args.seed")
 
 
 def run(argv: list[str]) -> int:
@@ -82,32 +81,6 @@ def _quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class _Parser(LightningArgumentParser):
-    """A parser whose errors end in one line, made by ``run``."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        # Raised, not printed: the parser of a class does not know under which option the class stands, its caller does.
-        raise ArgumentError(None, message) from ex
-
-
-class _Config(ActionConfigFile):
-    """``--config``, looked up in the working directory, then among the shipped configs."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ANN401
-        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not Path(values).is_file():
-            found = shipped_config(values)
-            if found is None:
-                parser.error(
-                    f"config {values} does not exist: expected a file, or a shipped one ({', '.join(config_names())})"
-                )
-            values = str(found)
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except Exception as error:
-            error.add_note(f"(in --config {values})")
-            raise
-
-
 class TrainerCLI(LightningCLI):
     """LightningCLI in subclass mode with our defaults; it parses and builds, and ``prepare`` says what is to be run.
 
@@ -122,7 +95,7 @@ class TrainerCLI(LightningCLI):
             L.LightningDataModule,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_class=_Parser,
+            parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
@@ -133,7 +106,7 @@ class TrainerCLI(LightningCLI):
         """A parser with our ``--config``."""
         parser = self.parser_class(prog="ddpm-pairs", **kwargs)
         parser.add_argument(
-            "-c", "--config", action=_Config, help="YAML config, of your own or shipped; may be repeated"
+            "-c", "--config", action=ConfigFile, help="YAML config, of your own or shipped; may be repeated"
         )
         return parser
 
@@ -152,13 +125,13 @@ class TrainerCLI(LightningCLI):
             "--checkpoint_every_n_steps", type=int, default=1000, help="fit: save last.ckpt every so many steps"
         )
         for part in ("model", "data"):
-            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_one_seed)
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=one_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse with the configs first, so that what is typed counts wherever ``--config`` stands."""
         verb, *words = self.argv
         for word in words:
-            if word.split("=")[0] in _LINKED:
+            if word.split("=")[0] in LINKED:
                 raise ValueError(f"{word} cannot be given: --seed_everything seeds model and data")
         self.config = parser.parse_args([verb, *configs_first(words)])
 
@@ -179,12 +152,8 @@ class TrainerCLI(LightningCLI):
         else:  # what only serves training would warn or refuse
             kwargs["callbacks"] = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
         return super().instantiate_trainer(
-            default_root_dir=str(self.output_dir), enable_checkpointing=self._checkpoints, **kwargs
+            default_root_dir=str(self.output_dir), enable_checkpointing=self.subcommand == "fit", **kwargs
         )
-
-    @property
-    def _checkpoints(self) -> bool:
-        return self.subcommand == "fit"
 
     @property
     def output_dir(self) -> Path:
@@ -245,7 +214,7 @@ class TrainerCLI(LightningCLI):
                     "(weights alone are taken by --model.init_from)"
                 )
             if isinstance(self.model, DDPM):
-                _check_spec(self.model.denoiser().spec(), resume, load_denoiser(resume))
+                _check_agreement(self.model.denoiser().spec(), resume, load_denoiser(resume).spec())
 
         def work() -> None:
             self._save_config("config.yaml")
@@ -287,7 +256,7 @@ class TrainerCLI(LightningCLI):
             loaded = load_denoiser(checkpoint)
             asked = self.model.denoiser().spec()
             del asked["t_max"]  # a loss over other t than those of the training is still a loss
-            _check_spec(asked, checkpoint, loaded)
+            _check_agreement(asked, checkpoint, loaded.spec())
             self.model.net.load_state_dict(loaded.net.state_dict())
         else:
             _load_weights(self.model, checkpoint)
@@ -336,51 +305,15 @@ class TrainerCLI(LightningCLI):
             print(f"  {failure.source}: {failure.reason}", file=sys.stderr)
 
 
-def configs_first(words: list[str]) -> list[str]:
-    """Move every ``--config FILE`` (``-c FILE``, ``--config=FILE``) to the front, keeping their order."""
-    configs, others = [], []
-    rest = iter(words)
-    for word in rest:
-        if word in ("--config", "-c"):
-            configs += [word, *[value for value in [next(rest, None)] if value is not None]]
-        elif word.startswith("--config="):
-            configs.append(word)
-        else:
-            others.append(word)
-    return configs + others
-
-
-def _one_seed(value: int | bool) -> int:
-    """What seeds model and data.
-
-    Raises:
-        ValueError: for ``true``, by which Lightning draws a seed that nobody else learns of.
-    """
-    if value is True:
-        raise ValueError("--seed_everything is true: expected a number, from which everything random follows")
-    return int(value)
-
-
-def _check_spec(asked: dict[str, Any], path: str, found: Denoiser) -> None:
+def _check_agreement(asked: dict[str, Any], path: str, found: dict[str, Any]) -> None:
     """Refuse a checkpoint whose network, schedule or objective is not the config's.
 
     Raises:
         ValueError: naming the first difference.
     """
-    held = _flat(found.spec())
-    for name, value in _flat(asked).items():
-        if held.get(name) != value:
-            short = name.removeprefix("net.init_args.")
-            raise ValueError(
-                f"checkpoint {path} has {short} {held.get(name)}, the config {value}: give the same config"
-            )
-
-
-def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in spec.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+    if different := first_difference(asked, found):
+        name, wanted, held = different
+        raise ValueError(f"checkpoint {path} has {name} {held}, the config {wanted}: give the same config")
 
 
 def _load_weights(module: L.LightningModule, path: str) -> None:

@@ -7,7 +7,7 @@ import torch
 import yaml
 from PIL import Image
 
-from ddpm_pairs import demo, shipped
+from ddpm_pairs import demo, demo_scenes, shipped
 from ddpm_pairs.camera import Camera
 from ddpm_pairs.cli import main
 from ddpm_pairs.pairs.synthesis import generator_for
@@ -22,11 +22,11 @@ TINY = demo.Recipe(
 
 
 def test_photographs_are_in_two_disjoint_groups():
-    names = [*demo.LQ_PHOTOGRAPHS, *demo.HQ_PHOTOGRAPHS]
+    names = [*demo_scenes.LQ_PHOTOGRAPHS, *demo_scenes.HQ_PHOTOGRAPHS]
     assert len({FILES.get(name, name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", [*demo.LQ_PHOTOGRAPHS, *demo.HQ_PHOTOGRAPHS])
+@pytest.mark.parametrize("name", [*demo_scenes.LQ_PHOTOGRAPHS, *demo_scenes.HQ_PHOTOGRAPHS])
 def test_photographs_come_with_the_wheel_of_scikit_image(name, monkeypatch):
     def no_network(*arguments):
         raise AssertionError("a connection was opened")
@@ -34,34 +34,34 @@ def test_photographs_come_with_the_wheel_of_scikit_image(name, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", no_network)
     in_wheel = {file.stem for file in importlib.metadata.files("scikit-image") if file.parent.name == "data"}
     assert FILES.get(name, name) in in_wheel
-    picture = demo.photograph_named(name)
+    picture = demo_scenes.photograph_named(name)
     assert picture.mode == "RGB" and min(picture.size) >= 300
 
 
 def test_scenes_depend_on_seed_and_key_alone():
-    few = demo.scenes(("coffee", "chelsea"), 3, 64, (0.6, 1.0), 0)
-    more = demo.scenes(("coffee", "chelsea"), 4, 64, (0.6, 1.0), 0)
+    few = demo_scenes.scenes(("coffee", "chelsea"), 3, 64, (0.6, 1.0), 0)
+    more = demo_scenes.scenes(("coffee", "chelsea"), 4, 64, (0.6, 1.0), 0)
     assert list(more) == ["coffee_00", "chelsea_00", "coffee_01", "chelsea_01"]
     assert all(torch.equal(few[key], more[key]) for key in few)
     assert all(scene.shape == (3, 64, 64) and scene.dtype == torch.uint8 for scene in more.values())
     assert not torch.equal(few["coffee_00"], few["coffee_01"])
-    assert not torch.equal(few["coffee_00"], demo.scenes(("coffee",), 1, 64, (0.6, 1.0), 1)["coffee_00"])
+    assert not torch.equal(few["coffee_00"], demo_scenes.scenes(("coffee",), 1, 64, (0.6, 1.0), 1)["coffee_00"])
 
 
 def test_a_scene_at_native_size_is_a_cutting_of_its_photograph():
-    (scene,) = demo.scenes(("astronaut",), 1, 512, (1.0, 1.0), 3).values()
-    photograph = np.asarray(demo.photograph_named("astronaut")).transpose(2, 0, 1)
+    (scene,) = demo_scenes.scenes(("astronaut",), 1, 512, (1.0, 1.0), 3).values()
+    photograph = np.asarray(demo_scenes.photograph_named("astronaut")).transpose(2, 0, 1)
     assert any(np.array_equal(scene.numpy(), whole) for whole in (photograph, photograph[..., ::-1]))
 
 
 def test_camera_pictures_are_the_cameras_own():
-    scenes = demo.scenes(("coffee", "rocket"), 2, 128, (0.6, 1.0), 0)
-    taken = demo.photograph(scenes, 5, "roll 1")
+    scenes = demo_scenes.scenes(("coffee", "rocket"), 2, 128, (0.6, 1.0), 0)
+    taken = demo_scenes.photograph(scenes, 5, "roll 1")
     camera = Camera(4)
     parameters = camera.draw(generator_for(5, "rocket_00", "roll 1"))
     expected = camera.apply(scenes["rocket_00"][None].float() / 255, [parameters])[0] * 255
     assert torch.equal(taken["rocket_00"], expected.round().to(torch.uint8))
-    assert not torch.equal(taken["rocket_00"], demo.photograph(scenes, 5, "roll 2")["rocket_00"])
+    assert not torch.equal(taken["rocket_00"], demo_scenes.photograph(scenes, 5, "roll 2")["rocket_00"])
 
 
 def test_pictures_are_written_once_and_whole(tmp_path):
@@ -69,11 +69,11 @@ def test_pictures_are_written_once_and_whole(tmp_path):
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
-        demo.write_pictures(tmp_path / "lq", fail)
+        demo_scenes.write_pictures(tmp_path / "lq", fail)
     assert not (tmp_path / "lq").exists()
     picture = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
-    demo.write_pictures(tmp_path / "lq", lambda: {"a": picture})
-    demo.write_pictures(tmp_path / "lq", fail)  # not called
+    demo_scenes.write_pictures(tmp_path / "lq", lambda: {"a": picture})
+    demo_scenes.write_pictures(tmp_path / "lq", fail)  # not called
     assert [path.name for path in tmp_path.iterdir()] == ["lq"]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "lq" / "a.png")), picture.permute(1, 2, 0).numpy())
 

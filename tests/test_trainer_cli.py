@@ -18,10 +18,11 @@ from PIL import Image
 from tiny_ddpm import save_ckpt, save_folder, save_safetensors, tiny_denoiser
 
 from ddpm_pairs.cli import main
+from ddpm_pairs.command_line import configs_first
 from ddpm_pairs.diffusion import DDPM
 from ddpm_pairs.pairs import PairGenerator
 from ddpm_pairs.shipped import config_names, configs_folder
-from ddpm_pairs.trainer_cli import TrainerCLI, configs_first
+from ddpm_pairs.trainer_cli import TrainerCLI
 
 TINY = {
     "model": {

@@ -1,6 +1,7 @@
 """Diffusion: schedule, process, samplers, network and the DDPM's training."""
 
-from ddpm_pairs.diffusion.denoiser import Denoiser, load_denoiser
+from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule

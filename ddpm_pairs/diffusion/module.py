@@ -7,7 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from ddpm_pairs.diffusion.denoiser import Denoiser, load_denoiser, network_spec
+from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
+from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.seeding import seed_of

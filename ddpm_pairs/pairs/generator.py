@@ -13,6 +13,7 @@ from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
+from ddpm_pairs.diffusion.loading import first_difference
 from ddpm_pairs.pairs.geometry import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.pairs.synthesis import Sampling, draw_t, generator_for, psnr_against_hq, quantize, synthesize
 
@@ -124,6 +125,7 @@ class PairGenerator(L.LightningModule):
         self.required_net, self.required_schedule = [net], schedule  # in a list, so as not to become a submodule
         self.seed = seed
         self.denoiser: Denoiser | None = None
+        self.default_multiple = 1
         self._prepared_for: torch.device | None = None
 
     def check(self) -> None:
@@ -149,8 +151,8 @@ class PairGenerator(L.LightningModule):
 
     @property
     def multiple(self) -> int:
-        """LQ sides are worked at multiples of this."""
-        return 1 if self.denoiser is None else self.denoiser.multiple
+        """LQ sides are worked at multiples of this: the denoiser's, or ``default_multiple`` while there is none."""
+        return self.default_multiple if self.denoiser is None else self.denoiser.multiple
 
     def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
         """The HQ canvas (height, width) on which an HQ picture of this (height, width) is worked."""
@@ -269,23 +271,14 @@ class PairGenerator(L.LightningModule):
 
 
 def _check_network(net: nn.Module | None, schedule: str | None, denoiser: Denoiser) -> None:
-    if schedule is not None and schedule != denoiser.schedule.name:
-        raise ValueError(
-            f"--model.schedule is {schedule}, but the checkpoint was trained with {denoiser.schedule.name}: "
-            "leave the option out"
-        )
-    if net is None:
-        return
-    asked, found = network_spec(net), network_spec(denoiser.net)
-    if asked["class_path"] != found["class_path"]:
-        raise ValueError(
-            f"--model.net is {asked['class_path']}, but the checkpoint holds {found['class_path']}: "
-            "leave the option out"
-        )
-    for name, value in asked["init_args"].items():
-        held = found["init_args"].get(name)
-        if value != held:
-            raise ValueError(f"--model.net has {name} {value}, but the checkpoint has {held}: leave the option out")
+    found = denoiser.spec()
+    asked = {} if schedule is None else {"schedule": schedule}
+    if net is not None:
+        asked["net"] = network_spec(net)
+    if different := first_difference(asked, found):
+        name, wanted, held = different
+        option = "--model.schedule is" if name == "schedule" else f"--model.net has {name.removeprefix('net.')}"
+        raise ValueError(f"{option} {wanted}, but the checkpoint has {held}: leave the option out")
 
 
 def too_small(height: int, width: int, scale: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ddpm_pairs.data.decode import decode_picture
-from ddpm_pairs.diffusion.denoiser import load_denoiser
+from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.pairs.folder import PairsFolder, encode_png
 from ddpm_pairs.pairs.generator import Pair, Work
 from ddpm_pairs.pairs.run_record import checkpoint_sha256, generator_from_run, read_run

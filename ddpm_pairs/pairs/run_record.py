@@ -116,7 +116,8 @@ def write_run(
     """
     content = {
         "settings": settings,
-        "machine": {name: getattr(generator, name) for name in _TAKEN_OVER} | {"processor": platform.machine()},
+        "machine": {name: getattr(generator, name) for name in (*_TAKEN_OVER, "multiple")}
+        | {"processor": platform.machine()},
         "places": places,
         "versions": {name: version(name) for name in _PACKAGES},
         "config": config,
@@ -128,7 +129,7 @@ def write_run(
 
 
 def generator_from_run(run: dict[str, Any]) -> PairGenerator:
-    """A generator with the settings of a ``run.yaml``, without its checkpoint.
+    """A generator with the settings of a ``run.yaml`` and its canvases, without its checkpoint.
 
     Raises:
         ValueError: if the degradation's class cannot be imported.
@@ -136,7 +137,9 @@ def generator_from_run(run: dict[str, Any]) -> PairGenerator:
     settings, machine = run["settings"], run["machine"]
     taken = {name: settings[name] for name in ("scale", "t_min", "t_max", "sampler", "num_steps", "eta", "seed")}
     degradation = _build_degradation(settings["degradation"], settings["scale"])
-    return PairGenerator(degradation=degradation, **taken, **{name: machine[name] for name in _TAKEN_OVER})
+    generator = PairGenerator(degradation=degradation, **taken, **{name: machine[name] for name in _TAKEN_OVER})
+    generator.default_multiple = machine["multiple"]
+    return generator
 
 
 def _degradation_spec(degradation: Degradation) -> dict[str, Any]:

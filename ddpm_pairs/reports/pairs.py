@@ -12,6 +12,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ddpm_pairs.pairs.generator import PairGenerator
+from ddpm_pairs.pairs.geometry import pad_to_canvas
 from ddpm_pairs.pairs.run_record import generator_from_run, read_run
 from ddpm_pairs.pairs.synthesis import quantize
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
@@ -95,9 +96,6 @@ def spread(keys: list[str], count: int) -> list[str]:
 def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor | None:
     """The initial LQ of a pair, degraded anew from its HQ file by the parameters in the manifest.
 
-    Where the pair was worked on a larger canvas (sides of LQ that the network's ``multiple`` does not divide) its
-    noise lies otherwise.
-
     Args:
         root: The pairs folder.
         record: The pair's manifest line.
@@ -109,9 +107,11 @@ def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor |
     degradation = generator.degradation
     if (record["degradation"]["name"], record["scale"]) != (degradation.name, degradation.scale):
         return None
-    hq = torch.from_numpy(np.array(_open(root / record["hq"]))).permute(2, 0, 1)[None]
-    initial = degradation.apply(hq.to(generator.device).float() / 255, [record["degradation"]["parameters"]])
-    return quantize(initial)[0].cpu()
+    hq = torch.from_numpy(np.array(_open(root / record["hq"]))).permute(2, 0, 1)
+    canvas = pad_to_canvas(hq, generator.canvas(tuple(hq.shape[1:])))[None].to(generator.device).float() / 255
+    initial = quantize(degradation.apply(canvas, [record["degradation"]["parameters"]])[0]).cpu()
+    width, height = record["lq_size"]
+    return initial[:, :height, :width]
 
 
 def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:

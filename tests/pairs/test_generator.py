@@ -201,9 +201,9 @@ def test_options_are_checked(options, text):
     ("options", "text"),
     [
         ({"t_max": 61}, "--model.t_max is 61, but the checkpoint was trained on t up to 60"),
-        ({"schedule": "linear"}, "--model.schedule is linear, but the checkpoint was trained with cosine"),
+        ({"schedule": "linear"}, "--model.schedule is linear, but the checkpoint has cosine"),
         ({"net": tiny_denoiser((8, 32)).net}, r"block_out_channels \[8, 32\], but the checkpoint has \[8, 16\]"),
-        ({"net": Silent()}, "--model.net is .*Silent, but the checkpoint holds diffusers.UNet2DModel"),
+        ({"net": Silent()}, "--model.net has class_path .*Silent, but the checkpoint has diffusers.UNet2DModel"),
     ],
 )
 def test_checkpoint_that_contradicts_what_was_asked_is_refused(options, text):
