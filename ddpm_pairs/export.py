@@ -74,6 +74,7 @@ def export_denoiser(
         if out.suffix == ".safetensors":
             texts = {"format": "pt", **(metadata or {}), "ddpm_pairs": json.dumps(denoiser.spec())}
             save_file(_weights(denoiser, half), written, texts)
+            written.chmod(0o644)  # safetensors makes files that nobody else may read
         else:
             _write_folder(denoiser, written, half)
         written.rename(out)
