@@ -1,6 +1,8 @@
 """What all tests share: an offline environment and a few real photographs."""
 
 import os
+import signal
+from collections.abc import Iterator
 
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,3 +25,11 @@ def photos() -> list[np.ndarray]:
     for crop in crops:
         crop.flags.writeable = False
     return crops
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Ctrl-C works as in a terminal also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
