@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
 """Releases that carried a credential stealer (GHSA-w37p-236h-pfx3); they must never be imported."""
 
-IMPORT_NAMES = {"scikit-image": "skimage", "pillow": "PIL", "PyYAML": "yaml"}
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "PyYAML": "yaml", "scikit-image": "skimage"}
 """Import names of the distributions whose import name is not their own with underscores."""
 
 METRIC_WEIGHTS = {
