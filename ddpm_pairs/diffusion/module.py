@@ -12,6 +12,7 @@ from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.shipped import weights_file
 
 BANDS = 4
 
@@ -62,7 +63,7 @@ class DDPM(L.LightningModule):
         learning_rate: Adam's step size; betas are 0.9 and 0.99.
         warmup_steps: Steps over which the learning rate rises linearly.
         cosine_decay: Let the learning rate fall along a half cosine to 1% at the trainer's ``max_steps``.
-        init_from: Start from the weights of this checkpoint, export or diffusers folder.
+        init_from: Start from the weights of this checkpoint, export or diffusers folder, or from shipped ones by name.
         compile: Run the network through ``torch.compile``.
         seed: Seed of steps and noise; the command line sets it to ``seed_everything``.
 
@@ -197,7 +198,7 @@ class DDPM(L.LightningModule):
 
 
 def _initial_network(init_from: str, net: nn.Module | None, schedule: Schedule, prediction_type: str) -> nn.Module:
-    start = load_denoiser(init_from)
+    start = load_denoiser(weights_file(init_from))
     for name, wanted, found in (
         ("schedule", schedule, start.schedule),
         ("prediction_type", prediction_type, start.prediction_type),

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from ddpm_pairs.diffusion import DDPM, Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.diffusion.module import BandLosses
 from ddpm_pairs.export import export_denoiser
+from ddpm_pairs.shipped import shipped_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -277,6 +278,10 @@ class TestInitFrom:
     def test_missing_file(self):
         with pytest.raises(ValueError, match="nowhere.ckpt does not exist"):
             DDPM(init_from="nowhere.ckpt")
+
+    def test_shipped_weights_go_by_their_name(self):
+        started, shipped = DDPM(init_from="blind_camera"), load_denoiser(shipped_weights("blind_camera"))
+        assert all(torch.equal(a, b) for a, b in zip(started.net.parameters(), shipped.net.parameters(), strict=True))
 
     def test_a_folder_trains_as_the_network_of_diffusers(self, tmp_path):
         from diffusers import UNet2DModel
