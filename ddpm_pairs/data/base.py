@@ -1,6 +1,7 @@
 """What all DataModules of this project share."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ddpm_pairs.data.pictures import Failure
 
 
-class PictureDataModule(L.LightningDataModule):
+class PictureDataModule(L.LightningDataModule, ABC):
     """Base of the DataModules: common options, the search for files, and the list of what cannot be used.
 
     Args:
@@ -46,8 +47,9 @@ class PictureDataModule(L.LightningDataModule):
             self._find()
             self._found = True
 
+    @abstractmethod
     def _find(self) -> None:
-        raise NotImplementedError
+        """Fill the lists of pictures and failures, or raise what `find` says."""
 
     def setup(self, stage: str) -> None:
         """Look at the folders, where the command line has not done so already."""
