@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.degradations.base import check_batch, check_scale, round_to_8_bit, working_lq_size
+from ddpm_pairs.degradations.blur import blur
 from ddpm_pairs.degradations.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.jpeg import jpeg
-from ddpm_pairs.degradations.kernels import GENERALIZED_KINDS, PLATEAU_KINDS, SINC, blur, build_kernels
+from ddpm_pairs.degradations.kernels import GENERALIZED_KINDS, PLATEAU_KINDS, SINC, build_kernels
 from ddpm_pairs.degradations.noise import add_noise
 from ddpm_pairs.degradations.resize import MODES, resize
 
