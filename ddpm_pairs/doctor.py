@@ -29,12 +29,6 @@ MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "PyYAML": "yaml", "scikit-image": "skimage"}
 """Import names of the distributions whose import name is not their own with underscores."""
 
-METRIC_WEIGHTS = {
-    "Inception (FID, KID)": ("pt_inception-2015-12-05*.pth", "weights-inception-2015-12-05*.pth"),
-    "AlexNet (LPIPS)": ("alexnet_features.pth", "alexnet-owt-*.pth"),
-}
-"""What the metrics load, with the file names it goes by."""
-
 _PROBE = "import sys; from ddpm_pairs.doctor import probe; probe(sys.argv[1:])"
 _QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
@@ -230,24 +224,22 @@ def check_shipped() -> list[Finding]:
 
 
 def check_metric_weights() -> list[Finding]:
-    """Look for the metrics' weights where the metrics look: ``$DDPM_PAIRS_WEIGHTS``, then torch hub's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    torch_home = os.environ.get("TORCH_HOME") or f"{cache}/torch"
-    folders = [Path(torch_home).expanduser() / "hub" / "checkpoints"]
+    """Look for the metrics' weights where the metrics look."""
+    from ddpm_pairs.metrics import weights
+
     findings = []
     own_folder = os.environ.get("DDPM_PAIRS_WEIGHTS")
-    if own_folder:
-        folders.insert(0, Path(own_folder))
     if own_folder and not Path(own_folder).is_dir():
         mend = "point $DDPM_PAIRS_WEIGHTS at an existing folder, or unset it"
         findings.append(Finding("problem", f"$DDPM_PAIRS_WEIGHTS is {own_folder}, which is no folder", mend))
-    for network, patterns in METRIC_WEIGHTS.items():
-        found = [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
-        if found:
-            findings.append(Finding("ok", f"{network}: {found[0]}"))
-        else:
-            places = " or ".join(str(folder) for folder in folders)
-            findings.append(Finding("note", f"{network}: no {patterns[0]} in {places}; downloaded when needed"))
+    places = " or ".join(str(folder) for folder in weights.weights_folders())
+    for file in (weights.INCEPTION, weights.ALEXNET):
+        found = weights.find_weights(file)
+        findings.append(
+            Finding("ok", f"{file.network}: {found}")
+            if found
+            else Finding("note", f"{file.network}: no {file.patterns[0]} in {places}; downloaded when needed")
+        )
     return findings
 
 
