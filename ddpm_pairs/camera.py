@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_pairs.degradations.base import check_batch, check_scale, round_to_8_bit
+from ddpm_pairs.degradations.blur import blur
 from ddpm_pairs.degradations.draws import seed, uniform
 from ddpm_pairs.degradations.jpeg import jpeg
-from ddpm_pairs.degradations.blur import blur
 from ddpm_pairs.degradations.kernels import build_kernels
 from ddpm_pairs.degradations.noise import luminance
 
@@ -49,7 +49,7 @@ class Camera:
         Raises:
             ValueError: for another scale.
         """
-        self.scale = check_scale(self.name, scale)
+        self.scale = check_scale(self.name, scale, "natural")
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one picture's parameters.

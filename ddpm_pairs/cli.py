@@ -23,6 +23,8 @@ LIGHTNING_VERBS = {
 
 OWN_VERBS = {
     "demo": "ddpm_pairs.demo",
+    "preview": "ddpm_pairs.reports.preview",
+    "score": "ddpm_pairs.reports.score_folders",
     "remake": "ddpm_pairs.pairs.remake",
     "export": "ddpm_pairs.export",
     "doctor": "ddpm_pairs.doctor",
@@ -130,11 +132,44 @@ def _verb_parsers() -> dict[str, _Parser]:
     demo.add_argument("--pretrained", action="store_true", help="take the embedded DDPM instead of training one")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
 
+    preview = parser(
+        "preview", "draws of a handcrafted degradation as a contact sheet, and its parameters as histograms"
+    )
+    preview.add_argument(
+        "--degradation",
+        required=True,
+        metavar="NAME",
+        help="bicubic, classical, bsrgan or real_esrgan, the class path of your own, or a config of pairs (.yaml)",
+    )
+    preview.add_argument(
+        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ pictures"
+    )
+    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="folder to write (default: preview)")
+    preview.add_argument("--preset", choices=("natural", "faces"), help="(default: natural, or the config's)")
+    preview.add_argument("--scale", type=int, help="HQ side over LQ side (default: 4, or 1 for faces, or the config's)")
+    preview.add_argument("--draws", type=int, default=4, help="draws a picture (default: 4)")
+    preview.add_argument("--pictures", type=int, default=6, help="pictures, spread over the folder (default: 6)")
+    preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
+
     remake = parser("remake", "make one pair again from its manifest line and compare it with the file")
     remake.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
     remake.add_argument("key", metavar="KEY", help="key of the pair, as in the manifest")
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
     remake.add_argument("--output_dir", type=Path, metavar="DIR", help="folder to write the pair to (default: none)")
+
+    score = parser("score", "metrics of two folders of pictures: FID, KID, LPIPS, PSNR, SSIM")
+    score.add_argument("result", type=Path, metavar="RESULT", help="folder of pictures to score")
+    score.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of pictures to score against")
+    score.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="folder to write")
+    score.add_argument(
+        "--metrics",
+        default="fid,kid,lpips,psnr,ssim",
+        metavar="LIST",
+        help="what to compute (default: fid,kid,lpips,psnr,ssim); those of pairs need equal names in both folders",
+    )
+    score.add_argument(
+        "--patch", type=int, metavar="PX", help="compare sets on native patches of this side (default: whole pictures)"
+    )
 
     export = parser("export", "write a DDPM as a safetensors file or as a diffusers folder")
     export.add_argument("ckpt", metavar="CKPT", help="checkpoint to read, or the name of shipped weights")
@@ -144,4 +179,4 @@ def _verb_parsers() -> dict[str, _Parser]:
     export.add_argument("--half", action="store_true", help="store the weights as float16")
 
     doctor = parser("doctor", "what is installed, which devices, who owns 'lightning', which weights are found")
-    return {"demo": demo, "remake": remake, "export": export, "doctor": doctor}
+    return {"demo": demo, "preview": preview, "remake": remake, "score": score, "export": export, "doctor": doctor}

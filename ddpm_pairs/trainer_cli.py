@@ -22,14 +22,17 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import ddpm_pairs.callbacks
-import ddpm_pairs.data.low_quality  # noqa: F401 - like the line above, makes short class names known to the parser
+import ddpm_pairs.data.degraded
+import ddpm_pairs.data.low_quality  # noqa: F401 - like the lines above, makes short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.command_line import LINKED, ConfigFile, Parser, configs_first, one_seed
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.data.base import PictureDataModule
+from ddpm_pairs.data.unpaired import UnpairedImages
 from ddpm_pairs.diffusion import DDPM, load_denoiser
 from ddpm_pairs.diffusion.loading import first_difference
 from ddpm_pairs.pairs.generator import PairGenerator
+from ddpm_pairs.pairs.run_record import checkpoint_sha256
 from ddpm_pairs.pairs.writer import PairWriter
 from ddpm_pairs.plain_errors import plain_error
 from ddpm_pairs.shipped import weights_file
@@ -196,6 +199,8 @@ class TrainerCLI(LightningCLI):
             return self._prepare_fit()
         if self.subcommand == "predict" and isinstance(self.model, PairGenerator):
             return self._prepare_pairs()
+        if self.subcommand == "test" and isinstance(self.datamodule, UnpairedImages):
+            return self._prepare_study(self.datamodule)
         return self._prepare_loaded()
 
     def _prepare_fit(self) -> Callable[[], None]:
@@ -244,6 +249,24 @@ class TrainerCLI(LightningCLI):
                 from ddpm_pairs.reports.pairs import report_pairs
 
                 report_pairs(self.output_dir, writer.summary)
+
+        return work
+
+    def _prepare_study(self, data: UnpairedImages) -> Callable[[], None]:
+        from ddpm_pairs.reports.t_study import TStudy
+
+        if not isinstance(self.model, TStudy):
+            raise ValueError(f"UnpairedImages are for the t study, --model is {type(self.model).__name__}")
+        if self.ckpt_path is None:
+            raise ValueError("no checkpoint was given: expected --ckpt_path with a trained DDPM")
+        checkpoint = weights_file(self.ckpt_path)
+        device = self.trainer.strategy.root_device
+        self.model.prepare(load_denoiser(checkpoint), checkpoint_sha256(checkpoint), data, self.output_dir, device)
+
+        def work() -> None:
+            self.trainer.test(self.model, self.datamodule, verbose=False)
+            if self.trainer.is_global_zero:
+                self.model.report(self.ckpt_path)
 
         return work
 

@@ -60,7 +60,7 @@ def test_version_is_the_packages(tmp_path):
 
 def test_help_names_every_verb(tmp_path):
     text = run(["--help"], tmp_path).stdout
-    for verb in ["fit", "validate", "test", "predict", "demo", "remake", "export", "doctor"]:
+    for verb in ["fit", "validate", "test", "predict", "demo", "preview", "remake", "export", "doctor"]:
         assert f"\n  {verb} " in text
 
 
@@ -69,6 +69,8 @@ def test_help_names_every_verb(tmp_path):
     [
         (["remake", "pairs"], "KEY"),
         (["demo", "--seed", "x"], "'x'"),
+        (["preview", "--degradation", "bsrgan"], "--data.hq_dir"),
+        (["preview", "--degradation", "a", "--data.hq_dir", "b", "--preset", "c"], "'c'"),
         (["demo", "--outputdir", "x"], "--outputdir"),
         (["export", "a", "b", "c"], "c"),
         (["--nonsense"], "--nonsense"),

@@ -19,11 +19,12 @@ ALLOWED = {
     "restoration": {"data", "degradations"},
     # Callbacks look at training from outside and preview what pairs would come of it: they see all that lies below.
     "callbacks": {"pairs", "metrics", "data", "degradations", "diffusion"},
-    "reports": {"pairs", "metrics"},
+    # The preview and the t study make pairs of pictures as predict does: they find, decode and degrade them.
+    "reports": {"pairs", "metrics", "data", "diffusion"},
 }
 """What each folder may import of its siblings, beside itself and COMMON."""
 
-COMMON = {"seeding", "shipped"}
+COMMON = {"protocols", "seeding", "shipped"}
 """Top-level modules that stand below everything: all may import them, they import nothing of the package."""
 
 LIGHT = ["__init__", "__main__", "cli", "doctor", "shipped"]

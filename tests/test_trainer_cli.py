@@ -139,6 +139,20 @@ class Other(L.LightningModule):
 
     def predict_step(self, batch, batch_idx):
         return self.layer.weight.sum().item()
+
+
+class Restorer(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 48, 3, padding=1)
+        self.keys = []
+
+    def training_step(self, batch, batch_idx):
+        self.keys += batch["key"]
+        return (F.pixel_shuffle(self.layer(batch["lq"]), 4) - batch["hq"]).abs().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
 """
 
 
@@ -177,6 +191,14 @@ QUICK = (
 PREDICT = f"predict --config pairs_natural.yaml {QUICK} --output_dir=pairs"
 CKPT = "--ckpt_path ../tiny.ckpt"
 FIT = "fit --config ../tiny.yaml --data.lq_dir ../lq --output_dir run"
+CHAIN = PREDICT.replace("pairs_natural.yaml", "pairs_own_chain.yaml").replace("--model.degradation=bicubic ", "")
+OPERATIONS = "--model.degradation.operations '[{{class_path: ddpm_pairs.degradations.{}, init_args: {{{}}}}}]'"
+ON_THE_FLY = (
+    "fit --model own_parts.Restorer --data DegradedImages --data.hq_dir ../hq --data.crop_size 32 --data.batch_size 4 "
+    "--data.degradation ddpm_pairs.degradations.RealESRGAN --data.num_workers 0 --trainer.max_steps 3 "
+    "--trainer.accelerator cpu --trainer.limit_val_batches 0 --trainer.enable_progress_bar false "
+    "--trainer.enable_model_summary false --output_dir run"
+)
 
 
 def content(root):
@@ -252,6 +274,19 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision is fp8: expected fp32, bf16 or null"]),
         (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
         (f"{PREDICT} {CKPT} --model.degradation blurr", ["'blurr' is unknown", "bicubic", "real_esrgan"]),
+        (f"{PREDICT} {CKPT} --model.preset face", ["--model.preset is face: expected natural, faces"]),
+        (f"{PREDICT} {CKPT} --model.preset faces", ["scale 4 with preset faces", "give scale 1, or preset natural"]),
+        (f"{PREDICT} {CKPT} --model.gray_hq 2", ["gray HQ pictures is 2"]),
+        (f"{CHAIN} --model.scale 2", ["degradation has scale 4, --model.scale is 2"]),
+        (f"{CHAIN} {OPERATIONS.format('Blurr', 'sigma: [1, 2]')}", ["degradations.Blurr cannot be had"]),
+        (f"{CHAIN} {OPERATIONS.format('Blur', 'sigmaa: [1, 2]')}", ["sigmaa: did you mean --", "sigma?"]),
+        (f"{CHAIN} {OPERATIONS.format('Blur', 'sigma: [2, 1]')}", ["Blur got sigma [2.0, 1.0]: give [low, high]"]),
+        (f"{CHAIN} --model.degradation.operations []", ["chain got no operations"]),
+        (ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "bsrgan"), ["no class bsrgan", "module.Class"]),
+        (ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "own_parts.Net"), ["own_parts.Net", "methods of"]),
+        (f"{ON_THE_FLY} --data.crop_size 30", ["--data.crop_size: got 30; give a multiple of 4"]),
+        (f"{ON_THE_FLY} --data.degradation.scal 4", ["did you mean --data.degradation.scale?"]),
+        (ON_THE_FLY.replace("../hq", "../nowhere"), ["--data.hq_dir", "../nowhere"]),
         (f"{PREDICT} {CKPT} --model.degradation.class_path no.Blur", ["--model.degradation", "no.Blur"]),
         (f"{PREDICT} {CKPT} --model nope.Model", ["--model", "nope.Model"]),
         (f"{PREDICT} {CKPT} --seed_everything x", ["--seed_everything is x"]),
@@ -544,6 +579,52 @@ def test_degradation_by_class_path_equals_its_short_name(place):
     assert main(shlex.split(command)) == 0
     assert content(Path("short")) == content(Path("long"))
     assert main(shlex.split(f"{command} --output_dir short")) == 0
+
+
+@pytest.mark.parametrize("config", ["pairs.yaml", "pairs_natural.yaml"])
+@pytest.mark.parametrize("name", ["bicubic", "classical", "bsrgan", "real_esrgan"])
+def test_handcrafted_pairs_of_every_model_are_remade_bit_for_bit(config, name, place):
+    command = f"{PREDICT.replace('pairs_natural.yaml', config)} --model.t_max 0 --model.degradation {name}"
+    assert main(shlex.split(command)) == 0
+    (preset,) = {record["preset"] for record in records()}
+    assert preset == ("faces" if config == "pairs.yaml" else "natural")
+    assert {record["degradation"]["name"] for record in records()} == {name}
+    assert len({str(record["degradation"]["parameters"]) for record in records()}) == (1 if name == "bicubic" else 8)
+    assert main(["remake", "pairs", "0"]) == 0 and main(["remake", "pairs", "5"]) == 0
+
+
+def test_hq_is_prepared_from_the_command_line(place, capsys):
+    command = f"{PREDICT} --model.t_max 0 --model.sharpen_hq true --model.gray_hq 0.5"
+    assert main(shlex.split(command)) == 0
+    assert all(record["hq_preparation"]["sharpened"] for record in records())
+    assert {record["hq_preparation"]["gray"] for record in records()} == {True, False}
+    assert main(["remake", "pairs", "2"]) == 0
+    assert "gray_hq 0.5 -> 0.0" in user_error(f"{PREDICT} --model.t_max 0 --model.sharpen_hq true", capsys)
+
+
+def test_own_chain_from_its_config_and_typed(place, capsys):
+    assert main(shlex.split(f"{CHAIN} --model.t_max 0")) == 0
+    assert main(shlex.split(f"{CHAIN} --model.t_max 0")) == 0
+    assert [len(record["degradation"]["parameters"]["operations"]) for record in records()] == [6] * 8
+    spec = yaml.safe_load(Path("pairs/run.yaml").read_text())["settings"]["degradation"]
+    assert spec["init_args"]["operations"][2]["init_args"]["gray"] == 0.4
+    assert main(["remake", "pairs", "4"]) == 0
+    typed = f"{CHAIN} --model.t_max 0 {OPERATIONS.format('Jpeg', 'quality: [20, 30]')}"
+    assert "made otherwise (degradation.operations [{" in user_error(typed, capsys)
+    assert main(shlex.split(f"{typed} --output_dir typed")) == 0
+    drawn = [record["degradation"]["parameters"]["operations"] for record in records(Path("typed"))]
+    assert all(len(one) == 1 and 20 <= one[0]["quality"] <= 30 for one in drawn)
+    assert main(["remake", "typed", "4"]) == 0
+
+
+def test_a_restorer_trains_on_pictures_degraded_on_the_fly(place):
+    prepared = "--data.hq_preparation ddpm_pairs.degradations.HQPreparation --data.hq_preparation.sharpen true"
+    cli = TrainerCLI(shlex.split(f"{ON_THE_FLY} {prepared} --seed_everything 6"))
+    cli.prepare()()
+    data = cli.datamodule
+    assert (data.seed, data.degradation.scale, data.hq_preparation.sharpen) == (6, 4, True)
+    assert len(cli.model.keys) == 12 and sum("~" in key for key in cli.model.keys) == 5  # seven pictures train
+    assert torch.load("run/last.ckpt", weights_only=True)["global_step"] == 3
 
 
 def test_own_module_gets_its_weights(place, capsys):

@@ -27,6 +27,7 @@ class SampleGrid(L.Callback):
         hq_dir: HQ pictures; the first ones are taken. ``None`` takes photographs that come with scikit-image.
         degradation: The handcrafted start.
         scale: HQ sides over LQ sides.
+        preset: The degradation's, ``natural`` or ``faces``.
         ts: Steps to walk back from; those beyond the training's ``t_max`` are left out.
         pictures: Rows.
         side: LQ pixels a side.
@@ -41,12 +42,13 @@ class SampleGrid(L.Callback):
         hq_dir: str | None = None,
         degradation: str = "real_esrgan",
         scale: int = 4,
+        preset: str = "natural",
         ts: tuple[int, ...] = (50, 100, 150, 200, 250),
         pictures: int = 4,
         side: int = 64,
         every_n_steps: int = 1000,
     ) -> None:
-        self.degradation = build_degradation(degradation, scale)
+        self.degradation = build_degradation(degradation, scale, preset)
         self.ts, self.every_n_steps = tuple(ts), every_n_steps
         self.hq = _fixed_pictures(hq_dir, pictures, side * scale)
         keys = [str(n) for n in range(len(self.hq))]

@@ -4,22 +4,26 @@ The DataModules are imported on first use, so that `ddpm_pairs.data.pictures` an
 torch for the commands that must answer at once.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ddpm_pairs.data.degraded import DegradedImages
     from ddpm_pairs.data.high_quality import HighQualityImages
     from ddpm_pairs.data.low_quality import LowQualityImages
+    from ddpm_pairs.data.unpaired import UnpairedImages
 
-__all__ = ["HighQualityImages", "LowQualityImages"]
+__all__ = ["DegradedImages", "HighQualityImages", "LowQualityImages", "UnpairedImages"]
+
+_MODULES = {
+    "DegradedImages": "degraded",
+    "HighQualityImages": "high_quality",
+    "LowQualityImages": "low_quality",
+    "UnpairedImages": "unpaired",
+}
 
 
 def __getattr__(name: str) -> type:
-    if name == "LowQualityImages":
-        from ddpm_pairs.data.low_quality import LowQualityImages
-
-        return LowQualityImages
-    if name == "HighQualityImages":
-        from ddpm_pairs.data.high_quality import HighQualityImages
-
-        return HighQualityImages
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"ddpm_pairs.data.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

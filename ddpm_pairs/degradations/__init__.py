@@ -6,26 +6,45 @@ replayed, and applies them to a batch as a pure function (`apply`). `ddpm_pairs.
 
 from ddpm_pairs.degradations.base import Degradation
 from ddpm_pairs.degradations.bicubic import Bicubic
+from ddpm_pairs.degradations.bsrgan import BSRGAN
+from ddpm_pairs.degradations.chain import Chain
+from ddpm_pairs.degradations.classical import Classical
+from ddpm_pairs.degradations.operations import Blur, Jpeg, Noise, Resize
+from ddpm_pairs.degradations.preparation import HQPreparation
 from ddpm_pairs.degradations.real_esrgan import RealESRGAN
 
-__all__ = ["Bicubic", "Degradation", "RealESRGAN", "build_degradation"]
+__all__ = [
+    "BSRGAN",
+    "Bicubic",
+    "Blur",
+    "Chain",
+    "Classical",
+    "Degradation",
+    "HQPreparation",
+    "Jpeg",
+    "Noise",
+    "RealESRGAN",
+    "Resize",
+    "build_degradation",
+]
 
 
-def build_degradation(name: str, scale: int) -> Degradation:
+def build_degradation(name: str, scale: int, preset: str = "natural") -> Degradation:
     """Make a degradation model from its short name.
 
     Args:
-        name: `bicubic` or `real_esrgan`.
+        name: `bicubic`, `classical`, `bsrgan` or `real_esrgan`.
         scale: HQ side over LQ side: 1, 2 or 4.
+        preset: `natural` (LQ at HQ / scale) or `faces` (scale 1: degraded smaller, LQ back on the HQ grid).
 
     Returns:
         The model.
 
     Raises:
-        ValueError: for an unknown name or scale.
+        ValueError: for an unknown name, scale or preset.
     """
-    models = {model.name: model for model in (Bicubic, RealESRGAN)}
+    models = {model.name: model for model in (Bicubic, Classical, BSRGAN, RealESRGAN)}
     if name not in models:
-        known = ", ".join(sorted(models))
+        known = ", ".join(models)
         raise ValueError(f"degradation {name!r} is unknown: give one of {known}, or a class path with its arguments")
-    return models[name](scale=scale)
+    return models[name](scale=scale, preset=preset)

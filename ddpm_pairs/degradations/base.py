@@ -8,8 +8,11 @@ from torch import Tensor
 SCALES = (1, 2, 4)
 """HQ side over LQ side that the models offer."""
 
-WORKING_SCALE_OF_1 = 4
-"""At scale 1 a picture is degraded at this scale and then brought back to the HQ grid, as face restoration does."""
+PRESETS = ("natural", "faces")
+"""`natural` makes LQ at HQ / scale; `faces`, at scale 1 alone, makes it smaller and brings it back to the HQ grid."""
+
+FACES_WORKING_SCALE = 4
+"""HQ side over the side at which `faces` makes LQ, before it comes back to the HQ grid."""
 
 
 @runtime_checkable
@@ -54,14 +57,22 @@ class Degradation(Protocol):
         ...
 
 
-def check_scale(name: str, scale: int) -> int:
-    """Return `scale` when a model offers it.
+def check_scale(name: str, scale: int, preset: str) -> int:
+    """Return `scale` when a model offers it with this preset.
 
     Raises:
-        ValueError: when it is not one of `SCALES`.
+        ValueError: when `scale` is not one of `SCALES`, `preset` not one of `PRESETS`, or the preset is `faces` and the
+            scale not 1.
     """
     if scale not in SCALES:
         raise ValueError(f"{name} got scale {scale!r}: give one of {', '.join(map(str, SCALES))}")
+    if preset not in PRESETS:
+        raise ValueError(f"{name} got preset {preset!r}: give one of {', '.join(PRESETS)}")
+    if preset == "faces" and scale != 1:
+        raise ValueError(
+            f"{name} got scale {scale} with preset faces, which keeps LQ on the HQ grid: give scale 1, "
+            "or preset natural"
+        )
     return scale
 
 
@@ -88,12 +99,35 @@ def check_batch(name: str, hq: Tensor, parameters: list[dict[str, Any]], scale: 
         )
 
 
-def working_lq_size(height: int, width: int, scale: int) -> tuple[int, int]:
-    """Size (height, width) at which LQ is made: HQ / scale, and for scale 1 a quarter of HQ, rounded up."""
-    divisor = WORKING_SCALE_OF_1 if scale == 1 else scale
+def working_scale(scale: int, preset: str) -> int:
+    """HQ side over the side at which LQ is made: `scale`, and 4 for `faces`."""
+    return FACES_WORKING_SCALE if preset == "faces" else scale
+
+
+def working_lq_size(height: int, width: int, scale: int, preset: str) -> tuple[int, int]:
+    """Size (height, width) at which LQ is made: HQ / scale, for `faces` a quarter of HQ; rounded up."""
+    divisor = working_scale(scale, preset)
     return -(-height // divisor), -(-width // divisor)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a small tensor of parameters from the CPU without making the host wait.
+
+    A copy from pageable memory blocks the host until the GPU has done all that was queued before it; one from pinned
+    memory is queued itself.
+
+    Args:
+        tensor: on the CPU, or on `device` already.
+        device: where it is needed.
+
+    Returns:
+        The tensor on `device`; the same object where it is there already.
+    """
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def round_to_8_bit(images: Tensor) -> Tensor:
     """Clamp to [0, 1] and round to the nearest multiple of 1/255."""
-    return (images.clamp(0, 1) * 255).round() / 255
+    return images.clamp(0, 1).mul_(255).round_().div_(255)

@@ -12,21 +12,26 @@ from ddpm_pairs.degradations.resize import resize_bicubic
 class Bicubic:
     """LQ is HQ shrunk by an antialiased bicubic filter, and nothing else.
 
-    At scale 1 HQ is shrunk by 4 and enlarged again by the same filter.
+    With preset `faces` HQ is shrunk by 4 and enlarged again by the same filter.
     """
 
     name = "bicubic"
 
-    def __init__(self, scale: int = 4) -> None:
+    def __init__(self, scale: int = 4, preset: str = "natural") -> None:
         """Choose the scale.
 
         Args:
-            scale: HQ side over LQ side: 1, 2 or 4.
+            scale: HQ side over LQ side: 2 or 4, and 1 for `faces`.
+            preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
 
         Raises:
-            ValueError: for another scale.
+            ValueError: for another scale or preset, and for scale 1 with `natural`, which would change nothing.
         """
-        self.scale = check_scale(self.name, scale)
+        self.scale, self.preset = check_scale(self.name, scale, preset), preset
+        if scale == 1 and preset == "natural":
+            raise ValueError(
+                "bicubic at scale 1 with preset natural changes nothing: give scale 2 or 4, or preset faces"
+            )
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Nothing is random: no parameters, and the generator is left as it is."""
@@ -42,7 +47,8 @@ class Bicubic:
         check_batch(self.name, hq, parameters, self.scale)
         height, width = hq.shape[-2:]
         with torch.autocast(hq.device.type, enabled=False):
-            lq = resize_bicubic(hq.float().contiguous(), working_lq_size(height, width, self.scale)).clamp(0, 1)
-            if self.scale == 1:
+            lq_size = working_lq_size(height, width, self.scale, self.preset)
+            lq = resize_bicubic(hq.float().contiguous(), lq_size).clamp(0, 1)
+            if self.preset == "faces":
                 lq = resize_bicubic(lq, (height, width))
             return round_to_8_bit(lq)

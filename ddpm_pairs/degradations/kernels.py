@@ -54,7 +54,7 @@ def build_kernels(parameters: Sequence[dict[str, Any] | None], side: int) -> Ten
         return torch.tensor([entry.get(name, default) for entry in filled], dtype=torch.float64).view(-1, 1, 1)
 
     def of_kind(kinds: Sequence[str]) -> Tensor:
-        return torch.tensor([entry["kind"] in kinds for entry in filled]).view(-1, 1, 1)
+        return torch.tensor([entry["kind"] in kinds for entry in filled], dtype=torch.bool).view(-1, 1, 1)
 
     offsets = torch.arange(side, dtype=torch.float64) - side // 2
     y, x = torch.meshgrid(offsets, offsets, indexing="ij")

@@ -5,6 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddpm_pairs.degradations.base import to_device
+from ddpm_pairs.degradations.covariance import Matrix, square_root
+from ddpm_pairs.degradations.poisson import poisson_counts
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in luminance (ITU-R BT.601)."""
 
@@ -20,8 +24,9 @@ def add_noise(image: Tensor, parameters: dict[str, Any]) -> Tensor:
 
     Args:
         image: (1, 3, H, W); may overshoot [0, 1].
-        parameters: `kind` (`gaussian` or `poisson`), `level` (Gaussian: standard deviation in 8-bit units; Poisson:
-            factor on the noise), `gray` (one field for the three channels) and `noise_seed`.
+        parameters: `kind` (`gaussian`, `poisson` or `correlated`), `noise_seed` and, for the first two, `level`
+            (Gaussian: standard deviation in 8-bit units; Poisson: factor on the noise) and `gray` (one field for the
+            three channels), for the last `covariance`.
 
     Returns:
         (1, 3, H, W) in [0, 1].
@@ -36,16 +41,34 @@ def add_noise(image: Tensor, parameters: dict[str, Any]) -> Tensor:
         noise = gaussian_noise(image, parameters["level"], parameters["gray"], generator)
     elif parameters["kind"] == "poisson":
         noise = poisson_noise(image, parameters["level"], parameters["gray"], generator)
+    elif parameters["kind"] == "correlated":
+        noise = correlated_noise(image, parameters["covariance"], generator)
     else:
-        raise ValueError(f"noise of kind {parameters['kind']!r} is unknown: give gaussian or poisson")
-    return (image + noise).clamp(0, 1)
+        raise ValueError(f"noise of kind {parameters['kind']!r} is unknown: give gaussian, poisson or correlated")
+    return (image + noise).clamp_(0, 1)
 
 
 def gaussian_noise(image: Tensor, sigma: float, gray: bool, generator: torch.Generator) -> Tensor:
     """White Gaussian noise of standard deviation `sigma` (8-bit units) for (1, 3, H, W); one channel if `gray`."""
     channels = 1 if gray else image.shape[1]
     shape = (1, channels, *image.shape[-2:])
-    return torch.randn(shape, generator=generator, device=image.device) * (sigma / 255)
+    return torch.randn(shape, generator=generator, device=image.device).mul_(sigma / 255)
+
+
+def correlated_noise(image: Tensor, covariance: Matrix, generator: torch.Generator) -> Tensor:
+    """Gaussian noise, white over the pixels, whose channels go together.
+
+    Args:
+        image: (1, 3, H, W).
+        covariance: 3x3 covariance of the channels in [0, 1] units, positive semidefinite.
+        generator: on the picture's device.
+
+    Returns:
+        (1, 3, H, W).
+    """
+    root = to_device(torch.tensor(square_root(covariance), dtype=torch.float32), image.device)
+    white = torch.randn(image.shape, generator=generator, device=image.device)
+    return torch.matmul(root, white.flatten(2)).view_as(white)
 
 
 def poisson_noise(image: Tensor, factor: float, gray: bool, generator: torch.Generator) -> Tensor:
@@ -64,10 +87,13 @@ def poisson_noise(image: Tensor, factor: float, gray: bool, generator: torch.Gen
         (1, 3, H, W), or (1, 1, H, W) if `gray`.
     """
     source = luminance(image) if gray else image
-    levels = (source.clamp(0, 1) * 255).round()
+    levels = source.clamp(0, 1).mul_(255).round_()
     peak = peak_count(levels)
-    rounded = levels / 255
-    return (torch.poisson(rounded * peak, generator=generator) / peak - rounded) * factor
+    if levels.device.type == "cpu":
+        counts = poisson_counts(levels, int(peak), generator)
+    else:
+        counts = torch.poisson(levels * (peak / 255), generator=generator)
+    return counts.div_(peak).sub_(levels.div_(255)).mul_(factor)
 
 
 def peak_count(levels: Tensor) -> Tensor:

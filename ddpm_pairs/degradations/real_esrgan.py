@@ -2,8 +2,11 @@
 
 Two rounds of blur, resize, noise and JPEG; between the second noise and the end a resize to the LQ size and a final
 sinc, before or after the second JPEG. The released training code draws resizes, noise kinds and the order of the tail
-once a batch and mixes by a pool; here each picture has its own. Sharpening of HQ belongs to training on these pairs,
-not to this model.
+once a batch and mixes by a pool; here each picture has its own. That code resizes by factors and loses what is left of
+a pixel, which moves content by up to 5.6 HQ pixels, and its `area` moves it by fractions of one; here resizes go to
+named sizes and areas are exact. Sharpening of HQ belongs to training on these pairs, not to this model.
+
+Sizes and steps differ from picture to picture, so the chain runs picture by picture; `degrade_one_by_one` says why.
 """
 
 import math
@@ -13,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import check_batch, check_scale, round_to_8_bit, working_lq_size
+from ddpm_pairs.degradations.base import check_batch, check_scale, working_lq_size
 from ddpm_pairs.degradations.blur import blur
 from ddpm_pairs.degradations.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.jpeg import jpeg
 from ddpm_pairs.degradations.kernels import GENERALIZED_KINDS, PLATEAU_KINDS, SINC, build_kernels
 from ddpm_pairs.degradations.noise import add_noise
-from ddpm_pairs.degradations.resize import MODES, resize
+from ddpm_pairs.degradations.resize import MODES, resize, scaled_size
+from ddpm_pairs.degradations.side_by_side import degrade_one_by_one
 
 KERNEL_SIDES = (7, 9, 11, 13, 15, 17, 19, 21)
 KERNEL_SIDE = max(KERNEL_SIDES)
@@ -63,21 +67,23 @@ STAGES = (
 class RealESRGAN:
     """LQ by Real-ESRGAN's second-order degradation.
 
-    At scale 1 the picture is degraded at scale 4 and brought back to the HQ grid bilinearly, as face restoration does.
+    With preset `faces` the picture is degraded at scale 4 and brought back to the HQ grid bilinearly, as face
+    restoration does.
     """
 
     name = "real_esrgan"
 
-    def __init__(self, scale: int = 4) -> None:
+    def __init__(self, scale: int = 4, preset: str = "natural") -> None:
         """Choose the scale.
 
         Args:
-            scale: HQ side over LQ side: 1, 2 or 4.
+            scale: HQ side over LQ side: 1, 2 or 4; 1 for `faces`.
+            preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
 
         Raises:
-            ValueError: for another scale.
+            ValueError: for another scale or preset.
         """
-        self.scale = check_scale(self.name, scale)
+        self.scale, self.preset = check_scale(self.name, scale, preset), preset
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one picture's parameters.
@@ -105,55 +111,43 @@ class RealESRGAN:
             ValueError: when shapes, type or number of parameters do not fit.
         """
         check_batch(self.name, hq, parameters, self.scale)
-        hq_size = tuple(hq.shape[-2:])
-        lq_size = working_lq_size(*hq_size, self.scale)
-        first, second, final = _kernels(parameters)
-        with torch.autocast(hq.device.type, enabled=False):
-            blurred = blur(hq.float().contiguous(), first)
-            # sizes differ from picture to picture until the last resize, so the middle goes one by one
-            rows = [
-                _middle(blurred[i : i + 1], entry, second[i : i + 1], hq_size, lq_size)
-                for i, entry in enumerate(parameters)
-            ]
-            lq = blur(torch.cat(rows), final).clamp(0, 1)
-            jpeg_last = [entry["tail"]["jpeg_last"] for entry in parameters]
-            if any(jpeg_last):
-                # the whole batch is encoded whatever the rows ask for: a part of it would be another batch size and
-                # other bits
-                encoded = jpeg(lq, [entry["stages"][1]["quality"] for entry in parameters])
-                lq = torch.where(torch.tensor(jpeg_last, device=lq.device).view(-1, 1, 1, 1), encoded, lq)
-            if self.scale == 1:
-                lq = resize(lq, hq_size, "bilinear")
-            return round_to_8_bit(lq)
+        lq_size = working_lq_size(*hq.shape[-2:], self.scale, self.preset)
+
+        def chain(image: Tensor, entry: dict[str, Any], kernels: Tensor) -> Tensor:
+            lq = _degrade(image, entry, kernels, lq_size)
+            return resize(lq, tuple(image.shape[-2:]), "bilinear") if self.preset == "faces" else lq
+
+        return degrade_one_by_one(chain, hq, parameters, _kernels(parameters))
 
 
-def _kernels(parameters: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    """Kernels (N, side, side) of the two rounds and of the final sinc, made at once."""
-    blurs = [entry["stages"][number]["blur"] for number in (0, 1) for entry in parameters]
-    return build_kernels([*blurs, *(entry["tail"]["sinc"] for entry in parameters)], KERNEL_SIDE).chunk(3)
+def _kernels(parameters: list[dict[str, Any]]) -> Tensor:
+    """Kernels (N, 3, side, side) of the two rounds and of the final sinc, made at once."""
+    blurs = [
+        entry for row in parameters for entry in (*(stage["blur"] for stage in row["stages"]), row["tail"]["sinc"])
+    ]
+    return build_kernels(blurs, KERNEL_SIDE).unflatten(0, (-1, 3))
 
 
-def _middle(
-    image: Tensor, parameters: dict[str, Any], kernel: Tensor, hq_size: tuple[int, int], lq_size: tuple[int, int]
-) -> Tensor:
-    """One picture (1, 3, H, W) from its first blur to the LQ size, before the final sinc."""
-    first, second = parameters["stages"]
-    image = resize(image, scaled_size(hq_size, first["resize"]["factor"]), first["resize"]["mode"])
+def _degrade(image: Tensor, parameters: dict[str, Any], kernels: Tensor, lq_size: tuple[int, int]) -> Tensor:
+    """One picture (1, 3, H, W) to the LQ size."""
+    (first, second), tail = parameters["stages"], parameters["tail"]
+    image = _blur(image, kernels[0], first["blur"])
+    image = resize(image, scaled_size(tuple(image.shape[-2:]), first["resize"]["factor"]), first["resize"]["mode"])
     image = jpeg(add_noise(image, first["noise"]), [first["quality"]])
-    if second["blur"] is not None:
-        margin = (KERNEL_SIDE - second["blur"]["side"]) // 2  # the zeros around the kernel would only cost time
-        image = blur(image, kernel[:, margin : KERNEL_SIDE - margin, margin : KERNEL_SIDE - margin])
+    image = _blur(image, kernels[1], second["blur"])
     image = resize(image, scaled_size(lq_size, second["resize"]["factor"]), second["resize"]["mode"])
     image = add_noise(image, second["noise"])
-    if not parameters["tail"]["jpeg_last"]:
+    if not tail["jpeg_last"]:
         image = jpeg(image, [second["quality"]])
-    return resize(image, lq_size, parameters["tail"]["mode"])
+    image = _blur(resize(image, lq_size, tail["mode"]), kernels[2], tail["sinc"]).clamp(0, 1)
+    return jpeg(image, [second["quality"]]) if tail["jpeg_last"] else image
 
 
-def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """(height, width) times a factor, rounded down, at least 1 px."""
-    height, width = size
-    return max(1, int(height * factor)), max(1, int(width * factor))
+def _blur(image: Tensor, kernel: Tensor, parameters: dict[str, Any] | None) -> Tensor:
+    if parameters is None:
+        return image
+    margin = (KERNEL_SIDE - parameters["side"]) // 2  # the zeros around the kernel would only cost time
+    return blur(image, kernel[None, margin : KERNEL_SIDE - margin, margin : KERNEL_SIDE - margin])
 
 
 def _draw_stage(stage: Stage, generator: torch.Generator) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -11,24 +11,16 @@ from torch import Tensor, nn
 
 from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations import HQPreparation, build_degradation
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import first_difference
 from ddpm_pairs.pairs.geometry import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.pairs.synthesis import Sampling, draw_t, generator_for, psnr_against_hq, quantize, synthesize
+from ddpm_pairs.protocols import OwnDegradation
 
 MIN_LQ_SIDE = 16
 SLOTS = (4, 8)
 THREADS = (1, 2, 4)
-
-
-@runtime_checkable
-class OwnDegradation(Protocol):
-    """``Degradation`` with its types left open, since the command line compares a class's annotations to the letter."""
-
-    def draw(self, generator): ...  # noqa: ANN001, ANN201, D102
-
-    def apply(self, hq, parameters): ...  # noqa: ANN001, ANN201, D102
 
 
 @dataclass(frozen=True)
@@ -38,9 +30,10 @@ class Work:
     key: str
     source: str
     source_sha256: str
-    hq: Tensor  # (3, H, W), uint8
+    hq: Tensor  # (3, H, W), uint8, prepared
     t: int
     degradation: dict[str, Any]
+    hq_preparation: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,9 +53,13 @@ class PairGenerator(L.LightningModule):
     degradation and network always run on ``slots`` pictures of one canvas size, on a CPU with ``threads`` threads.
 
     Args:
-        degradation: The handcrafted start: ``bicubic``, ``real_esrgan``, or any object with the methods of
-            ``ddpm_pairs.degradations.Degradation`` (by ``class_path`` in a config).
+        degradation: The handcrafted start: ``bicubic``, ``classical``, ``bsrgan``, ``real_esrgan``, or any object with
+            the methods of ``ddpm_pairs.degradations.Degradation`` (by ``class_path`` in a config).
         scale: HQ sides over LQ sides: 1 (LQ on the HQ grid), 2 or 4.
+        preset: Of a degradation given by name: ``natural`` makes LQ at HQ / scale; ``faces``, for scale 1, makes it
+            smaller and brings it back to the HQ grid.
+        sharpen_hq: Sharpen HQ first, as Real-ESRGAN's training does; the pair's HQ is the sharpened picture.
+        gray_hq: Share of HQ pictures that become gray first, 0..1; GPEN's is 0.2.
         t_min: Smallest t.
         t_max: Largest t; t is uniform over t_min..t_max.
         sampler: ``sde-dpmsolver++`` (default), ``ancestral`` (the paper's; give ``num_steps: null``), or the ODE
@@ -85,6 +82,9 @@ class PairGenerator(L.LightningModule):
         self,
         degradation: OwnDegradation | str = "real_esrgan",  # in this order, a class path is taken for a class
         scale: int = 4,
+        preset: Literal["natural", "faces"] = "natural",
+        sharpen_hq: bool = False,
+        gray_hq: float = 0.0,
         t_min: int = 0,
         t_max: int = 250,
         sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] = "sde-dpmsolver++",
@@ -103,14 +103,16 @@ class PairGenerator(L.LightningModule):
                 raise ValueError(
                     f"--model.degradation: {degradation} cannot be imported, or has not the methods of a Degradation"
                 )
-            degradation = build_degradation(degradation, scale)
+            degradation = build_degradation(degradation, scale, preset)
         for name in ("name", "scale"):
             if not hasattr(degradation, name):
                 raise ValueError(
                     f"degradation {type(degradation).__name__} has no `{name}`: expected that of a Degradation"
                 )
-        if degradation.scale != scale:
-            raise ValueError(f"degradation has scale {degradation.scale}, --model.scale is {scale}: give both the same")
+        for name, asked in (("scale", scale), ("preset", preset)):
+            has = getattr(degradation, name, asked)  # one's own degradation need not know presets
+            if has != asked:
+                raise ValueError(f"degradation has {name} {has}, --model.{name} is {asked}: give both the same")
         if None in (t_min, t_max) or not 0 <= t_min <= t_max:
             raise ValueError(f"t_min is {t_min} and t_max {t_max}: expected 0 <= t_min <= t_max")
         for name, value, allowed in (("slots", slots, SLOTS), ("threads", threads, THREADS)):
@@ -118,7 +120,8 @@ class PairGenerator(L.LightningModule):
                 raise ValueError(
                     f"{name} is {value}: expected {' or '.join(map(str, allowed))}, which keep pictures independent"
                 )
-        self.degradation, self.scale = degradation, scale
+        self.degradation, self.scale, self.preset = degradation, scale, preset
+        self.hq_preparation = HQPreparation(sharpen_hq, gray_hq)
         self.t_min, self.t_max = t_min, t_max
         self.sampling = Sampling(sampler, num_steps, eta)
         self.slots, self.threads, self.precision = slots, threads, precision
@@ -212,14 +215,18 @@ class PairGenerator(L.LightningModule):
         return list(self.make(work)), failures
 
     def draw(self, picture: HighQualityPicture) -> Work:
-        """Draw t and the degradation of one picture, from (seed, key) alone."""
+        """Draw t and the degradation of one picture from (seed, key) alone, and prepare its HQ."""
+        prepared = self.hq_preparation.draw(generator_for(self.seed, picture.key, "hq"))
+        # alone and before the canvas, which is padded from the HQ as written also when the pair is remade
+        hq = self.hq_preparation.apply(crop_to_multiple(picture.hq, self.scale)[None].float() / 255, [prepared])[0]
         return Work(
             key=picture.key,
             source=picture.source,
             source_sha256=picture.sha256,
-            hq=crop_to_multiple(picture.hq, self.scale),
+            hq=quantize(hq).cpu(),
             t=draw_t(self.seed, picture.key, self.t_min, self.t_max),
             degradation=self.degradation.draw(generator_for(self.seed, picture.key, "degradation")),
+            hq_preparation=prepared,
         )
 
     def make(self, work: Iterable[Work]) -> Iterator[Pair]:
@@ -260,7 +267,9 @@ class PairGenerator(L.LightningModule):
             "num_steps": self.sampling.num_steps,
             "evaluations": len(self.sampling.plan(schedule, one.t)) if one.t > 0 else 0,
             "degradation": {"name": self.degradation.name, "parameters": one.degradation},
+            "hq_preparation": one.hq_preparation,
             "scale": self.scale,
+            "preset": self.preset,
             "hq_size": [one.hq.shape[2], one.hq.shape[1]],
             "lq_size": [width, height],
             "psnr": psnr_against_hq(one.hq, lq),

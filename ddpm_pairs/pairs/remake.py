@@ -60,7 +60,7 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
     if record is None:
         raise ValueError(f"{pairs} holds no pair with the key {key!r}: expected one of its manifest.jsonl")
     # Pairs of a mixed folder differ in what their lines tell; for the rest run.yaml speaks.
-    run["settings"] |= {name: record[name] for name in ("seed", "scale", "sampler", "num_steps")}
+    run["settings"] |= {name: record[name] for name in ("seed", "scale", "preset", "sampler", "num_steps")}
     described, made_by = run["settings"]["degradation"]["name"], record["degradation"]["name"]
     if described != made_by or (record["t"] > 0 and run["settings"]["checkpoint_sha256"] is None):
         raise ValueError(
@@ -90,6 +90,7 @@ def _work(pairs: Path, record: dict[str, Any]) -> Work:
         hq=hq,
         t=record["t"],
         degradation=record["degradation"]["parameters"],
+        hq_preparation=record["hq_preparation"],
     )
 
 

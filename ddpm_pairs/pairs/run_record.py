@@ -1,6 +1,9 @@
 """``run.yaml``: what a pairs folder was made with, and whether a later run may go on with it."""
 
+import contextlib
 import importlib
+import inspect
+import json
 import platform
 from hashlib import sha256
 from importlib.metadata import version
@@ -46,6 +49,9 @@ def run_settings(generator: PairGenerator, checkpoint: str | None, device: str) 
         "checkpoint_sha256": checkpoint,
         "degradation": _degradation_spec(generator.degradation),
         "scale": generator.scale,
+        "preset": generator.preset,
+        "sharpen_hq": generator.hq_preparation.sharpen,
+        "gray_hq": generator.hq_preparation.gray,
         "t_min": generator.t_min,
         "t_max": generator.t_max,
         "sampler": generator.sampling.sampler,
@@ -69,8 +75,9 @@ def read_run(root: Path) -> dict[str, Any] | None:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
-    if not isinstance(content, dict) or not {"settings", "machine", "places"} <= content.keys():
-        raise ValueError(f"{path} is no description of a pairs folder: expected one written by `lightning predict`")
+    parts = content if isinstance(content, dict) else {}
+    if not {"settings", "machine", "places"} <= parts.keys() or "preset" not in parts["settings"]:
+        raise ValueError(f"{path} is no description of a pairs folder: expected one of this version's `predict`")
     return content
 
 
@@ -84,7 +91,7 @@ def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_
     if earlier is None:
         return
     changed = [
-        f"{name} {earlier['settings'].get(name)} -> {value}"
+        _difference(name, earlier["settings"].get(name), value)
         for name, value in settings.items()
         if earlier["settings"].get(name) != value
     ]
@@ -96,6 +103,25 @@ def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_
     if not changed:
         for name in _TAKEN_OVER:
             setattr(generator, name, earlier["machine"][name])
+
+
+def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - plain values of any kind
+    """In what two settings differ first, such as ``degradation.operations.2.sigma [1, 5] -> [1, 9]``."""
+    pairs = []
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        pairs = [(f"{name}.{key}", before[key], after[key]) for key in before]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        both = enumerate(zip(before, after, strict=True), start=1)
+        pairs = [(f"{name}.{n}", one, other) for n, (one, other) in both if isinstance(one, dict)]
+    for part, one, other in pairs:
+        if one != other:
+            return _difference(part.replace(".init_args", ""), one, other)
+    return f"{name} {_shortened(before)} -> {_shortened(after)}"
+
+
+def _shortened(value: Any) -> str:  # noqa: ANN401
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def write_run(
@@ -131,33 +157,83 @@ def write_run(
 def generator_from_run(run: dict[str, Any]) -> PairGenerator:
     """A generator with the settings of a ``run.yaml`` and its canvases, without its checkpoint.
 
+    It starts from HQ as written, which is prepared already.
+
     Raises:
         ValueError: if the degradation's class cannot be imported.
     """
     settings, machine = run["settings"], run["machine"]
-    taken = {name: settings[name] for name in ("scale", "t_min", "t_max", "sampler", "num_steps", "eta", "seed")}
-    degradation = _build_degradation(settings["degradation"], settings["scale"])
+    names = ("scale", "preset", "t_min", "t_max", "sampler", "num_steps", "eta", "seed")
+    taken = {name: settings[name] for name in names}
+    degradation = build_from_spec(settings["degradation"], settings["scale"], settings["preset"])
     generator = PairGenerator(degradation=degradation, **taken, **{name: machine[name] for name in _TAKEN_OVER})
     generator.default_multiple = machine["multiple"]
     return generator
 
 
 def _degradation_spec(degradation: Degradation) -> dict[str, Any]:
-    """By name for our own, by class and arguments (``init_args``, which the command line sets) for others."""
-    path = f"{type(degradation).__module__}.{type(degradation).__qualname__}"
+    """The name alone where name, scale and preset say everything, else with class and arguments."""
     spec: dict[str, Any] = {"name": degradation.name}
-    if not path.startswith("ddpm_pairs.degradations."):
-        spec |= {"class_path": path, "init_args": dict(getattr(degradation, "init_args", {}))}
-    return spec
+    defaults = {name: one.default for name, one in inspect.signature(type(degradation)).parameters.items()}
+    ours = type(degradation).__module__.startswith("ddpm_pairs.degradations.")
+    if ours and all(getattr(degradation, name) == defaults[name] for name in defaults.keys() - {"scale", "preset"}):
+        return spec
+    return spec | _described(degradation)
 
 
-def _build_degradation(spec: dict[str, Any], scale: int) -> Degradation:
+def _described(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a degradation or an operation of one
+    """Class and arguments in the form of a config.
+
+    The arguments are ``init_args``, which the command line sets, or else the attributes of the same names that are
+    plain values or operations.
+    """
+    arguments = getattr(part, "init_args", None)
+    if arguments is None:
+        held = {name: getattr(part, name) for name in inspect.signature(type(part)).parameters if hasattr(part, name)}
+        arguments = {}
+        for name, value in held.items():
+            with contextlib.suppress(TypeError):
+                arguments[name] = _plain(value)
+    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", "init_args": _plain(dict(arguments))}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever an argument may be
+    """A value as a YAML file gives it back.
+
+    Raises:
+        TypeError: if it is neither plain nor an operation.
+    """
+    if hasattr(value, "draw"):
+        return _described(value)
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else json.loads(json.dumps(value))
+
+
+def build_from_spec(spec: dict[str, Any], scale: int, preset: str) -> Degradation:
+    """A degradation from its name, or from its class and arguments, which may hold further classes.
+
+    Raises:
+        ValueError: if a class cannot be imported or lacks an argument, or the name is unknown.
+    """
     if "class_path" not in spec:
-        return build_degradation(spec["name"], scale)
-    module, _, name = spec["class_path"].rpartition(".")
+        return build_degradation(spec["name"], scale, preset)
     try:
-        return getattr(importlib.import_module(module), name)(**spec["init_args"])
+        return _built({"class_path": spec["class_path"], "init_args": spec["init_args"]})
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"degradation {spec['class_path']} cannot be imported ({error}): install its package"
         ) from None
+    except TypeError as error:
+        raise ValueError(
+            f"degradation {spec['class_path']} cannot be made ({error}): give its arguments in a config"
+        ) from None
+
+
+def _built(part: Any) -> Any:  # noqa: ANN401 - what a config may hold
+    """What ``_described`` described."""
+    if isinstance(part, list):
+        return [_built(one) for one in part]
+    if not isinstance(part, dict) or "class_path" not in part:
+        return part
+    module, _, name = part["class_path"].rpartition(".")
+    arguments = {key: _built(value) for key, value in part.get("init_args", {}).items()}
+    return getattr(importlib.import_module(module), name)(**arguments)

@@ -1,6 +1,7 @@
 """Contact sheets: pictures in a grid with captions, drawn with Pillow."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -13,8 +14,9 @@ TILE = 256
 MAX_BYTES = 3_000_000
 """A sheet larger than this is drawn again with fewer rows."""
 
-_GAP, _MARGIN, _CAPTION = 8, 24, 56
-_INK, _FAINT, _PAPER, _BLANK = (25, 25, 25), (110, 110, 110), (255, 255, 255), (236, 236, 236)
+GAP, MARGIN = 8, 24
+INK, FAINT, PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
+_CAPTION, _BLANK = 56, (236, 236, 236)
 
 
 @dataclass(frozen=True)
@@ -62,23 +64,23 @@ def draw_sheet(entries: list[Entry], headings: tuple[str, ...], heading: str) ->
         heading: What stands over the sheet.
     """
     across = min(len(entries), 2)
-    entry_width = len(headings) * (TILE + _GAP) - _GAP
+    entry_width = len(headings) * (TILE + GAP) - GAP
     heights = [_tallest(entries[first : first + across]) for first in range(0, len(entries), across)]
-    width = 2 * _MARGIN + across * (entry_width + 3 * _GAP) - 3 * _GAP
-    body = 2 * _MARGIN + 40
-    sheet = Image.new("RGB", (width, body + sum(heights) + len(heights) * (_CAPTION + _GAP) + _GAP), _PAPER)
+    width = 2 * MARGIN + across * (entry_width + 3 * GAP) - 3 * GAP
+    body = 2 * MARGIN + 40
+    sheet = Image.new("RGB", (width, body + sum(heights) + len(heights) * (_CAPTION + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (_MARGIN, _MARGIN - 6), heading, 18, _INK, width - 2 * _MARGIN)
+    write_line(draw, (MARGIN, MARGIN - 6), heading, 18, INK, width - 2 * MARGIN)
     for column in range(across):
         for n, name in enumerate(headings):
-            left = _MARGIN + column * (entry_width + 3 * _GAP) + n * (TILE + _GAP)
-            _text(draw, (left, body - 30), name, 15, _FAINT, TILE)
+            left = MARGIN + column * (entry_width + 3 * GAP) + n * (TILE + GAP)
+            write_line(draw, (left, body - 30), name, 15, FAINT, TILE)
     top = body
     for row, height in enumerate(heights):
         for column, entry in enumerate(entries[row * across : (row + 1) * across]):
-            left = _MARGIN + column * (entry_width + 3 * _GAP)
+            left = MARGIN + column * (entry_width + 3 * GAP)
             _draw_entry(sheet, draw, entry, (left, top), entry_width)
-        top += height + _CAPTION + _GAP
+        top += height + _CAPTION + GAP
     return sheet
 
 
@@ -118,16 +120,16 @@ def _draw_entry(
     box, _ = shown_part(last.size)
     size = _shown_size(entry)
     for n, picture in enumerate(entry.pictures):
-        place = (left + n * (TILE + _GAP), top)
+        place = (left + n * (TILE + GAP), top)
         if picture is None:
             draw.rectangle((*place, place[0] + size[0] - 1, place[1] + size[1] - 1), fill=_BLANK)
         else:
-            sheet.paste(_tile(picture, box, last.size, size), place)
-    _text(draw, (left, top + size[1] + 4), entry.title, 16, _INK, width)
-    _text(draw, (left, top + size[1] + 25), entry.text, 15, _FAINT, width)
+            sheet.paste(tile(picture, box, last.size, size), place)
+    write_line(draw, (left, top + size[1] + 4), entry.title, 16, INK, width)
+    write_line(draw, (left, top + size[1] + 25), entry.text, 15, FAINT, width)
 
 
-def _tile(
+def tile(
     picture: Image.Image, box: tuple[int, int, int, int], of: tuple[int, int], size: tuple[int, int]
 ) -> Image.Image:
     """The part of a picture that ``box`` marks on a picture of size ``of``, brought to ``size``."""
@@ -136,14 +138,19 @@ def _tile(
     return part.resize(size, Image.Resampling.LANCZOS if part.width > size[0] else Image.Resampling.NEAREST)
 
 
-def _text(
+def write_line(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int
 ) -> None:
     """One line, its middle left out where it is too long: the end of a key tells more than its folders."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # most alphabets, unlike Pillow's own
-    font = ImageFont.truetype(str(path), size)
+    font = font_of(size)
     keep, shown = len(text), text
     while font.getlength(shown) > width and keep > 4:
         keep -= 1
         shown = f"{text[: keep // 3]}…{text[len(text) - (keep - keep // 3) :]}"
     draw.text(corner, shown, fill=colour, font=font)
+
+
+@lru_cache
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """The font of all sheets at a size in pixels; it has most alphabets, unlike Pillow's own."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -105,7 +105,8 @@ def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor |
         uint8 (3, H / scale, W / scale) on the CPU; ``None`` for a pair of another degradation than the generator's.
     """
     degradation = generator.degradation
-    if (record["degradation"]["name"], record["scale"]) != (degradation.name, degradation.scale):
+    made_by = (record["degradation"]["name"], record["scale"], record["preset"])
+    if made_by != (degradation.name, generator.scale, generator.preset):
         return None
     hq = torch.from_numpy(np.array(_open(root / record["hq"]))).permute(2, 0, 1)
     canvas = pad_to_canvas(hq, generator.canvas(tuple(hq.shape[1:])))[None].to(generator.device).float() / 255

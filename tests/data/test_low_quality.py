@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ddpm_pairs.data import LowQualityImages
-from ddpm_pairs.data.low_quality import split
+from ddpm_pairs.data.crops import split
 from ddpm_pairs.data.pictures import Failure, Picture
 
 SILENT = {

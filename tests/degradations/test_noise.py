@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from ddpm_pairs.degradations.noise import add_noise, gaussian_noise, luminance, peak_count, poisson_noise
+from ddpm_pairs.degradations.noise import (
+    add_noise,
+    correlated_noise,
+    gaussian_noise,
+    luminance,
+    peak_count,
+    poisson_noise,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -21,6 +28,32 @@ def test_gaussian_noise_has_its_standard_deviation(gray):
 def test_colour_noise_is_independent_over_channels():
     noise = gaussian_noise(torch.full((1, 3, 256, 256), 0.5), 12.0, False, generator()).flatten(2)[0]
     assert (torch.corrcoef(noise) - torch.eye(3)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "covariance",
+    [
+        [[0.004, 0.003, 0.001], [0.003, 0.006, 0.002], [0.001, 0.002, 0.005]],
+        [[0.004, 0.004, 0.0], [0.004, 0.004, 0.0], [0.0, 0.0, 0.001]],  # two channels alike: singular
+        [[0.0] * 3] * 3,
+    ],
+)
+def test_correlated_noise_has_its_covariance_and_is_white_over_pixels(covariance):
+    noise = correlated_noise(torch.full((1, 3, 400, 400), 0.5), covariance, generator())
+    assert noise.shape == (1, 3, 400, 400)
+    # the standard error of a covariance of 160,000 numbers is at most 0.0035 of the variances
+    assert (torch.cov(noise[0].flatten(1)) - torch.tensor(covariance)).abs().max() < 4 * 0.0035 * 0.006
+    assert noise.mean().abs() < 4 * 0.08 / 400
+    neighbours = (noise[..., 1:] * noise[..., :-1]).mean()
+    assert neighbours.abs() < 4 * 0.006 / 400
+
+
+def test_correlated_noise_is_added_and_clamped():
+    parameters = {"kind": "correlated", "covariance": [[0.01, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]}
+    image = torch.full((1, 3, 64, 64), 0.95)
+    noisy = add_noise(image, {**parameters, "noise_seed": 3})
+    assert noisy[:, 0].max() == 1 and torch.equal(noisy[:, 1:], image[:, 1:])
+    assert (noisy[:, 0] - 0.95).clamp(max=0).std() > 0.03
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 3, 4, 5, 31, 32, 33, 64, 65, 128, 129, 255, 256])

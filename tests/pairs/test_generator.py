@@ -110,7 +110,8 @@ def test_probe_stops_at_a_network_that_mixes_its_batch():
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_sizes_that_do_not_fit_are_cropped_padded_and_cropped_back(photos, scale):
-    generator = PairGenerator("bicubic", scale=scale, t_min=20, t_max=20, slots=4, threads=1, num_steps=2)
+    preset = "faces" if scale == 1 else "natural"
+    generator = PairGenerator("bicubic", scale, preset, t_min=20, t_max=20, slots=4, threads=1, num_steps=2)
     generator.denoiser = tiny_denoiser(channels=(8, 8, 8, 8, 8, 8))
     generator.prepare(CPU)
     assert generator.multiple == 32
@@ -189,6 +190,9 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
         ({"scale": 3}, "scale 3"),
         ({"degradation": "blurr"}, "'blurr' is unknown"),
         ({"degradation": RealESRGAN(2)}, "degradation has scale 2, --model.scale is 4"),
+        ({"degradation": RealESRGAN(1), "scale": 1, "preset": "faces"}, "has preset natural, --model.preset is faces"),
+        ({"preset": "faces"}, "scale 4 with preset faces"),
+        ({"gray_hq": 1.5}, "gray HQ pictures is 1.5: give 0 to 1"),
     ],
 )
 def test_options_are_checked(options, text):

@@ -160,7 +160,7 @@ def test_nothing_at_all_in_the_manifest(hq_folder, tmp_path, predict, content):
     [
         ({"t_max": 30}, "t_max 40 -> 30"),
         ({"seed": 1}, "seed 0 -> 1"),
-        ({"degradation": "real_esrgan"}, "degradation {'name': 'bicubic'} -> {'name': 'real_esrgan'}"),
+        ({"degradation": "real_esrgan"}, "degradation.name bicubic -> real_esrgan"),
         ({"num_steps": None}, "num_steps 3 -> None"),
         ({"sampler": "ancestral"}, "sampler sde-dpmsolver"),
         ({"scale": 2}, "scale 4 -> 2"),

@@ -1,0 +1,39 @@
+"""Features of a folder kept on disk, so that reference pictures go through the network once."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Features = dict[str, Tensor]
+
+
+def cached_features(paths: Sequence[Path], settings: dict[str, Any], compute: Callable[[], Features]) -> Features:
+    """Look up the features of some files, or compute and keep them.
+
+    They lie in ``$XDG_CACHE_HOME/ddpm_pairs`` (``~/.cache/ddpm_pairs``) under a hash of the list of files (path, size
+    and time of change) and the settings; the folder may be deleted at any time.
+
+    Args:
+        paths: The files.
+        settings: All else that the features depend on, such as patches and the network's identity.
+        compute: Gives the features where none are kept.
+    """
+    listed = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    described = json.dumps([listed, settings], sort_keys=True)
+    name = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddpm_pairs" / "features"
+    kept = folder / f"{name}.safetensors"
+    if kept.exists():
+        return load_file(kept)
+    features = compute()
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name}.{os.getpid()}.partial"
+    save_file({key: values.contiguous() for key, values in features.items()}, partial)
+    partial.replace(kept)
+    return features

@@ -1,0 +1,298 @@
+"""The t study as a LightningModule: ``lightning test --config ablation.yaml``."""
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ddpm_pairs.data.crops import MIN_SIDE
+from ddpm_pairs.data.decode import UnreadablePicture, decode_picture, read_size
+from ddpm_pairs.data.high_quality import HighQualityPicture
+from ddpm_pairs.data.pictures import Failure, Picture
+from ddpm_pairs.data.unpaired import UnpairedImages
+from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.metrics.cache import cached_features
+from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
+from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
+from ddpm_pairs.metrics.texture import native_patches
+from ddpm_pairs.metrics.weights import INCEPTION, weights_path
+from ddpm_pairs.pairs.generator import PairGenerator, Work
+from ddpm_pairs.pairs.synthesis import generator_for
+from ddpm_pairs.reports.t_study.cells import RealSet, halves, make_cells, table, write_csv
+from ddpm_pairs.reports.t_study.folder import PictureResult, StudyFolder, stack
+from ddpm_pairs.reports.t_study.pictures import save_grid, save_plot
+from ddpm_pairs.reports.t_study.recommendation import Recommendation, recommend
+from ddpm_pairs.seeding import seed_of
+
+BATCH = 16
+
+
+class TStudy(L.LightningModule):
+    """Makes every HQ picture's LQ for a list of t and of degradations, and compares the sets with real LQ pictures.
+
+    LQ is what ``predict`` would write at that t. Of each, the same native patch is kept; patches of all pictures in a
+    cell are compared with as many of the real pictures. t = 0, the handcrafted start, is always among the t.
+
+    Args:
+        degradations: Names of handcrafted starts.
+        ts: Steps; those beyond the checkpoint's training are left out, and it says so.
+        pictures: HQ pictures to take, a seeded choice; all where there are fewer.
+        patch: Side of the patches, LQ pixels.
+        scale: HQ sides over LQ sides.
+        preset: The degradations', ``natural`` or ``faces``.
+        psnr_drop: The recommended t may cost this many dB of median PSNR against t = 0; null allows any.
+        psnr_floor: The recommended t keeps this median PSNR in dB; null asks for none.
+        sampler: As ``PairGenerator``'s.
+        num_steps: As ``PairGenerator``'s.
+        slots: As ``PairGenerator``'s.
+        threads: As ``PairGenerator``'s.
+        precision: As ``PairGenerator``'s.
+        features: ``inception``, or ``random`` to try out a study without weights.
+        seed: Seed of everything drawn; the command line sets it to ``seed_everything``.
+
+    Raises:
+        ValueError: for values outside their range.
+    """
+
+    def __init__(
+        self,
+        degradations: list[str] = ["real_esrgan", "bicubic"],  # noqa: B006 - never changed; a config shows it
+        ts: list[int] = [0, 20, 50, 100, 200],  # noqa: B006
+        pictures: int = 300,
+        patch: int = 64,
+        scale: int = 4,
+        preset: Literal["natural", "faces"] = "natural",
+        psnr_drop: float | None = 2.0,
+        psnr_floor: float | None = None,
+        sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] = "sde-dpmsolver++",
+        num_steps: int | None = 12,
+        slots: int = 8,
+        threads: int = 2,
+        precision: Literal["fp32", "bf16"] | None = None,
+        features: Literal["inception", "random"] = "inception",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not degradations or len(set(degradations)) < len(degradations):
+            raise ValueError(f"degradations is {degradations}: expected one name or more, each once")
+        if min(ts, default=-1) < 0:
+            raise ValueError(f"ts is {ts}: expected steps from 0 on")
+        if pictures < LEAST_PICTURES:
+            raise ValueError(f"pictures is {pictures}: expected {LEAST_PICTURES} or more")
+        if patch < MIN_SIDE:
+            raise ValueError(f"patch is {patch}: expected {MIN_SIDE} px or more")
+        self.ts = sorted({0, *ts})
+        shared = {"scale": scale, "preset": preset, "sampler": sampler, "num_steps": num_steps, "slots": slots}
+        self.generators = [  # their t_max only says that a network is needed; t is set picture by picture
+            PairGenerator(name, t_max=max(self.ts), threads=threads, precision=precision, seed=seed, **shared)
+            for name in degradations
+        ]
+        self.degradations = list(degradations)
+        self.settings = {
+            "degradations": self.degradations,
+            "ts": self.ts,
+            "pictures": pictures,
+            "patch": patch,
+            **shared,
+            "threads": threads,
+            "precision": precision,
+            "features": features,
+            "seed": seed,
+        }
+        self.pictures, self.patch, self.scale, self.seed = pictures, patch, scale, seed
+        self.psnr_drop, self.psnr_floor, self.features = psnr_drop, psnr_floor, features
+        self.left_out: list[int] = []
+        self.chosen: list[Picture] = []
+        self.failures: list[Failure] = []
+        self.folder: StudyFolder | None = None
+        self.network: FeatureNetwork | None = None
+
+    def prepare(
+        self, denoiser: Denoiser, checkpoint: str, data: UnpairedImages, root: Path, device: torch.device
+    ) -> None:
+        """Find every reason not to begin, and schedule what is not done yet.
+
+        Args:
+            denoiser: The DDPM.
+            checkpoint: SHA-256 of its file.
+            data: The folders, searched already.
+            root: The study's folder.
+            device: Where to compute.
+
+        Raises:
+            ValueError: for too few pictures, a study of other settings in the folder, or missing weights.
+        """
+        self.left_out = [t for t in self.ts if t > denoiser.t_max]
+        self.ts = [t for t in self.ts if t <= denoiser.t_max]
+        self.chosen = self._choose(data.pictures)
+        if len(data.real) < 2 * LEAST_PICTURES:
+            raise ValueError(
+                f"--data.lq_dir {data.lq_dir} has {len(data.real)} pictures: expected {2 * LEAST_PICTURES} or more, "
+                "which can be halved to see how far real pictures lie from real ones"
+            )
+        self.settings |= {"ts": self.ts, "checkpoint": checkpoint}
+        self.folder = StudyFolder(root)
+        self.folder.check(self.settings)
+        self.network = Inception(weights_path(INCEPTION)) if self.features == "inception" else RandomFeatures()
+        self.network.to(device)
+        for generator in self.generators:
+            generator.t_max = max(self.ts)
+            generator.denoiser = denoiser
+            generator.check()
+            generator.to(device)
+            generator.prepare(device)
+        data.schedule([[picture] for picture in self.chosen if not self.folder.has(picture.key)])
+        self._data = [data]  # in a list, so as not to become a submodule of anything
+
+    def _choose(self, pictures: list[Picture]) -> list[Picture]:
+        """The first pictures, in a seeded order, whose LQ holds a patch."""
+        least, chosen = self.patch * self.scale, []
+        for picture in sorted(pictures, key=lambda one: seed_of(self.seed, "study", one.key)):
+            try:
+                height, width = read_size(picture.path)
+            except UnreadablePicture as error:
+                self.failures.append(Failure(picture.source, str(error)))
+                continue
+            if min(height, width) < least:
+                reason = f"{width}x{height}, expected {least} px or more a side for LQ patches of {self.patch} px"
+                self.failures.append(Failure(picture.source, reason))
+            else:
+                chosen.append(picture)
+            if len(chosen) == self.pictures:
+                break
+        if len(chosen) < LEAST_PICTURES:
+            raise ValueError(
+                f"--data.hq_dir has {len(chosen)} pictures of {least} px or more a side: expected {LEAST_PICTURES} or "
+                "more, or give a smaller --model.patch"
+            )
+        return sorted(chosen, key=lambda one: one.key)
+
+    def on_test_start(self) -> None:
+        """Write down the settings."""
+        if self.trainer.is_global_zero:
+            self.folder.open(self.settings)
+        self.trainer.strategy.barrier()
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Finish the pictures of a batch."""
+        self.failures += batch["failures"]
+        for picture in batch["pictures"]:
+            self.folder.save(self.result_of(picture))
+
+    @torch.inference_mode()
+    def result_of(self, picture: HighQualityPicture) -> PictureResult:
+        """One picture in all cells; all t of a degradation go through the network together."""
+        pairs = [list(generator.make(self._work(generator, picture))) for generator in self.generators]
+        height, width = pairs[0][0].lq.shape[1:]
+        place = generator_for(self.seed, picture.key, "patch")
+        top, left = (int(torch.randint(side - self.patch + 1, (), generator=place)) for side in (height, width))
+
+        def cut(pixels: Tensor, times: int) -> Tensor:
+            box = [slice(start * times, (start + self.patch) * times) for start in (top, left)]
+            return pixels[:, box[0], box[1]]
+
+        patches = torch.stack([torch.stack([cut(pair.lq, 1) for pair in row]) for row in pairs])
+        psnr = [[_infinite(pair.record["psnr"]) for pair in row] for row in pairs]
+        flat = extract(self.network, [part.to(self.device) for part in patches.flatten(0, 1).split(BATCH)])
+        return PictureResult(
+            picture.key,
+            cut(pairs[0][0].hq, self.scale).contiguous(),
+            patches,
+            torch.tensor(psnr, dtype=torch.float64),
+            {name: values.unflatten(0, patches.shape[:2]) for name, values in flat.items()},
+        )
+
+    def _work(self, generator: PairGenerator, picture: HighQualityPicture) -> list[Work]:
+        drawn = generator.draw(picture)
+        return [replace(drawn, t=t) for t in self.ts]
+
+    def report(self, checkpoint: str) -> Recommendation:
+        """Score all cells and write ``ablation.csv``, ``ablation.png``, ``grid.png`` and ``recommendation.json``.
+
+        Args:
+            checkpoint: What ``--ckpt_path`` was typed as, for the command that is recommended.
+
+        Raises:
+            ValueError: if fewer than 4 pictures could be finished.
+        """
+        results = [self.folder.load(picture.key) for picture in self.chosen if self.folder.has(picture.key)]
+        if len(results) < LEAST_PICTURES:
+            raise ValueError(f"{len(results)} pictures could be finished: expected {LEAST_PICTURES} or more")
+        together, real = stack(results), self.real_set(len(results))
+        schedule = self.generators[0].denoiser.schedule
+        logsnrs = [schedule.log_snr_at(t) if t > 0 else None for t in self.ts]
+        cells = make_cells(together, self.degradations, self.ts, logsnrs, real)
+        chosen = recommend(cells, self.psnr_drop, self.psnr_floor, real.floor.fid192, self._command(checkpoint))
+        root = self.folder.root
+        write_csv(root / "ablation.csv", cells, real)
+        save_plot(root / "ablation.png", cells, real, chosen)
+        save_grid(root / "grid.png", together, self.degradations, self.ts)
+        (root / "recommendation.json").write_text(json.dumps(chosen.as_dict(), indent=2) + "\n", encoding="utf-8")
+        self._print(table(cells, real), chosen)
+        return chosen
+
+    def _command(self, checkpoint: str) -> str:
+        """What to type for pairs, with ``{degradation}`` and ``{t}`` in it."""
+        config = "pairs.yaml" if self.settings["preset"] == "faces" else "pairs_natural.yaml"
+        (data,) = self._data
+        folder = shlex.quote(data.hq_dir).replace("{", "{{").replace("}", "}}")
+        return (
+            f"lightning predict --config {config} --ckpt_path {shlex.quote(checkpoint)} --data.hq_dir {folder} "
+            f"--model.scale {self.scale} --model.degradation {{degradation}} --model.t_min {{t}} --model.t_max {{t}} "
+            "--output_dir pairs"
+        )
+
+    def real_set(self, n: int) -> RealSet:
+        """As many native patches of the real pictures, and the floor from two halves of them."""
+        (data,) = self._data
+        read, paths = [], []
+        for picture in data.real:
+            try:
+                pixels = torch.from_numpy(decode_picture(picture.path)).permute(2, 0, 1)
+            except UnreadablePicture as error:
+                self.failures.append(Failure(picture.source, str(error)))
+                continue
+            if min(pixels.shape[1:]) >= self.patch:
+                read.append(pixels)
+                paths.append(picture.path)
+        if len(read) < 2 * LEAST_PICTURES:
+            raise ValueError(
+                f"--data.lq_dir has {len(read)} pictures of {self.patch} px or more a side: expected "
+                f"{2 * LEAST_PICTURES} or more, or a smaller --model.patch"
+            )
+        parts = halves(read, torch.Generator().manual_seed(self.seed))
+        cuts = [
+            native_patches([one.float() for one in part], n=n, seed=self.seed, size=self.patch)
+            for part in (read, *parts)
+        ]
+        patches = [cut.to(torch.uint8) for cut in cuts]
+        settings = {"network": self.network.identity, "patch": self.patch, "n": n, "seed": self.seed}
+
+        def compute() -> dict[str, Tensor]:
+            return extract(self.network, [part.to(self.device) for part in torch.cat(patches).split(BATCH)])
+
+        together = cached_features(paths, settings, compute)
+        features, first, second = ({name: one.split(n)[i] for name, one in together.items()} for i in range(3))
+        return RealSet(patches[0], features, set_scores(first, second))
+
+    def _print(self, cells: str, chosen: Recommendation) -> None:
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(cells)
+        if self.left_out:
+            console.print(f"t beyond the checkpoint's training was left out: {', '.join(map(str, self.left_out))}")
+        if self.failures:
+            console.print(f"pictures left out: {len(self.failures)}, such as {vars(self.failures[0])}")
+        for warning in chosen.warnings:
+            console.print(f"warning: {warning}")
+        console.print(f"recommended: {chosen.words}\n  {chosen.command}")
+
+
+def _infinite(psnr: float | None) -> float:
+    """The manifest's PSNR, where ``None`` stands for equal pictures."""
+    return float("inf") if psnr is None else psnr
