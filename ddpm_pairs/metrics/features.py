@@ -70,7 +70,9 @@ class RandomFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        self.kernels = nn.Parameter(torch.randn(16, 3, 5, 5, generator=generator) / 75**0.5, requires_grad=False)
+        kernels = torch.randn(16, 3, 5, 5, generator=generator) / 75**0.5
+        # without the mean a kernel sees texture rather than brightness
+        self.kernels = nn.Parameter(kernels - kernels.mean(dim=(2, 3), keepdim=True), requires_grad=False)
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:

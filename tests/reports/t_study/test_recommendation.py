@@ -1,0 +1,66 @@
+import pytest
+
+from ddpm_pairs.metrics.set_scores import SetScores
+from ddpm_pairs.reports.t_study.cells import Cell, fine_power_falls
+from ddpm_pairs.reports.t_study.recommendation import recommend
+
+COMMAND = "predict {degradation} {t}"
+
+
+def cell(degradation, t, fid192, psnr, fid=None, fine=0.0):
+    fid = fid192 if fid is None else fid
+    return Cell(degradation, t, None, SetScores(fid, fid192, 0.0, (0.0, 0.0)), 1.0, (0.0, fine), psnr, psnr, 10)
+
+
+CELLS = [
+    cell("mild", 0, 6.0, 25.0),
+    cell("mild", 50, 3.0, 23.5),
+    cell("mild", 100, 2.0, 22.9),
+    cell("rough", 0, 5.0, 21.0),
+    cell("rough", 50, 4.0, 20.8),
+    cell("rough", 100, 2.5, 19.1),
+]
+
+
+@pytest.mark.parametrize(
+    ("drop", "floor", "expected"),
+    [
+        (2.0, None, ("rough", 100)),  # 1.9 dB below its start; mild at 100 is 2.1 below
+        (1.5, None, ("mild", 50)),
+        (None, None, ("mild", 100)),
+        (2.0, 20.9, ("mild", 50)),
+        (None, 24.0, ("mild", 0)),
+    ],
+)
+def test_least_fid192_among_those_that_keep_the_content(drop, floor, expected):
+    chosen = recommend(CELLS, drop, floor, 0.5, COMMAND)
+    assert (chosen.degradation, chosen.t) == expected
+    assert chosen.command == f"predict {expected[0]} {expected[1]}"
+    assert chosen.warnings == ()
+    assert chosen.fid_agrees
+
+
+def test_it_says_when_fid_would_choose_otherwise():
+    cells = [cell("mild", 0, 6.0, 25.0, fid=90.0), cell("mild", 50, 3.0, 24.0, fid=95.0)]
+    chosen = recommend(cells, 2.0, None, 0.5, COMMAND)
+    assert (chosen.t, chosen.fid_agrees, chosen.best_by_fid) == (50, False, ("mild", 0))
+    assert "FID at 2048-d would take mild and t = 0" in chosen.words
+
+
+def test_it_says_when_no_t_helps_and_when_none_is_allowed():
+    cells = [cell("mild", 0, 3.0, 25.0), cell("mild", 50, 3.5, 24.0)]
+    assert recommend(cells, 2.0, None, 0.5, COMMAND).words.startswith("no t comes nearer")
+    chosen = recommend(cells, None, 30.0, 0.5, COMMAND)
+    assert chosen.t == 0
+    assert "no cell reaches a median PSNR of 30.0 dB" in chosen.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("fine", "falls"),
+    [((0.0, -0.4, -1.1), True), ((-2.0, -2.5, -2.9), False), ((-2.0, -2.5, -3.1), True), ((3.0, 1.0, -0.5), False)],
+)
+def test_fine_power_that_falls_with_t_is_a_warning(fine, falls):
+    cells = [cell("mild", t, 3.0 - t / 100, 25.0, fine=power) for t, power in zip((0, 50, 100), fine, strict=True)]
+    assert fine_power_falls(cells[::-1]) is falls
+    warned = any("trained too little" in one for one in recommend(cells, 2.0, None, 0.5, COMMAND).warnings)
+    assert warned is falls
