@@ -1,5 +1,6 @@
 """Scores of pictures against their own references: PSNR, SSIM and LPIPS."""
 
+import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -29,7 +30,8 @@ class LPIPS(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        with redirect_stdout(StringIO()):  # lpips prints where its own linear layers lie
+        with redirect_stdout(StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lpips calls torchvision in a way that torchvision has renamed
             self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)
