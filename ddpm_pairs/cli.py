@@ -27,6 +27,7 @@ OWN_VERBS = {
     "score": "ddpm_pairs.reports.score_folders",
     "remake": "ddpm_pairs.pairs.remake",
     "export": "ddpm_pairs.export",
+    "dashboard": "ddpm_pairs.reports.dashboard",
     "doctor": "ddpm_pairs.doctor",
 }
 """Our own verbs, with the module whose ``main(arguments: argparse.Namespace) -> int`` does the work."""
@@ -95,8 +96,8 @@ def _user_error(message: str) -> int:
 
 def _program_parser() -> _Parser:
     """The parser of the options that stand before a verb; its help lists the verbs."""
-    lightning_verbs = [f"  {verb:<10}{summary}" for verb, summary in LIGHTNING_VERBS.items()]
-    own_verbs = [f"  {verb:<10}{parser.description}" for verb, parser in _verb_parsers().items()]
+    lightning_verbs = [f"  {verb:<11}{summary}" for verb, summary in LIGHTNING_VERBS.items()]
+    own_verbs = [f"  {verb:<11}{parser.description}" for verb, parser in _verb_parsers().items()]
     parser = _Parser(
         prog="ddpm-pairs",
         allow_abbrev=False,
@@ -178,5 +179,18 @@ def _verb_parsers() -> dict[str, _Parser]:
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16")
 
+    dashboard = parser("dashboard", "save a W&B workspace with the panels of fits, the t study and pairs")
+    dashboard.add_argument("--entity", required=True, metavar="E", help="W&B user or team")
+    dashboard.add_argument("--project", required=True, metavar="P", help="W&B project")
+    dashboard.add_argument("--dry-run", action="store_true", help="print the panels; needs no account and no network")
+
     doctor = parser("doctor", "what is installed, which devices, who owns 'lightning', which weights are found")
-    return {"demo": demo, "preview": preview, "remake": remake, "score": score, "export": export, "doctor": doctor}
+    return {
+        "demo": demo,
+        "preview": preview,
+        "score": score,
+        "remake": remake,
+        "export": export,
+        "dashboard": dashboard,
+        "doctor": doctor,
+    }

@@ -13,9 +13,13 @@ def configs_folder() -> Path:
 
 
 def config_names() -> list[str]:
-    """Names that :func:`shipped_config` finds, sorted, such as ``ddpm.yaml`` and ``parts/cpu.yaml``."""
+    """Names that :func:`shipped_config` finds, sorted, such as ``ddpm.yaml`` and ``parts/cpu.yaml``.
+
+    Files ``sweep_*.yaml`` lie beside them and are none: they are read by ``wandb sweep``, not by ``--config``.
+    """
     folder = configs_folder()
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+    paths = [path for path in folder.rglob("*.yaml") if not path.name.startswith("sweep_")]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def weights_names() -> list[str]:

@@ -16,7 +16,7 @@ import lightning as L
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -35,6 +35,7 @@ from ddpm_pairs.pairs.generator import PairGenerator
 from ddpm_pairs.pairs.run_record import checkpoint_sha256
 from ddpm_pairs.pairs.writer import PairWriter
 from ddpm_pairs.plain_errors import plain_error
+from ddpm_pairs.reports.wandb_run import WandbRun, finished
 from ddpm_pairs.shipped import weights_file
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -59,7 +60,7 @@ def run(argv: list[str]) -> int:
         print(f"ddpm-pairs: error: {plain_error(error, argv[0])}", file=sys.stderr)
         return USER_ERROR
     try:
-        with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning():
+        with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning(), finished(cli.trainer.loggers):
             work()
     except (SystemExit, KeyboardInterrupt) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -149,24 +150,35 @@ class TrainerCLI(LightningCLI):
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
         callbacks = self._get(self.config_init, "trainer").get("callbacks") or []
+        if self._get(self.config_init, "trainer").get("logger") is False:  # which this one refuses
+            callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
         if self.subcommand == "fit":
             every = self._get(self.config, "checkpoint_every_n_steps")
             kwargs["callbacks"] = [*callbacks, LastCheckpoint(str(self.output_dir), every)]
         else:  # what only serves training would warn or refuse
             kwargs["callbacks"] = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             default_root_dir=str(self.output_dir), enable_checkpointing=self.subcommand == "fit", **kwargs
         )
+        go_on = self.subcommand != "fit" or (self.output_dir / "last.ckpt").is_file()
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.settle(self.output_dir, go_on, self._config_dump())
+        return trainer
 
     @property
     def output_dir(self) -> Path:
-        """``--output_dir``, or ``runs/<name of the first config>``; further ones are overlays."""
+        """``--output_dir``, or ``runs/<name of the first config>``; further ones are overlays.
+
+        There, the runs of a W&B sweep get a folder each.
+        """
         given = self._get(self.config, "output_dir")
         if given is not None:
             return Path(given)
         configs = self._get(self.config, "config") or []
         name = Path(str(configs[0])).stem if configs else type(self.model).__name__.lower()
-        return Path("runs") / name
+        run_of_sweep = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
+        return Path("runs") / name / run_of_sweep
 
     @property
     def ckpt_path(self) -> str | None:
@@ -247,13 +259,16 @@ class TrainerCLI(LightningCLI):
             self.trainer.predict(self.model, self.datamodule, ckpt_path=None, return_predictions=False)
             if self.trainer.is_global_zero:
                 from ddpm_pairs.reports.pairs import report_pairs
+                from ddpm_pairs.reports.wandb_log import log_pairs
 
                 report_pairs(self.output_dir, writer.summary)
+                log_pairs(self.trainer.loggers, self.output_dir, writer.summary)
 
         return work
 
     def _prepare_study(self, data: UnpairedImages) -> Callable[[], None]:
         from ddpm_pairs.reports.t_study import TStudy
+        from ddpm_pairs.reports.wandb_log import log_study
 
         if not isinstance(self.model, TStudy):
             raise ValueError(f"UnpairedImages are for the t study, --model is {type(self.model).__name__}")
@@ -266,7 +281,8 @@ class TrainerCLI(LightningCLI):
         def work() -> None:
             self.trainer.test(self.model, self.datamodule, verbose=False)
             if self.trainer.is_global_zero:
-                self.model.report(self.ckpt_path)
+                chosen = self.model.report(self.ckpt_path)
+                log_study(self.trainer.loggers, self.output_dir, chosen)
 
         return work
 

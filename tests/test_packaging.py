@@ -39,12 +39,13 @@ def test_every_folder_of_modules_is_a_regular_package():
 
 
 def test_shipped_configs_in_a_checkout():
-    assert set(shipped.config_names()) == files(ROOT / "configs", "*.yaml")
+    assert set(shipped.config_names()) | {"sweep_t.yaml"} == files(ROOT / "configs", "*.yaml")
     assert shipped.shipped_config("parts/cpu.yaml") == ROOT / "configs" / "parts" / "cpu.yaml"
 
 
 @pytest.mark.parametrize(
-    "name", ["", "cpu.yaml", "parts", "parts/cpu", "../setup.cfg", "../configs/parts/cpu.yaml", "/etc/passwd"]
+    "name",
+    ["", "cpu.yaml", "parts", "parts/cpu", "sweep_t.yaml", "../setup.cfg", "../configs/parts/cpu.yaml", "/etc/passwd"],
 )
 def test_other_names_are_no_shipped_config(name):
     assert shipped.shipped_config(name) is None
@@ -106,8 +107,9 @@ def test_wheel_holds_every_module_config_and_asset(wheel):
     package = {f"ddpm_pairs/{name}" for name in files(ROOT / "ddpm_pairs", "*.py")}
     configs = {f"ddpm_pairs/configs/{name}" for name in files(ROOT / "configs", "*.yaml")}
     assets = {f"ddpm_pairs/assets/{path.name}" for path in shipped.ASSETS.glob("*") if path.is_file()}
+    reports = {f"ddpm_pairs/{name}" for kind in ("*.css", "*.js") for name in files(ROOT / "ddpm_pairs", kind)}
     metadata = {name for name in names if name.startswith(f"ddpm_pairs-{__version__}.dist-info/")}
-    assert names - metadata == package | configs | assets
+    assert names - metadata == package | configs | assets | reports
     assert any(name.endswith("licenses/LICENSE") for name in metadata)
 
 

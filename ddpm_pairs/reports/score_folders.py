@@ -105,6 +105,7 @@ def _score_pairs(
             scores.failures.append(Failure(picture.source, str(error)))
             continue
         scores.pictures[picture.key] = {name: found[name].item() for name in paired}
+        scores.files[picture.key] = (picture.path, references[picture.key].path)
     scores.n = len(scores.pictures)
     scores.settings |= {
         "pairs": scores.n,

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.reports.score_report import score_report
 
 FAILURES_SHOWN = 10
 
@@ -28,6 +29,7 @@ class Scores:
         notes: Why a score is missing, and what to know about one.
         settings: What they were computed with.
         pictures: Paired scores by key.
+        files: By the same keys, where the result's and the reference's picture lie, for ``report.html``.
         failures: Pictures that could not be scored.
     """
 
@@ -38,11 +40,12 @@ class Scores:
     notes: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, dict[str, float]] = field(default_factory=dict)
+    files: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
 
 def write_scores(root: Path, scores: Scores) -> None:
-    """Write ``metrics.json``, ``metrics.csv`` and, with paired scores, ``pictures.csv`` into a folder."""
+    """Write ``metrics.json``, ``metrics.csv``, ``report.html`` and, of pairs, ``pictures.csv`` into a folder."""
     root.mkdir(parents=True, exist_ok=True)
     document = scores.values | {
         "n": scores.n,
@@ -57,6 +60,7 @@ def write_scores(root: Path, scores: Scores) -> None:
         writer = csv.writer(file)
         writer.writerow([*SCORES, "n"])
         writer.writerow(["" if scores.values[name] is None else scores.values[name] for name in SCORES] + [scores.n])
+    (root / "report.html").write_text(score_report(scores), encoding="utf-8")
     if scores.pictures:
         with (root / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
             names = list(next(iter(scores.pictures.values())))

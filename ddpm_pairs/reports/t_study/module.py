@@ -28,6 +28,7 @@ from ddpm_pairs.reports.t_study.cells import RealSet, halves, make_cells, table,
 from ddpm_pairs.reports.t_study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.reports.t_study.pictures import save_grid, save_plot
 from ddpm_pairs.reports.t_study.recommendation import Recommendation, recommend
+from ddpm_pairs.reports.t_study.report import study_report
 from ddpm_pairs.seeding import seed_of
 
 BATCH = 16
@@ -213,7 +214,7 @@ class TStudy(L.LightningModule):
         return [replace(drawn, t=t) for t in self.ts]
 
     def report(self, checkpoint: str) -> Recommendation:
-        """Score all cells and write ``ablation.csv``, ``ablation.png``, ``grid.png`` and ``recommendation.json``.
+        """Score all cells; write ``ablation.csv`` and ``.png``, ``grid.png``, ``recommendation.json``, ``report.html``.
 
         Args:
             checkpoint: What ``--ckpt_path`` was typed as, for the command that is recommended.
@@ -234,6 +235,8 @@ class TStudy(L.LightningModule):
         save_plot(root / "ablation.png", cells, real, chosen)
         save_grid(root / "grid.png", together, self.degradations, self.ts)
         (root / "recommendation.json").write_text(json.dumps(chosen.as_dict(), indent=2) + "\n", encoding="utf-8")
+        page = study_report(cells, real, chosen, results, self.settings, self._notes())
+        (root / "report.html").write_text(page, encoding="utf-8")
         self._print(table(cells, real), chosen)
         return chosen
 
@@ -281,13 +284,19 @@ class TStudy(L.LightningModule):
         features, first, second = ({name: one.split(n)[i] for name, one in together.items()} for i in range(3))
         return RealSet(patches[0], features, set_scores(first, second))
 
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.left_out:
+            notes.append(f"t beyond the checkpoint's training was left out: {', '.join(map(str, self.left_out))}")
+        if self.failures:
+            notes.append(f"pictures left out: {len(self.failures)}, such as {vars(self.failures[0])}")
+        return notes
+
     def _print(self, cells: str, chosen: Recommendation) -> None:
         console = Console(highlight=False, soft_wrap=True)
         console.print(cells)
-        if self.left_out:
-            console.print(f"t beyond the checkpoint's training was left out: {', '.join(map(str, self.left_out))}")
-        if self.failures:
-            console.print(f"pictures left out: {len(self.failures)}, such as {vars(self.failures[0])}")
+        for note in self._notes():
+            console.print(note)
         for warning in chosen.warnings:
             console.print(f"warning: {warning}")
         console.print(f"recommended: {chosen.words}\n  {chosen.command}")

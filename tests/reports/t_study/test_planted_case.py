@@ -70,7 +70,7 @@ def test_the_planted_t_is_recommended(study, capsys):
     assert "--model.t_min 20 --model.t_max 20" in chosen.command
     printed = capsys.readouterr().out
     assert "recommended: start with bicubic and t = 20" in printed
-    for name in ("ablation.csv", "ablation.png", "grid.png", "recommendation.json"):
+    for name in ("ablation.csv", "ablation.png", "grid.png", "recommendation.json", "report.html"):
         assert (study.folder.root / name).stat().st_size > 0
     with Image.open(study.folder.root / "grid.png") as grid:
         assert grid.width > 4 * 192

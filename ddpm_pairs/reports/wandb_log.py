@@ -1,0 +1,103 @@
+"""What the t study and a run of ``predict`` log to Weights & Biases, beside what they write to disk."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from ddpm_pairs.reports.pairs import SHEET
+from ddpm_pairs.reports.t_study.recommendation import Recommendation
+
+CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "psnr": None, "psnr_median": None}
+"""What is drawn over t, a line a degradation, and the column of its floor, which is a line too."""
+
+
+def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> None:
+    """Log a finished t study to each W&B logger.
+
+    ``study/cells`` is the table, ``study/<score>_over_t`` its curves, ``study/plot`` and ``study/grid`` the pictures;
+    the recommendation stands in the run's summary. ``cell/<degradation>/<score>`` over ``cell/t`` holds the numbers
+    once more, for panels that compare several studies.
+
+    Args:
+        loggers: The Trainer's.
+        root: The study's folder.
+        chosen: Its recommendation.
+    """
+    runs = _wandb_runs(loggers)
+    if not runs:
+        return
+    import wandb  # only here: importing it takes a moment
+
+    with (root / "ablation.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    names = list(dict.fromkeys(row["degradation"] for row in rows))
+    ts = sorted({row["t"] for row in rows})
+    cells = {(row["degradation"], row["t"]): row for row in rows}
+    for run in runs:
+        logged: dict[str, Any] = {
+            "study/cells": wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows]),
+            "study/plot": wandb.Image(str(root / "ablation.png")),
+            "study/grid": wandb.Image(str(root / "grid.png")),
+        }
+        for score, floor in CURVES.items():
+            lines = {name: [cells[name, t][score] for t in ts] for name in names}
+            if floor is not None:
+                lines["real against real"] = [rows[0][floor]] * len(ts)
+            logged[f"study/{score}_over_t"] = wandb.plot.line_series(
+                ts, list(lines.values()), keys=list(lines), title=f"{score} over t", xname="t"
+            )
+        run.log(logged)
+        run.define_metric("cell/t", hidden=True)
+        for name in names:
+            for score in CURVES:
+                run.define_metric(f"cell/{name}/{score}", step_metric="cell/t")
+        for t in ts:
+            scores = {f"cell/{name}/{score}": cells[name, t][score] for name in names for score in CURVES}
+            run.log({"cell/t": t} | scores)
+        summary = chosen.as_dict()
+        summary["warnings"] = "; ".join(chosen.warnings)
+        summary["best_by_fid"] = "{}, t = {}".format(*chosen.best_by_fid)
+        run.summary.update({f"recommended/{name}": value for name, value in summary.items()})
+
+
+def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) -> None:
+    """Log a finished run of ``predict`` to each W&B logger: numbers in the summary, and the contact sheet.
+
+    Args:
+        loggers: The Trainer's.
+        root: The pairs folder.
+        summary: ``PairWriter.summary``.
+    """
+    runs, records = _wandb_runs(loggers), list(summary["records"].values())
+    numbers = {"made": summary["made"], "in_folder": len(records), "skipped": len(summary["failures"])}
+    if summary["made"]:
+        numbers["per_second"] = summary["made"] / max(summary["seconds"], 1e-9)
+    if records:
+        numbers["t_mean"] = float(np.mean([record["t"] for record in records]))
+        for name in ("psnr", "psnr_initial"):
+            finite = [record[name] for record in records if record[name] is not None]
+            numbers[f"{name}_median"] = float(np.median(finite)) if finite else None
+    for run in runs:
+        if (root / SHEET).is_file():
+            import wandb  # only here: importing it takes a moment
+
+            run.log({"pairs/contact_sheet": wandb.Image(str(root / SHEET))})
+        run.summary.update({f"pairs/{name}": value for name, value in numbers.items()})
+
+
+def _wandb_runs(loggers: Iterable[Logger]) -> list[Any]:
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
+
+
+def _value(text: str) -> str | int | float | None:
+    """A cell of the CSV file as what it was."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text or None

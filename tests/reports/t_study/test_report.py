@@ -1,0 +1,97 @@
+import base64
+import json
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+import study_of_noise
+from html_outline import Outline
+from PIL import Image
+
+from ddpm_pairs.reports.html.browser import MAX_BYTES
+
+HOSTILE = "a/\"><script>alert('x')</script>&amp;{}"
+
+
+@pytest.fixture(scope="module")
+def results():
+    return study_of_noise.pictures(30, HOSTILE.replace("{}", "{{}} {}"))
+
+
+@pytest.fixture(scope="module")
+def text(results):
+    return study_of_noise.report(results, f"lightning predict '{HOSTILE[:-2]}' {{degradation}} {{t}}", [HOSTILE])
+
+
+@pytest.fixture(scope="module")
+def outline(text):
+    return Outline(text)
+
+
+def pixels(uri):
+    with Image.open(BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))) as read:
+        return np.array(read).transpose(2, 0, 1)
+
+
+def test_it_says_what_to_do(outline):
+    words = [one.text for one in outline.all("p")]
+    assert any("start with rough and t = 50" in one.lower() for one in words)
+    assert f"{HOSTILE}." in words
+    assert outline.one("code").text == f"lightning predict '{HOSTILE[:-2]}' rough 50"
+    assert [one.text for one in outline.all("button") if "data-copy" in one.attributes] == ["Copy"]
+
+
+def test_the_table_has_every_cell_and_the_floor(outline):
+    rows = [[one.text for one in outline.elements if one.tag in ("th", "td")][n : n + 10] for n in range(0, 80, 10)]
+    assert rows[0][:4] == ["start", "t", "fid192", "FID"]
+    assert rows[0][-2:] == ["power 1/8 to 1/4, dB", "power 1/4 to 1/2, dB"]
+    assert rows[1] == ["mild", "0", "6.000", "60.00", "0.0100", "25.00", "24.00", "1.50", "+0.5", "-2.2"]
+    assert rows[5][:4] == ["rough recommended", "50", "1.250", "12.50"]
+    assert rows[7][:4] == ["real against real", "", "0.7500", "7.500"]
+
+
+def test_there_is_a_curve_for_every_start(outline):
+    charts = outline.all("svg", role="img")
+    assert [one.attributes["aria-label"].partition(":")[0] for one in charts] == [
+        "FID, 192-d (texture)",
+        "FID, 2048-d (content first)",
+        "PSNR of LQ against HQ, dB",
+    ]
+    legends = [one.text.split("\n") for one in outline.all("ul")]
+    assert [one.strip() for one in legends[0] if one] == ["mild", "rough", "recommended t", "real against real, 0.75"]
+    assert "the paper's limit, faces of 512 px, 24" in legends[2]
+    titles = [one.text for one in outline.all("title")]
+    assert "rough, t = 50: 1.25" in titles
+    assert "rough, median, t = 100: 14" in titles
+
+
+def test_pictures_are_the_very_pixels_evenly_spread(outline, results):
+    data = json.loads(outline.one("script", type="application/json").text)
+    assert "24 of 30 pictures" in " ".join(one.text for one in outline.all("p"))
+    assert len(data["pictures"]) == 24
+    assert [data["pictures"][n]["name"] for n in (0, -1)] == [results[0].key, results[-1].key]
+    last = results[-1]
+    for d, row in enumerate(data["pictures"][-1]["rows"]):
+        assert [name for name, _, _ in row] == ["HQ", "initial LQ", "t = 50", "t = 100"]
+        shown = [pixels(data["images"][place]) for _, _, place in row]
+        assert np.array_equal(shown[0], last.hq.numpy())
+        for column in range(3):
+            assert np.array_equal(shown[1 + column], last.patches[d, column].numpy())
+    assert [note for _, note, _ in data["pictures"][0]["rows"][0]] == ["", "30.00 dB", "28.50 dB", "∞ dB"]
+    browser = outline.one("div", class_="browser").attributes
+    assert (browser["data-row"], browser["data-stage"]) == ("1", "2")  # rough, t = 50
+
+
+def test_nothing_comes_from_outside_and_names_stay_text(outline, text, results):
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"data:image/png;base64,[\w+/=]*", "", text))
+    for element in outline.elements:
+        for name in ("src", "href"):
+            assert element.attributes.get(name, "data:").startswith("data:")
+        assert not [name for name in element.attributes if name.startswith("on")]
+    assert len(outline.all("script")) == 2
+    options = [one.text for one in outline.all("option") if "picture" in one.path or "alert" in one.text]
+    assert options[0] == results[0].key
+    assert len(text) < MAX_BYTES + 500_000
+    ids = [one.attributes["id"] for one in outline.elements if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
