@@ -1,8 +1,8 @@
 """JPEG compression of a batch on any device, without the entropy coding, which loses nothing.
 
-Everything that loses something is here: YCbCr of full range, chroma at half the size, the discrete cosine transform of
-8x8 blocks and their quantisation by the standard tables (ITU-T T.81, Annex K) scaled as libjpeg does. Roundings are the
-polynomial ones of differentiable JPEG (Reich et al., arXiv 2309.06978): the cube of what a rounding takes away stays.
+Everything that loses something is here, as libjpeg does it: YCbCr of full range in whole levels (JFIF), chroma averaged
+over 2x2 pixels, the discrete cosine transform of 8x8 blocks, quantisation by the standard tables (ITU-T T.81, Annex K),
+and on the way back whole levels again and chroma interpolated between its samples.
 """
 
 import math
@@ -38,9 +38,6 @@ SIDE = 8
 LUMA_MIDDLE = 128.0
 """What is taken from Y before the transform, in levels; Cb and Cr are worked about that of gray, so gray stays gray."""
 
-NEIGHBOUR = 1 / (2 + math.exp(2))
-"""Weight of each neighbour in the 3-tap Gaussian of standard deviation 1/2 that precedes the halving of chroma."""
-
 PIXELS_AT_ONCE = 2**16
 """What a CPU works on at a time, so that it stays in the caches."""
 
@@ -48,11 +45,10 @@ PIXELS_AT_ONCE = 2**16
 def jpeg(images: Tensor, qualities: Sequence[float]) -> Tensor:
     """Encode and decode with 4:2:0 chroma and the standard tables.
 
-    The output is that of Kornia's codec but for a colour cast: there the chroma of gray lies half a level beside the
-    middle, which at qualities up to 75 turns gray magenta by about a level.
+    Kornia's codec, made for gradients, is several times slower, smooths chroma before averaging it, rounds softly, and
+    turns gray magenta by a level; LQ for training should have the noise that real JPEG leaves.
 
-    Blocks lie in rows of 64 numbers, so that transforming all of them is one product with a 64x64 matrix: on a CPU as
-    quick as a strided convolution, and on the way back ten times as quick. A GPU takes the whole batch at once.
+    Blocks lie in rows of 64 numbers, so that transforming all of them is one product with a 64x64 matrix.
 
     Args:
         images: (N, 3, H, W) float32 in [0, 1], any size.
@@ -72,24 +68,18 @@ def jpeg(images: Tensor, qualities: Sequence[float]) -> Tensor:
 
 
 def quantisation_tables(qualities: Sequence[float]) -> Tensor:
-    """Scale the standard tables to the given qualities.
+    """Scale the standard tables to the given qualities as libjpeg does.
 
     Args:
         qualities: N qualities in 1..100.
 
     Returns:
-        (N, 2, 64) steps of luminance and chroma on the CPU; at the highest qualities they are below 1.
+        (N, 2, 64) whole steps from 1 to 255 of luminance and chroma, on the CPU.
     """
     quality = torch.tensor(qualities, dtype=torch.float32).view(-1, 1, 1)
-    scale = _soft_floor(torch.where(quality < 50, 5000 / quality, 200 - 2 * quality))
-    steps = (torch.tensor((LUMA_TABLE, CHROMA_TABLE), dtype=torch.float32).flatten(1) * scale + 50) / 100
-    over, under = (steps - 255).clamp(min=0), (steps - 1).clamp(max=0)
-    return _soft_floor(steps.clamp(1, 255) - 0.02 * torch.expm1(-over) + 0.02 * torch.expm1(under))
-
-
-def _soft_floor(values: Tensor) -> Tensor:
-    floor = values.floor()
-    return floor + (values - 0.5 - floor) ** 3
+    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    table = torch.tensor((LUMA_TABLE, CHROMA_TABLE), dtype=torch.float32).flatten(1)
+    return ((table * scale + 50) / 100).floor().clamp(1, 255)
 
 
 def _encode_and_decode(images: Tensor, tables: Tensor) -> Tensor:
@@ -98,23 +88,14 @@ def _encode_and_decode(images: Tensor, tables: Tensor) -> Tensor:
     if height % multiple or width % multiple:
         images = F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     to_ycc, to_rgb, transform = _matrices(images.device)
-    planes = torch.matmul(to_ycc, images.flatten(2)).view_as(images)
+    planes = torch.matmul(to_ycc, images.flatten(2)).round_().view_as(images)
     luma, chroma = planes[:, :1], planes[:, 1:]
-    small = _halve(_halve(chroma, -2), -1)
+    small = F.avg_pool2d(chroma, 2).round_()
     _quantise_(luma, tables[:, :1], transform, LUMA_MIDDLE)
     _quantise_(small, tables[:, 1:], transform, 0.0)
-    chroma.copy_(F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False))
+    chroma.copy_(F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False).round_())
     decoded = torch.matmul(to_rgb, planes.flatten(2)).view_as(images)
     return decoded.clamp_(0, 1)[..., :height, :width]
-
-
-def _halve(planes: Tensor, dim: int) -> Tensor:
-    """Smooth by (w, 1 - 2 w, w), the border mirrored about the edge pixel, and average pairs."""
-    even, odd = planes.unflatten(dim, (-1, 2)).unbind(dim)
-    last = even.shape[dim] - 1
-    before = torch.cat((odd.narrow(dim, 0, 1), odd.narrow(dim, 0, last)), dim)
-    after = torch.cat((even.narrow(dim, 1, last), even.narrow(dim, last, 1)), dim)
-    return (even + odd).mul_((1 - NEIGHBOUR) / 2).add_(before.add_(after), alpha=NEIGHBOUR / 2)
 
 
 def _quantise_(planes: Tensor, tables: Tensor, transform: Tensor, middle: float) -> None:
@@ -123,12 +104,9 @@ def _quantise_(planes: Tensor, tables: Tensor, transform: Tensor, middle: float)
     tables = tables.unsqueeze(1)
     rows = torch.sub(blocks, middle, out=torch.empty_like(blocks, memory_format=torch.contiguous_format))
     rows = rows.view(*planes.shape[:2], -1, SIDE * SIDE)
-    levels = torch.matmul(rows, transform.T).div_(tables)
-    torch.round(levels, out=rows)
-    levels -= rows
-    # the whole number and the cube of the rest
-    levels = (levels * levels).mul_(levels).add_(rows).mul_(tables)
-    blocks.copy_(torch.matmul(levels, transform, out=rows).add_(middle).view(blocks.shape))
+    levels = torch.matmul(rows, transform.T).div_(tables).round_().mul_(tables)
+    restored = torch.matmul(levels, transform, out=rows).round_().clamp_(-128, 127).add_(middle)
+    blocks.copy_(restored.view(blocks.shape))
 
 
 @cache
@@ -136,7 +114,7 @@ def _matrices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """From RGB in [0, 1] to levels of Y, Cb and Cr about 0; the way back; the transform of a block's 64 numbers."""
     luma = torch.tensor((0.299, 0.587, 0.114), dtype=torch.float64)
     red, _, blue = torch.eye(3, dtype=torch.float64)
-    to_ycc = 255 * torch.stack((luma, 0.564 * (blue - luma), 0.713 * (red - luma)))
+    to_ycc = 255 * torch.stack((luma, (blue - luma) / (2 - 2 * 0.114), (red - luma) / (2 - 2 * 0.299)))
     position = torch.arange(SIDE, dtype=torch.float64)
     cosines = ((2 * position + 1) * position.unsqueeze(1) * (math.pi / (2 * SIDE))).cos() / 2
     cosines[0] /= math.sqrt(2)

@@ -27,28 +27,21 @@ def as_photo(row: torch.Tensor) -> np.ndarray:
     return (row * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-# Kornia takes the chroma of gray as half a level below its middle; pictures moved by as much come out as they should.
-HALF_A_LEVEL_OF_CHROMA = torch.tensor([0.5 / 0.713, -0.5 * (0.114 / 0.564 + 0.299 / 0.713) / 0.587, 0.5 / 0.564]) / 255
+@pytest.mark.parametrize("size", [(256, 256), (250, 201), (40, 33)])
+def test_output_is_that_of_libjpeg(size):
+    photo = np.ascontiguousarray(PHOTO[: size[0], : size[1]])
+    for quality in (5, 10, 30, 50, 75, 90, 95, 100):
+        ours = as_photo(jpeg(as_batch(photo), [float(quality)])[0])
+        # what is left comes of its transform in whole numbers: single levels, and now and then a coefficient
+        assert peak_signal_noise_ratio(libjpeg(photo, quality), ours) > 44, quality
 
 
-def kornias_jpeg(images: torch.Tensor, qualities: torch.Tensor) -> torch.Tensor:
-    moved = HALF_A_LEVEL_OF_CHROMA.view(1, 3, 1, 1)
-    return jpeg_codec_differentiable(images + moved, qualities) - moved
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 40), (16, 16), (50, 77), (256, 256)])
-def test_output_is_that_of_kornia_without_its_colour_cast(size):
-    qualities = [1.0, 2.5, 10.0, 24.7, 30.0, 49.9, 50.0, 51.3, 60.0, 75.0, 77.77, 90.0, 95.0, 99.0, 99.5, 100.0]
-    # of 16 bits rather than 8, whose transforms often lie just in the middle between two steps
-    noise = torch.rand(len(qualities), 3, *size, generator=torch.Generator().manual_seed(0)) / 255
-    images = 0.1 + 0.8 * (as_batch(PHOTO)[..., : size[0], : size[1]] + noise).clamp(0, 1)
-    ours, theirs = jpeg(images, qualities), kornias_jpeg(images, torch.tensor(qualities))
-    inside = (ours > 0.01) & (ours < 0.99) & (theirs > 0.01) & (theirs < 0.99)
-    difference = torch.where(inside, (ours - theirs).abs(), 0)
-    # rounding jumps by 3/4 of a step: where float32 lands on the other side, a block or two come out differently
-    assert inside.float().mean() > 0.9
-    assert (difference > 1e-4).float().mean() < 1e-3
-    assert difference.flatten(1).median(dim=1).values.max() < 2e-6
+def test_output_is_about_that_of_kornia():
+    qualities = [10.0, 50.0, 90.0]
+    images = as_batch(PHOTO).expand(3, -1, -1, -1)
+    theirs = jpeg_codec_differentiable(images, torch.tensor(qualities))
+    for ours, other in zip(jpeg(images, qualities), theirs, strict=True):
+        assert peak_signal_noise_ratio(as_photo(other), as_photo(ours)) > 36
 
 
 @pytest.mark.parametrize("quality", [5.0, 30.0, 60.0, 75.0, 95.0])
@@ -65,7 +58,7 @@ def test_distortion_is_that_of_libjpeg_with_one_quality_a_picture():
     for row, quality in zip(encoded, qualities, strict=True):
         reference = libjpeg(PHOTO, quality)
         ours, theirs = (peak_signal_noise_ratio(PHOTO, result) for result in (as_photo(row), reference))
-        assert abs(ours - theirs) < 1.5, quality
+        assert abs(ours - theirs) < 0.2, quality
         # and it is the same distortion, not just as much of it
         assert peak_signal_noise_ratio(reference, as_photo(row)) > theirs + 2, quality
 
