@@ -18,6 +18,7 @@ from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
 from ddpm_pairs.metrics.texture import native_patches
 from ddpm_pairs.metrics.weights import ALEXNET, INCEPTION, weights_path
 from ddpm_pairs.reports.scores import Scores, print_scores, write_scores
+from ddpm_pairs.reports.texture import halves
 
 METRICS = ("fid", "kid", "lpips", "psnr", "ssim")
 """What can be asked for; ``fid`` brings ``fid192`` with it."""
@@ -189,12 +190,12 @@ def _patch_features(
 ) -> list[dict[str, Tensor]]:
     """Features of equally many native patches of the result, of the reference, and of two halves of the reference."""
     ours, theirs = (_large_enough(pictures, patch, scores) for pictures in (result, reference))
-    halves = [theirs[0::2], theirs[1::2]]
-    room = [sum((p.shape[1] // patch) * (p.shape[2] // patch) for p in group) for group in (ours, theirs, *halves)]
+    parts = halves(theirs, seed=0)
+    room = [sum((p.shape[1] // patch) * (p.shape[2] // patch) for p in group) for group in (ours, theirs, *parts)]
     n = min(room)
     scores.settings["patches"] = n
     groups = []
-    for pictures in (ours, theirs, *halves):
+    for pictures in (ours, theirs, *parts):
         if n == 0:
             groups.append({name: torch.zeros(0, 1) for name in ("fid", "fid192")})
             continue

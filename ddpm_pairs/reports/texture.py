@@ -66,20 +66,20 @@ def texture_gap(real: Sequence[Tensor], sets: Mapping[str, Sequence[Tensor]], *,
     Raises:
         ValueError: for an empty set or a picture under 16 px.
     """
-    halves = _halves(real, seed)
+    parts = halves(real, seed)
     groups = {"real": real, **sets}
     for name, pictures in groups.items():
         if not pictures:
             raise ValueError(f"the set {name!r} holds no pictures: give at least one")
     side = _patch_side(groups)
-    n = min(MOST_PATCHES, *(_room(pictures, side) for pictures in (*groups.values(), *halves)))
+    n = min(MOST_PATCHES, *(_room(pictures, side) for pictures in (*groups.values(), *parts)))
 
     def patches(pictures: Sequence[Tensor]) -> Tensor:
         return native_patches([picture.float() / 255 for picture in pictures], n=n, seed=seed, size=side)
 
     reference = patches(real)
     rows = tuple(_row(name, patches(pictures), reference) for name, pictures in sets.items())
-    floor = _row("real against real", patches(halves[0]), patches(halves[1])) if halves else None
+    floor = _row("real against real", patches(parts[0]), patches(parts[1])) if parts else None
     return TextureGap(chroma_noise(reference), rows, floor, n, side)
 
 
@@ -116,8 +116,13 @@ def _row(name: str, patches: Tensor, reference: Tensor) -> TextureRow:
     return TextureRow(name, noise, noise - chroma_noise(reference), tuple(gaps.tolist()))
 
 
-def _halves(pictures: Sequence[Tensor], seed: int) -> list[list[Tensor]]:
-    """Two disjoint halves of one size, or none of fewer than two pictures."""
+def halves(pictures: Sequence[Tensor], seed: int) -> list[list[Tensor]]:
+    """Two disjoint random halves of one size, or none of fewer than two pictures.
+
+    Args:
+        pictures: Tensors (3, H, W) of any sizes.
+        seed: Decides which picture goes where.
+    """
     if len(pictures) < 2:
         return []
     order = list(range(len(pictures)))

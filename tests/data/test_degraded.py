@@ -5,6 +5,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 from PIL import Image
 
 from ddpm_pairs.data import DegradedImages, HighQualityImages
@@ -20,25 +21,6 @@ SILENT = {
     "enable_checkpointing": False,
     "use_distributed_sampler": False,
 }
-
-
-class Listener(L.LightningModule):
-    """Keeps what arrives."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen, self.seen_val = [], []
-
-    def training_step(self, batch, batch_idx):
-        self.seen.append(batch)
-        return (self.weight - batch["lq"].mean()) ** 2
-
-    def validation_step(self, batch, batch_idx):
-        self.seen_val.append(batch)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ddpm_pairs.metrics.set_scores import SetScores, set_scores
@@ -137,10 +136,3 @@ def fine_power_falls(cells: Sequence[Cell]) -> bool:
     """
     gaps = [cell.power_gaps[-1] for cell in sorted(cells, key=lambda cell: cell.t)]
     return math.isfinite(gaps[-1]) and gaps[-1] <= min(gaps[0], 0.0) - 1.0
-
-
-def halves(pictures: Sequence[Tensor], generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
-    """Two disjoint random halves of equal size."""
-    order = torch.randperm(len(pictures), generator=generator).tolist()
-    middle = len(order) // 2
-    return [pictures[i] for i in order[:middle]], [pictures[i] for i in order[middle : 2 * middle]]

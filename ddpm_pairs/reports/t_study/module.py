@@ -24,11 +24,12 @@ from ddpm_pairs.metrics.texture import native_patches
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from ddpm_pairs.pairs.generator import PairGenerator, Work
 from ddpm_pairs.pairs.synthesis import generator_for
-from ddpm_pairs.reports.t_study.cells import RealSet, halves, make_cells, table, write_csv
+from ddpm_pairs.reports.t_study.cells import RealSet, make_cells, table, write_csv
 from ddpm_pairs.reports.t_study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.reports.t_study.pictures import save_grid, save_plot
 from ddpm_pairs.reports.t_study.recommendation import Recommendation, recommend
 from ddpm_pairs.reports.t_study.report import study_report
+from ddpm_pairs.reports.texture import halves
 from ddpm_pairs.seeding import seed_of
 
 BATCH = 16
@@ -269,7 +270,7 @@ class TStudy(L.LightningModule):
                 f"--data.lq_dir has {len(read)} pictures of {self.patch} px or more a side: expected "
                 f"{2 * LEAST_PICTURES} or more, or a smaller --model.patch"
             )
-        parts = halves(read, torch.Generator().manual_seed(self.seed))
+        parts = halves(read, self.seed)
         cuts = [
             native_patches([one.float() for one in part], n=n, seed=self.seed, size=self.patch)
             for part in (read, *parts)
