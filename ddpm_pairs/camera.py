@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import check_batch, check_scale, round_to_8_bit
+from ddpm_pairs.degradations.base import check_batch, check_scale, round_to_8_bit, to_device
 from ddpm_pairs.degradations.blur import blur
 from ddpm_pairs.degradations.draws import seed, uniform
 from ddpm_pairs.degradations.jpeg import jpeg
 from ddpm_pairs.degradations.kernels import build_kernels
 from ddpm_pairs.degradations.noise import luminance
+from ddpm_pairs.degradations.precision import full_float32
 
 OPTICS_RADIUS = 2  # in LQ pixels: more than three standard deviations of the widest optical blur
 CHROMA_SIDE = 9
@@ -107,9 +108,9 @@ class Camera:
 
         def column(key: str) -> Tensor:
             values = [entry[key] for entry in parameters]
-            return torch.tensor(values, dtype=torch.float32).to(hq.device).view(-1, 1, 1, 1)
+            return to_device(torch.tensor(values, dtype=torch.float32), hq.device).view(-1, 1, 1, 1)
 
-        with torch.autocast(hq.device.type, enabled=False):
+        with full_float32(hq.device):
             ones = torch.ones_like(column("exposure"))
             gains = torch.cat((column("red_gain"), ones, column("blue_gain")), dim=1)
             casts = torch.cat((column("red_cast"), ones, column("blue_cast")), dim=1)

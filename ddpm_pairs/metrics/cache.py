@@ -13,7 +13,9 @@ from torch import Tensor
 Features = dict[str, Tensor]
 
 
-def cached_features(paths: Sequence[Path], settings: dict[str, Any], compute: Callable[[], Features]) -> Features:
+def cached_features(
+    paths: Sequence[Path], settings: dict[str, Any], compute: Callable[[], Features], rows: int
+) -> Features:
     """Look up the features of some files, or compute and keep them.
 
     They lie in ``$XDG_CACHE_HOME/ddpm_pairs`` (``~/.cache/ddpm_pairs``) under a hash of the list of files (path, size
@@ -23,6 +25,8 @@ def cached_features(paths: Sequence[Path], settings: dict[str, Any], compute: Ca
         paths: The files.
         settings: All else that the features depend on, such as patches and the network's identity.
         compute: Gives the features where none are kept.
+        rows: How many rows they have if no file failed; with fewer they are not kept, so that a file that cannot be
+            read is met, and reported, every time.
     """
     listed = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     described = json.dumps([listed, settings], sort_keys=True)
@@ -32,6 +36,8 @@ def cached_features(paths: Sequence[Path], settings: dict[str, Any], compute: Ca
     if kept.exists():
         return load_file(kept)
     features = compute()
+    if any(len(values) != rows for values in features.values()):
+        return features
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name}.{os.getpid()}.partial"
     save_file({key: values.contiguous() for key, values in features.items()}, partial)

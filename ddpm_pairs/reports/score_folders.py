@@ -177,7 +177,8 @@ def _whole(
     if not keep:
         return extract(inception, batches()), sizes
     settings = {"network": inception.identity, "patch": None}
-    return cached_features([one.path for one in pictures], settings, lambda: extract(inception, batches())), sizes
+    paths = [one.path for one in pictures]
+    return cached_features(paths, settings, lambda: extract(inception, batches()), len(paths)), sizes
 
 
 def _patch_features(

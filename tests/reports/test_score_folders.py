@@ -119,6 +119,15 @@ def test_what_cannot_be_scored_is_reported(folders):
     assert alone == "40x40 px, smaller than a patch of 64 px"
 
 
+def test_a_torn_reference_is_reported_every_time(folders):
+    result_dir, reference_dir = folders
+    (reference_dir / "torn.png").write_bytes(b"no picture")
+    for _ in range(2):
+        scores = score(found(result_dir), found(reference_dir), ("fid",), None, RandomFeatures(), None, CPU)
+        assert [failure.source for failure in scores.failures] == ["torn.png"]
+        assert scores.values["fid"] is not None
+
+
 def test_no_key_in_common_is_a_note_and_equal_pictures_are_left_out_of_the_mean(folders, tmp_path):
     result_dir, reference_dir = folders
     (result_dir / "sub").rename(result_dir / "other")

@@ -281,7 +281,7 @@ class TStudy(L.LightningModule):
         def compute() -> dict[str, Tensor]:
             return extract(self.network, [part.to(self.device) for part in torch.cat(patches).split(BATCH)])
 
-        together = cached_features(paths, settings, compute)
+        together = cached_features(paths, settings, compute, 3 * n)
         features, first, second = ({name: one.split(n)[i] for name, one in together.items()} for i in range(3))
         return RealSet(patches[0], features, set_scores(first, second))
 
