@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,9 @@ from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeature
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
 from ddpm_pairs.metrics.texture import native_patches
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
-from ddpm_pairs.pairs.generator import PairGenerator, Work
+from ddpm_pairs.pairs.generator import Pair, PairGenerator, Work
 from ddpm_pairs.pairs.synthesis import generator_for
+from ddpm_pairs.pairs.writer import plan_batches
 from ddpm_pairs.reports.t_study.cells import RealSet, make_cells, table, write_csv
 from ddpm_pairs.reports.t_study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.reports.t_study.pictures import save_grid, save_plot
@@ -149,7 +151,9 @@ class TStudy(L.LightningModule):
             generator.check()
             generator.to(device)
             generator.prepare(device)
-        data.schedule([[picture] for picture in self.chosen if not self.folder.has(picture.key)])
+        # all generators cut canvases alike; a batch goes through the network t by t, so that no slot stays empty
+        todo = [picture for picture in self.chosen if not self.folder.has(picture.key)]
+        data.schedule(plan_batches(todo, self.generators[0])[0])
         self._data = [data]  # in a list, so as not to become a submodule of anything
 
     def _choose(self, pictures: list[Picture]) -> list[Picture]:
@@ -184,15 +188,24 @@ class TStudy(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Finish the pictures of a batch."""
         self.failures += batch["failures"]
-        for picture in batch["pictures"]:
-            self.folder.save(self.result_of(picture))
+        for result in self.results_of(batch["pictures"]):
+            self.folder.save(result)
 
     @torch.inference_mode()
-    def result_of(self, picture: HighQualityPicture) -> PictureResult:
-        """One picture in all cells; all t of a degradation go through the network together."""
-        pairs = [list(generator.make(self._work(generator, picture))) for generator in self.generators]
+    def results_of(self, pictures: list[HighQualityPicture]) -> Iterator[PictureResult]:
+        """Pictures of one canvas size in all cells; those of a degradation and a t go through the network together."""
+        made = [list(generator.make(self._work(generator, pictures))) for generator in self.generators]
+        for n, picture in enumerate(pictures):
+            yield self._result(picture.key, [row[n :: len(pictures)] for row in made])
+
+    def _work(self, generator: PairGenerator, pictures: list[HighQualityPicture]) -> list[Work]:
+        drawn = [generator.draw(picture) for picture in pictures]
+        return [replace(one, t=t) for t in self.ts for one in drawn]
+
+    def _result(self, key: str, pairs: list[list[Pair]]) -> PictureResult:
+        """What is kept of a picture; ``pairs`` has a row a degradation, in it a pair a t."""
         height, width = pairs[0][0].lq.shape[1:]
-        place = generator_for(self.seed, picture.key, "patch")
+        place = generator_for(self.seed, key, "patch")
         top, left = (int(torch.randint(side - self.patch + 1, (), generator=place)) for side in (height, width))
 
         def cut(pixels: Tensor, times: int) -> Tensor:
@@ -203,16 +216,12 @@ class TStudy(L.LightningModule):
         psnr = [[_infinite(pair.record["psnr"]) for pair in row] for row in pairs]
         flat = extract(self.network, [part.to(self.device) for part in patches.flatten(0, 1).split(BATCH)])
         return PictureResult(
-            picture.key,
+            key,
             cut(pairs[0][0].hq, self.scale).contiguous(),
             patches,
             torch.tensor(psnr, dtype=torch.float64),
             {name: values.unflatten(0, patches.shape[:2]) for name, values in flat.items()},
         )
-
-    def _work(self, generator: PairGenerator, picture: HighQualityPicture) -> list[Work]:
-        drawn = generator.draw(picture)
-        return [replace(drawn, t=t) for t in self.ts]
 
     def report(self, checkpoint: str) -> Recommendation:
         """Score all cells; write ``ablation.csv`` and ``.png``, ``grid.png``, ``recommendation.json``, ``report.html``.
