@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_pairs.camera import Camera
-from ddpm_pairs.pairs.folder import encode_png
+from ddpm_pairs.files import encode_png
 from ddpm_pairs.pairs.synthesis import generator_for, quantize
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")

@@ -1,7 +1,7 @@
 """The verbs that run Lightning's Trainer: ``fit``, ``validate``, ``test`` and ``predict``."""
 
 import contextlib
-import json
+import importlib
 import logging
 import os
 import shlex
@@ -9,11 +9,11 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jsonargparse
 import lightning as L
-import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, WeightAveraging
@@ -26,17 +26,12 @@ import ddpm_pairs.data.degraded
 import ddpm_pairs.data.low_quality  # noqa: F401 - like the lines above, makes short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.command_line import LINKED, ConfigFile, Parser, configs_first, one_seed
-from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.data.base import PictureDataModule
 from ddpm_pairs.data.unpaired import UnpairedImages
-from ddpm_pairs.diffusion import DDPM, load_denoiser
-from ddpm_pairs.diffusion.loading import first_difference
 from ddpm_pairs.pairs.generator import PairGenerator
-from ddpm_pairs.pairs.run_record import checkpoint_sha256
-from ddpm_pairs.pairs.writer import PairWriter
 from ddpm_pairs.plain_errors import plain_error
 from ddpm_pairs.reports.wandb_run import WandbRun, finished
-from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.restoration.restorer import Restorer
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -163,7 +158,7 @@ class TrainerCLI(LightningCLI):
         go_on = self.subcommand != "fit" or (self.output_dir / "last.ckpt").is_file()
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
-                logger.settle(self.output_dir, go_on, self._config_dump())
+                logger.settle(self.output_dir, go_on, self.config_dump())
         return trainer
 
     @property
@@ -179,6 +174,11 @@ class TrainerCLI(LightningCLI):
         name = Path(str(configs[0])).stem if configs else type(self.model).__name__.lower()
         run_of_sweep = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
         return Path("runs") / name / run_of_sweep
+
+    @property
+    def allow_mixed(self) -> bool:
+        """``--allow_mixed``."""
+        return self._get(self.config, "allow_mixed")
 
     @property
     def ckpt_path(self) -> str | None:
@@ -207,104 +207,19 @@ class TrainerCLI(LightningCLI):
         if isinstance(self.datamodule, PictureDataModule):
             self.datamodule.trainer = self.trainer  # by which it knows the number of ranks
             self.datamodule.setup(self.subcommand)
+        return self._job().prepare(self)
+
+    def _job(self) -> ModuleType:
+        """What prepares the work of this verb with this module; only that is imported."""
         if self.subcommand == "fit":
-            return self._prepare_fit()
-        if self.subcommand == "predict" and isinstance(self.model, PairGenerator):
-            return self._prepare_pairs()
-        if self.subcommand == "test" and isinstance(self.datamodule, UnpairedImages):
-            return self._prepare_study(self.datamodule)
-        return self._prepare_loaded()
-
-    def _prepare_fit(self) -> Callable[[], None]:
-        last = self.output_dir / "last.ckpt"
-        resume = self.ckpt_path
-        if resume == "last":
-            resume = str(last) if last.is_file() else None
-        elif last.is_file() and (resume is None or Path(resume).resolve().parent != last.resolve().parent):
-            raise ValueError(
-                f"a run lies in {self.output_dir} already: go on with --ckpt_path last, or give another --output_dir"
-            )
-        if resume is not None:
-            if not Path(resume).is_file() or Path(resume).suffix != ".ckpt":
-                raise ValueError(
-                    f"--ckpt_path {resume} cannot be resumed: expected a .ckpt of an earlier fit "
-                    "(weights alone are taken by --model.init_from)"
-                )
-            if isinstance(self.model, DDPM):
-                _check_agreement(self.model.denoiser().spec(), resume, load_denoiser(resume).spec())
-
-        def work() -> None:
-            self._save_config("config.yaml")
-            try:
-                self.trainer.fit(self.model, self.datamodule, ckpt_path=resume, weights_only=True)
-            finally:
-                self._report_failures()
-
-        return work
-
-    def _prepare_pairs(self) -> Callable[[], None]:
-        if not isinstance(self.datamodule, HighQualityImages):
-            raise ValueError(f"pairs are made from HighQualityImages, --data is {type(self.datamodule).__name__}")
-        checkpoint = None if self.ckpt_path is None else weights_file(self.ckpt_path)
-        if checkpoint is not None and self.model.t_max > 0:
-            self.model.denoiser = load_denoiser(checkpoint)
-        used = None if self.model.denoiser is None else checkpoint
-        writer = PairWriter(str(self.output_dir), used, self._get(self.config, "allow_mixed"), self._config_dump())
-        device = self.trainer.strategy.root_device
-        writer.check(self.model, self.datamodule, device.type)
-        self.model.prepare(device)
-        self.trainer.callbacks.append(writer)
-
-        def work() -> None:
-            self.trainer.predict(self.model, self.datamodule, ckpt_path=None, return_predictions=False)
-            if self.trainer.is_global_zero:
-                from ddpm_pairs.reports.pairs import report_pairs
-                from ddpm_pairs.reports.wandb_log import log_pairs
-
-                report_pairs(self.output_dir, writer.summary)
-                log_pairs(self.trainer.loggers, self.output_dir, writer.summary)
-
-        return work
-
-    def _prepare_study(self, data: UnpairedImages) -> Callable[[], None]:
-        from ddpm_pairs.reports.t_study import TStudy
-        from ddpm_pairs.reports.wandb_log import log_study
-
-        if not isinstance(self.model, TStudy):
-            raise ValueError(f"UnpairedImages are for the t study, --model is {type(self.model).__name__}")
-        if self.ckpt_path is None:
-            raise ValueError("no checkpoint was given: expected --ckpt_path with a trained DDPM")
-        checkpoint = weights_file(self.ckpt_path)
-        device = self.trainer.strategy.root_device
-        self.model.prepare(load_denoiser(checkpoint), checkpoint_sha256(checkpoint), data, self.output_dir, device)
-
-        def work() -> None:
-            self.trainer.test(self.model, self.datamodule, verbose=False)
-            if self.trainer.is_global_zero:
-                chosen = self.model.report(self.ckpt_path)
-                log_study(self.trainer.loggers, self.output_dir, chosen)
-
-        return work
-
-    def _prepare_loaded(self) -> Callable[[], None]:
-        """Weights loaded by ourselves, as everywhere outside of resuming."""
-        if self.ckpt_path is None:
-            raise ValueError(f"no checkpoint was given: `{self.subcommand}` expects --ckpt_path")
-        checkpoint = weights_file(self.ckpt_path)
-        if isinstance(self.model, DDPM):
-            loaded = load_denoiser(checkpoint)
-            asked = self.model.denoiser().spec()
-            del asked["t_max"]  # a loss over other t than those of the training is still a loss
-            _check_agreement(asked, checkpoint, loaded.spec())
-            self.model.net.load_state_dict(loaded.net.state_dict())
+            name = "fit"
+        elif self.subcommand == "predict" and isinstance(self.model, PairGenerator):
+            name = "pairs"
+        elif self.subcommand == "test" and isinstance(self.datamodule, UnpairedImages):
+            name = "study"
         else:
-            _load_weights(self.model, checkpoint)
-
-        def work() -> None:
-            options = {"return_predictions": False} if self.subcommand == "predict" else {}
-            getattr(self.trainer, self.subcommand)(self.model, datamodule=self.datamodule, **options)
-
-        return work
+            name = "restoration" if isinstance(self.model, Restorer) else "loaded"
+        return importlib.import_module(f"ddpm_pairs.jobs.{name}")
 
     def _describe_own_classes(self) -> None:
         """Let a user's own network and degradation remember their arguments, for checkpoints and ``run.yaml``."""
@@ -319,52 +234,9 @@ class TrainerCLI(LightningCLI):
             ):
                 part.init_args = spec.get("init_args", jsonargparse.Namespace()).as_dict()
 
-    def _config_dump(self) -> dict[str, Any]:
+    def config_dump(self) -> dict[str, Any]:
+        """The resolved config as plain values."""
         text = self._parser(self.subcommand).dump(
             self.config[self.subcommand], skip_link_targets=False, skip_none=False
         )
         return yaml.safe_load(text)
-
-    @rank_zero_only
-    def _save_config(self, name: str) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        (self.output_dir / name).write_text(yaml.safe_dump(self._config_dump(), sort_keys=False, allow_unicode=True))
-
-    @rank_zero_only
-    def _report_failures(self) -> None:
-        """List the pictures that were left out of training."""
-        failures = getattr(self.datamodule, "failures", [])
-        if not failures:
-            return
-        path = self.output_dir / "failures.jsonl"
-        lines = [json.dumps({"source": one.source, "reason": one.reason}, ensure_ascii=False) for one in failures]
-        path.write_text("".join(f"{line}\n" for line in lines))
-        print(f"{len(failures)} pictures were left out, listed in {path}:", file=sys.stderr)
-        for failure in failures[:10]:
-            print(f"  {failure.source}: {failure.reason}", file=sys.stderr)
-
-
-def _check_agreement(asked: dict[str, Any], path: str, found: dict[str, Any]) -> None:
-    """Refuse a checkpoint whose network, schedule or objective is not the config's.
-
-    Raises:
-        ValueError: naming the first difference.
-    """
-    if different := first_difference(asked, found):
-        name, wanted, held = different
-        raise ValueError(f"checkpoint {path} has {name} {held}, the config {wanted}: give the same config")
-
-
-def _load_weights(module: L.LightningModule, path: str) -> None:
-    """Fill a module from a Lightning checkpoint.
-
-    Raises:
-        ValueError: if the file is none, or of another module.
-    """
-    try:
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"checkpoint {path} does not fit {type(module).__name__} ({reason}): give one that `lightning fit` wrote"
-        ) from None

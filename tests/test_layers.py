@@ -21,10 +21,12 @@ ALLOWED = {
     "callbacks": {"pairs", "metrics", "data", "degradations", "diffusion"},
     # The preview and the t study make pairs of pictures as predict does: they find, decode and degrade them.
     "reports": {"pairs", "metrics", "data", "diffusion"},
+    # Jobs serve the command line, whose type they name.
+    "jobs": {"trainer_cli", "callbacks", "data", "diffusion", "pairs", "reports", "restoration"},
 }
 """What each folder may import of its siblings, beside itself and COMMON."""
 
-COMMON = {"protocols", "seeding", "shipped"}
+COMMON = {"files", "protocols", "seeding", "shipped", "weights"}
 """Top-level modules that stand below everything: all may import them, they import nothing of the package."""
 
 LIGHT = ["__init__", "__main__", "cli", "doctor", "shipped"]

@@ -40,6 +40,7 @@ class DegradedImages(CroppedImages):
     Attributes:
         train_pictures: pictures for training, after `find()`.
         val_pictures: pictures for validation, after `find()`.
+        scale: HQ sides over LQ sides, the degradation's.
 
     Raises:
         ValueError: an option is out of range, or the degradation has no scale that divides the crops.
@@ -78,7 +79,7 @@ class DegradedImages(CroppedImages):
             )
         if crop_size % scale:
             raise ValueError(f"--data.crop_size: got {crop_size}; give a multiple of {scale}, the degradation's scale")
-        self.hq_dir = hq_dir
+        self.hq_dir, self.scale = hq_dir, scale
         self.degradation = degradation
         self.hq_preparation = hq_preparation
 

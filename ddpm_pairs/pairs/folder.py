@@ -8,15 +8,13 @@ beside their place and moved there whole, and the line follows last.
 import json
 from collections.abc import Iterable
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.files import encode_png, place
 
 MANIFEST, FAILURES, META_INFO = "manifest.jsonl", "failures.jsonl", "meta_info.txt"
 
@@ -104,24 +102,12 @@ class PairsFolder:
         return (self.root / record["hq"]).is_file() and (self.root / record["lq"]).is_file()
 
     def _place(self, name: str, content: bytes) -> None:
-        """Write a file beside its place and move it there, so that it is either absent or whole."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{self.rank}.tmp")
-        beside.write_bytes(content)
-        beside.replace(path)
+        place(self.root / name, content, self.rank)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / name).open("ab") as file:
             file.write(_line(line).encode())
-
-
-def encode_png(picture: Tensor) -> bytes:
-    """A PNG file of a uint8 RGB picture (3, H, W)."""
-    buffer = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
 
 
 def _line(record: dict[str, Any]) -> str:

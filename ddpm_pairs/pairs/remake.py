@@ -9,9 +9,10 @@ import torch
 
 from ddpm_pairs.data.decode import decode_picture
 from ddpm_pairs.diffusion.loading import load_denoiser
-from ddpm_pairs.pairs.folder import PairsFolder, encode_png
+from ddpm_pairs.files import encode_png, sha256_of
+from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.generator import Pair, Work
-from ddpm_pairs.pairs.run_record import checkpoint_sha256, generator_from_run, read_run
+from ddpm_pairs.pairs.run_record import generator_from_run, read_run
 from ddpm_pairs.shipped import weights_file
 
 
@@ -69,7 +70,7 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
     generator = generator_from_run(run)
     if run["settings"]["checkpoint_sha256"] is not None:  # also at t = 0: the canvas depends on the network
         path = weights_file(checkpoint or run["places"]["checkpoint"])
-        if checkpoint_sha256(path) != run["settings"]["checkpoint_sha256"]:
+        if sha256_of(path) != run["settings"]["checkpoint_sha256"]:
             raise ValueError(f"checkpoint {path} is not the one that {pairs} was made with: give that by --ckpt_path")
         generator.denoiser = load_denoiser(path)
     device = torch.device(run["settings"]["device"])

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import json
 import platform
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,6 @@ RUN_FILE = "run.yaml"
 _PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow")
 # A resumed run takes these from the folder, because the last bits of a picture depend on them.
 _TAKEN_OVER = ("precision", "slots", "threads")
-
-
-def checkpoint_sha256(path: str | Path | None) -> str | None:
-    """SHA-256 of a checkpoint file, or of all files of a folder in the order of their names; ``None`` without one."""
-    if path is None:
-        return None
-    path = Path(path)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    digest = sha256()
-    for file in files:
-        if file != path:
-            digest.update(file.relative_to(path).as_posix().encode())
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def run_settings(generator: PairGenerator, checkpoint: str | None, device: str) -> dict[str, Any]:

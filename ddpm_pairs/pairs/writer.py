@@ -10,9 +10,10 @@ import lightning as L
 from ddpm_pairs.data.decode import UnreadablePicture, read_size
 from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.data.pictures import Failure, Picture
+from ddpm_pairs.files import sha256_of
 from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.generator import MIN_LQ_SIDE, Pair, PairGenerator, too_small
-from ddpm_pairs.pairs.run_record import checkpoint_sha256, go_on, read_run, run_settings, write_run
+from ddpm_pairs.pairs.run_record import go_on, read_run, run_settings, write_run
 
 
 class PairWriter(L.Callback):
@@ -58,7 +59,7 @@ class PairWriter(L.Callback):
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"--output_dir {self.root} is a file: expected a folder or a new name")
         _check_places(self.root, data)
-        self.settings = run_settings(generator, checkpoint_sha256(self.checkpoint), device)
+        self.settings = run_settings(generator, sha256_of(self.checkpoint), device)
         go_on(self.root, generator, self.settings, self.allow_mixed)
         _check_sources(self.root, data)
 

@@ -1,0 +1,1 @@
+"""The jobs behind the Trainer's verbs: each finds every reason not to begin, and returns the work."""

@@ -1,0 +1,36 @@
+"""``lightning test`` with a ``TStudy``."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ddpm_pairs.diffusion import load_denoiser
+from ddpm_pairs.files import sha256_of
+from ddpm_pairs.reports.t_study import TStudy
+from ddpm_pairs.reports.wandb_log import log_study
+from ddpm_pairs.shipped import weights_file
+
+if TYPE_CHECKING:
+    from ddpm_pairs.trainer_cli import TrainerCLI
+
+
+def prepare(cli: "TrainerCLI") -> Callable[[], None]:
+    """Load the DDPM and the metric weights, and check the study's folder.
+
+    Raises:
+        ValueError: in one line, before anything is written.
+    """
+    if not isinstance(cli.model, TStudy):
+        raise ValueError(f"UnpairedImages are for the t study, --model is {type(cli.model).__name__}")
+    if cli.ckpt_path is None:
+        raise ValueError("no checkpoint was given: expected --ckpt_path with a trained DDPM")
+    checkpoint = weights_file(cli.ckpt_path)
+    device = cli.trainer.strategy.root_device
+    denoiser = load_denoiser(checkpoint)
+    cli.model.prepare(denoiser, sha256_of(checkpoint), cli.datamodule, cli.output_dir, device)
+
+    def work() -> None:
+        cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+        if cli.trainer.is_global_zero:
+            log_study(cli.trainer.loggers, cli.output_dir, cli.model.report(cli.ckpt_path))
+
+    return work

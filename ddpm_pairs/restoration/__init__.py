@@ -1,0 +1,1 @@
+"""Restorers: networks, losses and the modules that train them on pairs."""

@@ -1,0 +1,115 @@
+"""What all restorers share: a network that is validated on crops, tested on whole pairs, and restores folders."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.restoration.tiles import restore_picture
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored picture.
+
+    Attributes:
+        key: The LQ picture's key.
+        pixels: uint8 (3, H, W) RGB, or (4, H, W) with the alpha plane where LQ had one.
+    """
+
+    key: str
+    pixels: Tensor
+
+
+class Restorer(L.LightningModule):
+    """Base of the modules that train a restorer; on its own it tests and predicts.
+
+    Pictures are restored in float32 whatever the Trainer's precision, since bfloat16 has fewer levels than a picture.
+
+    Args:
+        net: Any ``nn.Module`` with ``forward(lq) -> restored`` on (N, 3, h, w) in [0, 1] and the attributes ``scale``,
+            ``multiple`` (input sides must divide by it) and ``side`` (the only input side it takes, or ``None``).
+        tile: LQ pixels a side above which a picture is restored in tiles of this side; ``None`` never does.
+        overlap: LQ pixels by which tiles overlap, where they are blended.
+
+    Raises:
+        ValueError: for values outside their range.
+    """
+
+    def __init__(self, net: nn.Module, tile: int | None = 256, overlap: int = 32) -> None:
+        super().__init__()
+        if overlap < 0 or (tile is not None and tile <= 2 * overlap):
+            raise ValueError(f"tile is {tile} and overlap {overlap}: expected a tile of more than twice the overlap")
+        self.net, self.tile, self.overlap = net, tile, overlap
+
+    def check(self, scale: int | None, crop_size: int | None = None) -> None:
+        """Compare the network with the data.
+
+        Args:
+            scale: HQ sides over LQ sides; ``None`` where there is no HQ.
+            crop_size: Side of the HQ crops in training; ``None`` outside of it.
+
+        Raises:
+            ValueError: if they do not fit.
+        """
+        if scale is not None and scale != self.net.scale:
+            raise ValueError(f"the pairs are x{scale}, the network x{self.net.scale}: give the network the same scale")
+        if crop_size is not None and self.net.side not in (None, crop_size):
+            raise ValueError(
+                f"--data.crop_size is {crop_size}, the network takes pictures of {self.net.side} px only: give that"
+            )
+
+    def setup(self, stage: str) -> None:
+        """channels_last for fast convolutions."""
+        self.net.to(memory_format=torch.channels_last)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Restore a batch of crops; ``Evaluation`` scores what is returned."""
+        return batch | {"restored": self._restore(batch["lq"])}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Restore one whole picture, a batch of 1; ``Evaluation`` scores what is returned."""
+        return batch | {"restored": self._restore_whole(batch["lq"][0])[None]}
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> tuple[list[Restored], list[Failure]]:
+        """Restore the pictures of a batch of ``RestorationPairs``, and say which could not be."""
+        restored, failures = [], list(batch["failures"])
+        for picture in batch["pictures"]:
+            height, width = picture.lq.shape[1:]
+            if self.net.side is not None and height != width:
+                reason = f"{width}x{height}: the network takes square, aligned pictures, such as faces"
+                failures.append(Failure(picture.source, reason))
+                continue
+            pixels = to_bytes(self._restore_whole(picture.lq.float() / 255))
+            if picture.alpha is not None:
+                alpha = F.interpolate(picture.alpha[None, None].float(), size=pixels.shape[1:], mode="bicubic")[0]
+                pixels = torch.cat([pixels, alpha.clamp(0, 255).round().to(torch.uint8)])
+            restored.append(Restored(picture.key, pixels.cpu()))
+        return restored, failures
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint is."""
+        checkpoint["ddpm_pairs"] = {"kind": "restorer"}
+
+    @torch.no_grad()
+    def _restore(self, lq: Tensor) -> Tensor:
+        with torch.autocast(lq.device.type, enabled=False):
+            return self.net(lq.float()).clamp(0, 1)
+
+    @torch.no_grad()
+    def _restore_whole(self, lq: Tensor) -> Tensor:
+        """(3, h, w) to (3, H, W), brought to the network's only side first where it has one."""
+        side = self.net.side
+        if side is not None and tuple(lq.shape[1:]) != (side, side):
+            lq = F.interpolate(lq[None], size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
+        with torch.autocast(lq.device.type, enabled=False):
+            return restore_picture(self.net, lq.float(), self.tile, self.overlap).clamp(0, 1)
+
+
+def to_bytes(pictures: Tensor) -> Tensor:
+    """[0, 1] to uint8, clamped and rounded to the nearest level."""
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
