@@ -26,6 +26,9 @@ OWN_VERBS = {
     "preview": "ddpm_pairs.reports.preview",
     "score": "ddpm_pairs.reports.score_folders",
     "remake": "ddpm_pairs.pairs.remake",
+    "verify": "ddpm_pairs.pairs.verify",
+    "merge": "ddpm_pairs.pairs.merge",
+    "pack": "ddpm_pairs.pairs.pack",
     "export": "ddpm_pairs.export",
     "dashboard": "ddpm_pairs.reports.dashboard",
     "doctor": "ddpm_pairs.doctor",
@@ -158,6 +161,24 @@ def _verb_parsers() -> dict[str, _Parser]:
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
     remake.add_argument("--output_dir", type=Path, metavar="DIR", help="folder to write the pair to (default: none)")
 
+    verify = parser("verify", "read all of a pairs folder and hash it: lost, torn, altered and stray files and lines")
+    verify.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    verify.add_argument(
+        "--fix", action="store_true", help="drop what is damaged or stray, so that 'predict' makes it again"
+    )
+
+    merge = parser("merge", "join what the ranks of an interrupted 'predict' wrote ('predict' does it at its end)")
+    merge.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+
+    pack = parser("pack", "a pairs folder as WebDataset shards, or as LMDB in the layout of BasicSR")
+    pack.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    pack.add_argument("out", type=Path, metavar="OUT", help="folder to make; it appears when all is packed")
+    pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="what to make")
+    pack.add_argument("--include_rejected", action="store_true", help="take pairs that are not accepted, too")
+    pack.add_argument(
+        "--shard_size", type=int, default=512, metavar="MB", help="of WebDataset: MB in a shard at most (default: 512)"
+    )
+
     score = parser("score", "metrics of two folders of pictures: FID, KID, LPIPS, PSNR, SSIM")
     score.add_argument("result", type=Path, metavar="RESULT", help="folder of pictures to score")
     score.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of pictures to score against")
@@ -190,6 +211,9 @@ def _verb_parsers() -> dict[str, _Parser]:
         "preview": preview,
         "score": score,
         "remake": remake,
+        "verify": verify,
+        "merge": merge,
+        "pack": pack,
         "export": export,
         "dashboard": dashboard,
         "doctor": doctor,

@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
         "Devices": devices,
         "The command 'lightning'": check_command(),
         "Shipped with the package": check_shipped(),
-        "Weights of the metrics": check_metric_weights(),
+        "Weights of metrics and losses": check_metric_weights(),
     }
     for title, findings in sections.items():
         print(title)
@@ -224,8 +224,8 @@ def check_shipped() -> list[Finding]:
 
 
 def check_metric_weights() -> list[Finding]:
-    """Look for the metrics' weights where the metrics look."""
-    from ddpm_pairs.metrics import weights
+    """Look for the weights of metrics and losses where those look."""
+    from ddpm_pairs import weights
 
     findings = []
     own_folder = os.environ.get("DDPM_PAIRS_WEIGHTS")
@@ -233,7 +233,7 @@ def check_metric_weights() -> list[Finding]:
         mend = "point $DDPM_PAIRS_WEIGHTS at an existing folder, or unset it"
         findings.append(Finding("problem", f"$DDPM_PAIRS_WEIGHTS is {own_folder}, which is no folder", mend))
     places = " or ".join(str(folder) for folder in weights.weights_folders())
-    for file in (weights.INCEPTION, weights.ALEXNET):
+    for file in (weights.INCEPTION, weights.ALEXNET, weights.VGG19):
         found = weights.find_weights(file)
         findings.append(
             Finding("ok", f"{file.network}: {found}")

@@ -1,22 +1,32 @@
-"""Write a trained denoiser in a form that other programs open: one safetensors file, or a diffusers folder."""
+"""Write trained networks in forms that other programs open.
+
+A DDPM becomes one safetensors file or a diffusers folder; a restorer one safetensors file or a ``.pth``.
+"""
 
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.restoration.loading import load_restorer
+from ddpm_pairs.restoration.networks.rrdb import RRDBNet
+from ddpm_pairs.restoration.weight_files import read_weights
 from ddpm_pairs.shipped import weights_file
+
+_SPANDRELS_GROWTH = 32
+"""The only ``gc`` that spandrel builds an RRDBNet with, whatever the weights say."""
 
 _PICTURE_SIDE = 64
 """Pixels a side of what ``DDPMPipeline`` draws by default, where the network itself names none."""
@@ -34,8 +44,15 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: in one line, before anything is written, for a checkpoint or an OUT that cannot be used.
     """
-    _check_name(arguments.out)
-    export_denoiser(load_denoiser(weights_file(arguments.ckpt)), arguments.out, half=arguments.half)
+    path, out = weights_file(arguments.ckpt), Path(arguments.out)
+    _check_name(out)
+    if _is_denoiser(path):
+        export_denoiser(load_denoiser(path), out, half=arguments.half)
+    else:
+        net = load_restorer(path)
+        export_restorer(net, out, half=arguments.half)
+        if isinstance(net, RRDBNet) and net.init_args["gc"] != _SPANDRELS_GROWTH:
+            print(f"note: its gc is {net.init_args['gc']}; spandrel and chaiNNer open an RRDBNet of gc 32 only")
     print(f"wrote {arguments.out}")
     return 0
 
@@ -60,6 +77,8 @@ def export_denoiser(
     """
     out = Path(out)
     _check_name(out)
+    if out.suffix == ".pth":
+        raise ValueError(f"a DDPM is not written as .pth: name {out} .safetensors, or without suffix")
     if out.suffix != ".safetensors":
         if not isinstance(denoiser.net, UNet):
             raise ValueError(
@@ -68,36 +87,81 @@ def export_denoiser(
             )
         if metadata:
             raise ValueError(f"a diffusers folder holds no metadata: leave it out, or name {out} .safetensors")
+    with _finished(out) as written:
+        if out.suffix == ".safetensors":
+            _write_safetensors(
+                _weights(denoiser.net, half), written, {**(metadata or {}), **_described(denoiser.spec())}
+            )
+        else:
+            _write_folder(denoiser, written, half)
+
+
+def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None:
+    """Write a restorer under its official names of weights; ``load_restorer`` reads either form.
+
+    It appears under its name only when it is complete.
+
+    Args:
+        net: An RRDBNet, which Real-ESRGAN, spandrel and chaiNNer open, or a GPEN, which GPEN opens as ``.pth``.
+        out: ``<name>.safetensors`` with kind and network as JSON under the metadata key ``ddpm_pairs``; or
+            ``<name>.pth``, an RRDBNet's weights under ``params_ema``, a GPEN's as they are.
+        half: Store the weights as float16, half the size.
+
+    Raises:
+        ValueError: if ``out`` exists or its name fits no form.
+    """
+    out = Path(out)
+    _check_name(out)
+    if out.suffix not in (".safetensors", ".pth"):
+        raise ValueError(f"a restorer is written as a file: give OUT a name ending in .safetensors or .pth, not {out}")
+    weights = _weights(net, half)
+    with _finished(out) as written:
+        if out.suffix == ".safetensors":
+            _write_safetensors(weights, written, _described({"kind": "restorer", "net": network_spec(net)}))
+        else:
+            torch.save({"params_ema": weights} if isinstance(net, RRDBNet) else weights, written)
+
+
+def _is_denoiser(path: str) -> bool:
+    return Path(path).is_dir() or read_weights(path).kind == "ddpm"
+
+
+@contextmanager
+def _finished(out: Path) -> Iterator[Path]:
+    """A place to write to, moved to ``out`` at the end."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as unfinished:
         written = Path(unfinished) / out.name
-        if out.suffix == ".safetensors":
-            texts = {"format": "pt", **(metadata or {}), "ddpm_pairs": json.dumps(denoiser.spec())}
-            save_file(_weights(denoiser, half), written, texts)
-            written.chmod(0o644)  # safetensors makes files that nobody else may read
-        else:
-            _write_folder(denoiser, written, half)
+        yield written
         written.rename(out)
 
 
 def _check_name(out: Path) -> None:
-    if out.suffix == ".pth":
-        raise ValueError(f"a DDPM is not written as .pth: name {out} .safetensors, or without suffix")
-    if out.suffix not in ("", ".safetensors"):
+    if out.suffix not in ("", ".safetensors", ".pth"):
         raise ValueError(
-            f"{out} ends in {out.suffix}: expected .safetensors, or no suffix for a folder in the form of diffusers"
+            f"{out} ends in {out.suffix}: expected .safetensors; or .pth for a restorer; or, for a DDPM, no suffix "
+            "for a folder in the form of diffusers"
         )
     if out.exists():
         raise ValueError(f"{out} exists already: delete it, or give another name")
 
 
-def _weights(denoiser: Denoiser, half: bool) -> dict[str, Tensor]:
+def _described(spec: dict[str, Any]) -> dict[str, str]:
+    return {"ddpm_pairs": json.dumps(spec)}
+
+
+def _write_safetensors(weights: dict[str, Tensor], path: Path, texts: dict[str, str]) -> None:
+    save_file(weights, path, {"format": "pt", **texts})
+    path.chmod(0o644)  # safetensors makes files that nobody else may read
+
+
+def _weights(net: nn.Module, half: bool) -> dict[str, Tensor]:
     """The network's weights as safetensors wants them: on the CPU, contiguous, none sharing memory."""
     return {
         name: value.detach()
         .to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype, copy=True)
         .contiguous(memory_format=torch.contiguous_format)
-        for name, value in denoiser.net.state_dict().items()
+        for name, value in net.state_dict().items()
     }
 
 
@@ -105,7 +169,7 @@ def _write_folder(denoiser: Denoiser, folder: Path, half: bool) -> None:
     net = denoiser.net
     side = net.config["sample_size"] or max(_PICTURE_SIDE, net.multiple)
     unet = UNet2DModel(**net.diffusers_config, sample_size=side)
-    unet.load_state_dict(_weights(denoiser, half=False))
+    unet.load_state_dict(_weights(net, half=False))
     scheduler = DDPMScheduler(
         num_train_timesteps=denoiser.schedule.num_train_timesteps,
         prediction_type=denoiser.prediction_type,

@@ -1,18 +1,28 @@
 """Files that are written whole or not at all, and known by their hash."""
 
-from hashlib import sha256
+import contextlib
+import os
+from collections.abc import Iterator
+from hashlib import blake2b, sha256
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+PNG_COMPRESSION = 3
+
+
+class OutputError(ValueError):
+    """A folder cannot be written to, or is in use; the text says why, in one line."""
+
 
 def encode_png(picture: Tensor) -> bytes:
     """A PNG file of a uint8 picture (C, H, W): RGB, or RGB and alpha."""
-    buffer = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy())).save(buffer, "PNG", compress_level=3)
+    buffer, pixels = BytesIO(), np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=PNG_COMPRESSION)
     return buffer.getvalue()
 
 
@@ -23,11 +33,58 @@ def place(path: Path, content: bytes, rank: int = 0) -> None:
         path: Where to; folders on the way are made.
         content: The file's bytes.
         rank: Of this process, so that no two write beside the same place.
+
+    Raises:
+        OutputError: if the system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{rank}.tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
+    with placing(path, rank) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def placing(path: Path, rank: int = 0) -> Iterator[BinaryIO]:
+    """A file to be filled inside the block, which comes to its place when the block has ended well.
+
+    Args:
+        path: Where to; folders on the way are made.
+        rank: Of this process, so that no two write beside the same place.
+
+    Raises:
+        OutputError: if the system refuses.
+    """
+    # The name beside it is short where that of the file itself may have all the 255 bytes that a name can have.
+    short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
+    beside = path.with_name(f".{short}.{rank}.tmp")
+    with refusals_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - a link there is not followed
+            try:
+                yield file
+                file.close()
+                beside.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):  # of a full disk, closing may say again that it is full
+                    file.close()
+                with contextlib.suppress(OSError):
+                    beside.unlink()
+                raise
+
+
+@contextlib.contextmanager
+def refusals_told(path: Path) -> Iterator[None]:
+    """Turn what the system refuses inside the block (no room, no right, too long a name) into an ``OutputError``.
+
+    Args:
+        path: What is written, for the text.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise OutputError(
+            f"{path} cannot be written ({reason}): see to its disk and its rights, then type the same command again"
+        ) from error
 
 
 def sha256_of(path: str | Path | None) -> str | None:

@@ -28,6 +28,7 @@ from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.command_line import LINKED, ConfigFile, Parser, configs_first, one_seed
 from ddpm_pairs.data.base import PictureDataModule
 from ddpm_pairs.data.unpaired import UnpairedImages
+from ddpm_pairs.files import OutputError
 from ddpm_pairs.pairs.generator import PairGenerator
 from ddpm_pairs.plain_errors import plain_error
 from ddpm_pairs.reports.wandb_run import WandbRun, finished
@@ -43,7 +44,8 @@ def run(argv: list[str]) -> int:
         argv: The words after the program's name, the verb first.
 
     Returns:
-        The exit status: 0, 2 for a user error (one line on stderr, before any work), 130 after Ctrl-C.
+        The exit status: 0, 2 for a user error (one line on stderr, before any work) and where the output cannot be
+        written (what was written before is whole), 130 after Ctrl-C.
     """
     try:
         with _quiet_lightning():
@@ -57,6 +59,9 @@ def run(argv: list[str]) -> int:
     try:
         with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning(), finished(cli.trainer.loggers):
             work()
+    except OutputError as error:
+        print(f"ddpm-pairs: error: {error}", file=sys.stderr)
+        return USER_ERROR
     except (SystemExit, KeyboardInterrupt) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise  # Lightning turns Ctrl-C into SystemExit; this one is another

@@ -172,6 +172,7 @@ def test_metric_weights_missing(no_imports, tmp_path):
     text = run(no_imports, DDPM_PAIRS_WEIGHTS=str(nowhere), TORCH_HOME=str(tmp_path)).stdout
     assert f"problem  $DDPM_PAIRS_WEIGHTS is {nowhere}, which is no folder" in text
     assert "note     AlexNet (LPIPS): no alexnet_features.pth" in text
+    assert "note     VGG19 (perceptual loss): no vgg19-dcbb9e9d.pth" in text
 
 
 def test_shipped_configs_are_found(no_imports):

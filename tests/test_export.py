@@ -82,7 +82,7 @@ class TestCommand:
         ("out", "said"),
         [
             ("x.pth", "a DDPM is not written as .pth"),
-            ("x.onnx", "ends in .onnx: expected .safetensors, or no suffix"),
+            ("x.onnx", "ends in .onnx: expected .safetensors; or .pth for a restorer; or, for a DDPM, no suffix"),
             ("last.ckpt", "ends in .ckpt"),
             ("there", "there exists already"),
             ("there.safetensors", "there.safetensors exists already"),

@@ -5,12 +5,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import make_grid
 
-from ddpm_pairs.data.decode import decode_picture
+from ddpm_pairs.callbacks.centre_crops import centre_crops, decoded
+from ddpm_pairs.callbacks.picture_log import log_picture
 from ddpm_pairs.data.pictures import find_pictures
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.diffusion.module import DDPM
@@ -70,14 +70,7 @@ class SampleGrid(L.Callback):
         if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
             return
         self._last_step = step
-        grid = self.grid(pl_module)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("samples", [grid.permute(1, 2, 0).cpu().numpy()], step=step)
-            elif isinstance(logger, CSVLogger):
-                folder = Path(logger.log_dir) / "samples"
-                folder.mkdir(parents=True, exist_ok=True)
-                save_image(grid, folder / f"step_{step:07d}.png")
+        log_picture(trainer, "samples", self.grid(pl_module))
 
     @torch.no_grad()
     def grid(self, module: DDPM) -> Tensor:
@@ -102,21 +95,14 @@ class SampleGrid(L.Callback):
 
 
 def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:
-    """Centre crops (N, 3, side, side), float32 in [0, 1]; pictures that are too small or unreadable are passed over."""
+    """Centre crops (N, 3, side, side), float32 in [0, 1], of the first pictures that are large enough."""
     if hq_dir is None:
         from skimage import data  # only here: importing it takes a moment
 
-        candidates = (torch.from_numpy(load()) for load in (data.astronaut, data.coffee, data.chelsea, data.rocket))
+        candidates = (load() for load in (data.astronaut, data.coffee, data.chelsea, data.rocket))
     else:
-        found, _ = find_pictures(Path(hq_dir), "SampleGrid's hq_dir")
-        candidates = (torch.from_numpy(decode_picture(picture.path)) for picture in found)
-    crops = []
-    for picture in candidates:
-        top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-        if min(top, left) >= 0:
-            crops.append(picture[top : top + side, left : left + side].permute(2, 0, 1))
-        if len(crops) == count:
-            break
-    if not crops:
+        candidates = decoded(find_pictures(Path(hq_dir), "SampleGrid's hq_dir")[0])
+    crops = centre_crops(candidates, count, side)
+    if not len(crops):
         raise ValueError(f"SampleGrid found no picture of {side} px or more a side in {hq_dir}: give larger ones")
-    return torch.stack(crops).float() / 255
+    return crops

@@ -12,8 +12,9 @@ class TrainingMonitor(L.Callback):
     """Logs ``train/gradient_norm`` and ``train/pictures_per_second`` whenever the Trainer logs (``log_every_n_steps``).
 
     The norm is the L2 norm of all gradients together, before they are clipped. The speed is that of all ranks together
-    since the last time, waiting for data included and validation left out; a batch's pictures are its ``lq``. Between
-    log steps nothing is computed, and nothing ever waits for the device by itself.
+    since the last time, waiting for data included and validation left out; a batch's pictures are its ``lq`` (or
+    ``hq``, where there is no other). Between log steps nothing is computed, and nothing ever waits for the device by
+    itself.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class TrainingMonitor(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count the pictures, and log the speed."""
-        self._pictures += len(batch["lq"]) * trainer.world_size
+        self._pictures += len(batch["lq"] if "lq" in batch else batch["hq"]) * trainer.world_size
         step, before = trainer.global_step, self._step
         self._step = step
         if step == before or step % trainer.log_every_n_steps:

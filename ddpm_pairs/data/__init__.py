@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ddpm_pairs.data.degraded import DegradedImages
     from ddpm_pairs.data.high_quality import HighQualityImages
+    from ddpm_pairs.data.high_quality_crops import HighQualityCrops
     from ddpm_pairs.data.low_quality import LowQualityImages
+    from ddpm_pairs.data.restoration_pairs import RestorationPairs
     from ddpm_pairs.data.unpaired import UnpairedImages
 
-__all__ = ["DegradedImages", "HighQualityImages", "LowQualityImages", "UnpairedImages"]
+__all__ = [
+    "DegradedImages",
+    "HighQualityCrops",
+    "HighQualityImages",
+    "LowQualityImages",
+    "RestorationPairs",
+    "UnpairedImages",
+]
 
 _MODULES = {
     "DegradedImages": "degraded",
+    "HighQualityCrops": "high_quality_crops",
     "HighQualityImages": "high_quality",
     "LowQualityImages": "low_quality",
+    "RestorationPairs": "restoration_pairs",
     "UnpairedImages": "unpaired",
 }
 

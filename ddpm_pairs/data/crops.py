@@ -1,20 +1,16 @@
 """Seeded native crops of a folder of pictures: an endless, resumable training stream and fixed validation crops."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from ddpm_pairs.data.base import PictureDataModule, require
-from ddpm_pairs.data.decode import UnreadablePicture, decode_picture, read_size
+from ddpm_pairs.data.base import require
+from ddpm_pairs.data.decode import UnreadablePicture, read_size
 from ddpm_pairs.data.pictures import Failure, Picture, find_pictures
-from ddpm_pairs.data.samplers import EndlessSampler, StridedSampler
+from ddpm_pairs.data.streams import StreamedImages, channels_first, decode_or_failure, first_readable, order_of, split
 from ddpm_pairs.data.transforms import NativeCrop
 from ddpm_pairs.seeding import seed_of
 
@@ -38,7 +34,7 @@ class Crop(NamedTuple):
     visit: int
 
 
-class CroppedImages(PictureDataModule):
+class CroppedImages(StreamedImages):
     """Base of the DataModules that train on native crops; nothing is resized.
 
     Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i):
@@ -79,24 +75,17 @@ class CroppedImages(PictureDataModule):
         seed: int,
     ) -> None:
         """Check the options; files are not looked at before `find()`."""
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, val_fraction, num_workers, seed)
         require("--data.crop_size", crop_size, 1)
         if center_crop is not None and center_crop < crop_size:
             raise ValueError(f"--data.center_crop: got {center_crop}; give {crop_size} (--data.crop_size) or more")
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"--data.val_fraction: got {val_fraction}; give a share from 0 to below 1")
         self._folder, self._option = folder, option
         self.crop_size = crop_size
         self.center_crop = center_crop
         self.flip = flip
         self.val_dir = val_dir
-        self.val_fraction = val_fraction
         self.train_pictures: list[Picture] = []
         self.val_pictures: list[Picture] = []
-
-    @abstractmethod
-    def collate(self, training: bool) -> Callable[[list[Crop]], dict[str, Any]]:
-        """What makes a batch of crops, in a loader's process; `failures` must be in it, those of all crops."""
 
     def _find(self) -> None:
         pictures, failures = find_large_enough(self._folder, self._option)
@@ -108,51 +97,14 @@ class CroppedImages(PictureDataModule):
             failures = failures + more
         self.failures = failures
 
-    def setup(self, stage: str) -> None:
-        """Look at the folders.
-
-        Raises:
-            ValueError: there are fewer validation pictures than ranks.
-        """
-        super().setup(stage)
-        if len(self.val_pictures) < self.world_size:
-            raise ValueError(
-                f"--data.val_dir: {len(self.val_pictures)} validation pictures are too few for {self.world_size} "
-                "ranks; use fewer devices, or give more pictures or a greater --data.val_fraction"
-            )
-
-    def train_dataloader(self) -> DataLoader:
-        """Endless batches that begin at the trainer's step."""
+    def training_samples(self) -> Dataset:
+        """Sample i is a random crop of a picture of the seeded order."""
         crop = NativeCrop(self.crop_size, self.center_crop, self.flip)
-        return self._loader(
-            _TrainingCrops(self.train_pictures, crop, self.seed),
-            EndlessSampler(self._samples_drawn, self.rank, self.world_size),
-            batch_size=self.batch_size,
-            collate=self.collate(training=True),
-            persistent=True,
-        )
+        return _TrainingCrops(self.train_pictures, crop, self.seed)
 
-    def val_dataloader(self) -> DataLoader:
-        """One crop a validation picture, fixed by its key; rank r has pictures r, r + world_size, ..."""
-        crop = NativeCrop(self.crop_size, self.center_crop)
-        return self._loader(
-            _ValidationCrops(self.val_pictures, crop),
-            StridedSampler(len(self.val_pictures), self.rank, self.world_size),
-            batch_size=self.batch_size,
-            collate=self.collate(training=False),
-            persistent=True,
-        )
-
-    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Collect the failures that came with a batch."""
-        self.report(batch.pop("failures"))
-        return batch
-
-    def _samples_drawn(self) -> int:
-        if self.trainer is None:
-            return 0
-        steps = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return steps * self.batch_size * self.world_size
+    def validation_samples(self) -> Dataset:
+        """One crop a validation picture, fixed by its key."""
+        return _ValidationCrops(self.val_pictures, NativeCrop(self.crop_size, self.center_crop))
 
 
 def stack(crops: list[Crop]) -> tuple[Tensor, list[Failure]]:
@@ -195,26 +147,6 @@ def find_large_enough(folder: str, option: str) -> tuple[list[Picture], list[Fai
     return pictures, failures
 
 
-def split(pictures: list[Picture], val_fraction: float) -> tuple[list[Picture], list[Picture]]:
-    """Split into training and validation pictures, by the keys alone.
-
-    A picture keeps its side when others are added or removed (but for the one that makes up for an empty side).
-
-    Args:
-        pictures: one or more pictures.
-        val_fraction: expected share of validation pictures, in [0, 1).
-
-    Returns:
-        Training and validation pictures, one or more each; a single picture is both.
-    """
-    place = {p.key: seed_of("validation", p.key) / 2**63 for p in pictures}
-    in_order = sorted(place.values())
-    # Between the smallest and the greatest, so that no side is empty.
-    threshold = min(max(val_fraction, in_order[0]), in_order[-2] if len(in_order) > 1 else 1.0)
-    train = [p for p in pictures if place[p.key] > threshold]
-    return train or pictures, [p for p in pictures if place[p.key] <= threshold]
-
-
 class _TrainingCrops(Dataset):
     """Sample i for any i >= 0."""
 
@@ -225,10 +157,12 @@ class _TrainingCrops(Dataset):
 
     def __getitem__(self, i: int) -> Crop:
         n = len(self.pictures)
-        order = _order(self.seed, i // n, n)
-        key, picture, failures = _first_readable(self.pictures[order[(i + k) % n]] for k in range(n))
-        crop = self.crop(picture, seed_of(self.seed, "crop", i))
-        return Crop(_channels_first(crop), failures, key, i // n)
+        order = order_of(n, self.seed, "order", i // n)
+        picture, pixels, failures = first_readable(
+            (self.pictures[order[(i + k) % n]] for k in range(n)), decode_or_failure
+        )
+        crop = self.crop(pixels, seed_of(self.seed, "crop", i))
+        return Crop(channels_first(crop), failures, picture.key, i // n)
 
 
 class _ValidationCrops(Dataset):
@@ -238,29 +172,12 @@ class _ValidationCrops(Dataset):
         self.pictures = pictures
         self.crop = crop
 
+    def __len__(self) -> int:
+        return len(self.pictures)
+
     def __getitem__(self, j: int) -> Crop:
         n = len(self.pictures)
-        key, picture, failures = _first_readable(self.pictures[(j + k) % n] for k in range(n))
-        return Crop(_channels_first(self.crop(picture, seed_of("validation crop", key))), failures, key, 0)
-
-
-@lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the folder is smaller than it
-def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of the n pictures in an epoch."""
-    return np.random.default_rng(seed_of(seed, "order", epoch)).permutation(n)
-
-
-def _first_readable(pictures: Iterable[Picture]) -> tuple[str, np.ndarray, list[Failure]]:
-    """Key and pixels of the first picture that can be decoded, and the failures before it."""
-    failures = []
-    for picture in pictures:
-        try:
-            return picture.key, decode_picture(picture.path), failures
-        except UnreadablePicture as error:
-            failures.append(Failure(picture.source, str(error)))
-    raise ValueError(f"none of the pictures can be decoded; the first, {failures[0].source}: {failures[0].reason}")
-
-
-def _channels_first(crop: np.ndarray) -> torch.Tensor:
-    """uint8 (S, S, 3) to (3, S, S)."""
-    return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+        candidates = (self.pictures[(j + k) % n] for k in range(n))
+        picture, pixels, failures = first_readable(candidates, decode_or_failure)
+        crop = self.crop(pixels, seed_of("validation crop", picture.key))
+        return Crop(channels_first(crop), failures, picture.key, 0)

@@ -17,8 +17,9 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
 # Named, because Pillow would also hand a file to readers that start other programs (EPS).
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
-# Scans and stitched photographs pass Pillow's own limit of 89 million pixels; it refuses at twice this number.
-Image.MAX_IMAGE_PIXELS = 500_000_000
+# Scans and stitched photographs pass Pillow's own limit of 89 million pixels; it refuses only at twice this number.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS = 500_000_000
+_TOO_MANY = f"it has more than {MOST_PIXELS // 10**6} million pixels, as a decompression bomb has; cut it into parts"
 
 # What undoes each EXIF orientation (CIPA DC-008, tag 0x0112).
 _TURNS = {
@@ -30,6 +31,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Pillow's names for the layouts of colours with 16 bits a sample.
+_DEEP_COLOURS = ("RGB;16", "RGBA;16", "LA;16")
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
@@ -65,20 +68,46 @@ def decode_picture(source: Path | bytes) -> np.ndarray:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        UnreadablePicture: the file cannot be read, is truncated, or holds float or 32-bit samples.
+        UnreadablePicture: the file cannot be read, is truncated, holds float or 32-bit samples, or claims more than
+            500 million pixels.
     """
     with _one_line_reasons():
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        with _open(io.BytesIO(data)) as image:
-            _refuse_undefined(image)
-            orientation, profile, raw = _orientation(image), image.info.get("icc_profile"), _raw_mode(image)
-            image.load()
-            eight = _eight_bit(image, raw, data)
-        if orientation in _TURNS:
-            eight = eight.transpose(_TURNS[orientation])
-        colours, alpha = _split_alpha(eight)
-        rgb = np.array(_to_srgb(colours, profile))
+        rgb, alpha, _ = _decode(source)
     return rgb if alpha is None else _on_white(rgb, alpha)
+
+
+def decode_with_alpha(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decode a picture to 8-bit sRGB as `decode_picture` does, but keep its transparency and refuse 16-bit samples.
+
+    Args:
+        source: a file, or its bytes.
+
+    Returns:
+        uint8 (H, W, 3), RGB, and alpha, uint8 (H, W), or None where the picture is opaque throughout.
+
+    Raises:
+        UnreadablePicture: as for `decode_picture`, and for 16-bit samples, which would be rounded.
+    """
+    with _one_line_reasons():
+        rgb, alpha, deep = _decode(source)
+        if deep:
+            raise UnreadablePicture("16 bits a sample would become 8; save it with 8 bits a sample")
+    return rgb, alpha
+
+
+def _decode(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Colours (H, W, 3), alpha (H, W) or None, both uint8, and whether the file has 16 bits a sample."""
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    with _open(io.BytesIO(data)) as image:
+        _refuse_undefined(image)
+        orientation, profile, raw = _orientation(image), image.info.get("icc_profile"), _raw_mode(image)
+        deep = image.mode.startswith("I") or raw.startswith(_DEEP_COLOURS)
+        image.load()
+        eight = _eight_bit(image, raw, data)
+    if orientation in _TURNS:
+        eight = eight.transpose(_TURNS[orientation])
+    colours, alpha = _split_alpha(eight)
+    return np.array(_to_srgb(colours, profile)), alpha, deep
 
 
 @contextmanager
@@ -88,6 +117,8 @@ def _one_line_reasons() -> Iterator[None]:
         yield
     except UnreadablePicture:
         raise
+    except Image.DecompressionBombError:
+        raise UnreadablePicture(_TOO_MANY) from None
     except UnidentifiedImageError:
         raise UnreadablePicture("not a PNG, JPEG, WebP, BMP or TIFF picture that can be read") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -99,7 +130,10 @@ def _open(file: BinaryIO) -> Image.Image:
     if not file.read(1):
         raise UnreadablePicture("the file is empty")
     file.seek(0)
-    return Image.open(file, formats=_FORMATS)
+    image = Image.open(file, formats=_FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        raise UnreadablePicture(_TOO_MANY)
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -142,7 +176,7 @@ def _eight_bit(image: Image.Image, raw: str, data: bytes) -> Image.Image:
     """A loaded picture with its 16-bit samples, if it has them, rounded to 8."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray(_round_to_eight(np.asarray(image)))
-    if not raw.startswith(("RGB;16", "RGBA;16", "LA;16")):
+    if not raw.startswith(_DEEP_COLOURS):
         return image.copy()
     # Pillow keeps only the high byte of several channels; OpenCV keeps all and turns TIFFs as Pillow does.
     deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

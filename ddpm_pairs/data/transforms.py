@@ -1,4 +1,4 @@
-"""Crops on the CPU by albumentations, which no other module imports. Nothing here resizes."""
+"""Crops, flips and turns on the CPU by albumentations, which no other module imports. Nothing here resizes."""
 
 import os
 import random
@@ -55,3 +55,67 @@ def _center(picture: np.ndarray, side: int) -> np.ndarray:
     height, width = (min(side, length) for length in picture.shape[:2])
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return picture[top : top + height, left : left + width]
+
+
+class PairedCrop:
+    """The same crop, flip and turn of both sides of a pair, as a pure function of (pair, seed).
+
+    Crops begin on LQ pixels, so that each LQ pixel of a crop keeps its block of HQ pixels. A pair smaller than the crop
+    is first padded by reflection about its border (repeated where needed), on the LQ grid too: the outermost LQ pixel
+    is doubled, and so is its block.
+
+    Args:
+        size: side of the HQ crop, in pixels, a multiple of the scale.
+        scale: HQ sides over LQ sides.
+        flip: mirror every other pair, left to right.
+        rotate: turn pairs by 0, 90, 180 or 270 degrees.
+    """
+
+    def __init__(self, size: int, scale: int, flip: bool = False, rotate: bool = False) -> None:
+        """Build the steps, which takes longer than a crop."""
+        self._side = size // scale
+        self._scale = scale
+        self._compose = A.Compose(
+            [A.HorizontalFlip(p=0.5 if flip else 0.0), A.RandomRotate90(p=1.0 if rotate else 0.0)],
+            additional_targets={"lq": "image"},
+            is_check_shapes=False,
+        )
+
+    def __call__(self, hq: np.ndarray, lq: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Crop at random.
+
+        Args:
+            hq: uint8 (scale * h, scale * w, 3).
+            lq: uint8 (h, w, 3).
+            seed: 0 or greater; the same seed gives the same crop, whatever was cropped before.
+
+        Returns:
+            uint8 (size, size, 3) and (size / scale, size / scale, 3).
+        """
+        hq, lq = self._padded(hq, lq)
+        rng = np.random.default_rng(seed)
+        top, left = (int(rng.integers(length - self._side + 1)) for length in lq.shape[:2])
+        hq, lq = self._cut(hq, lq, top, left)
+        self._compose.set_random_state(rng, random.Random(seed))
+        both = self._compose(image=hq, lq=lq)
+        return both["image"], both["lq"]
+
+    def centre(self, hq: np.ndarray, lq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The central crop, neither flipped nor turned."""
+        hq, lq = self._padded(hq, lq)
+        return self._cut(hq, lq, *((length - self._side) // 2 for length in lq.shape[:2]))
+
+    def _cut(self, hq: np.ndarray, lq: np.ndarray, top: int, left: int) -> tuple[np.ndarray, np.ndarray]:
+        side, s = self._side, self._scale
+        return (
+            hq[top * s : (top + side) * s, left * s : (left + side) * s],
+            lq[top : top + side, left : left + side],
+        )
+
+    def _padded(self, hq: np.ndarray, lq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        missing = [max(self._side - length, 0) for length in lq.shape[:2]]
+        if not any(missing):
+            return hq, lq
+        on_lq = [(n // 2, n - n // 2) for n in missing]
+        on_hq = [(before * self._scale, after * self._scale) for before, after in on_lq]
+        return tuple(np.pad(side, [*by, (0, 0)], "symmetric") for side, by in ((hq, on_hq), (lq, on_lq)))

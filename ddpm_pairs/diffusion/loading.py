@@ -55,13 +55,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise ValueError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}): "
-            "give a .ckpt, a .safetensors file or a diffusers folder"
-        ) from None
+    checkpoint = _read_pickle(path)
     if not isinstance(checkpoint, dict):
         return {}, {}
     if "ddpm_pairs" not in checkpoint:
@@ -70,6 +64,16 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return checkpoint["ddpm_pairs"], {
         name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")
     }
+
+
+def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, as long as it runs no code
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise ValueError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): "
+            "give a .ckpt, a .safetensors file or a diffusers folder"
+        ) from None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -97,7 +101,7 @@ def _read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if found:
         weights = {name: value for file in found for name, value in load_file(file).items()}
     elif binary.is_file():
-        weights = torch.load(binary, map_location="cpu", weights_only=True)
+        weights = _read_pickle(binary)
     else:
         raise ValueError(
             f"checkpoint folder {path} lacks {unet.relative_to(path) / 'diffusion_pytorch_model.safetensors'}"

@@ -1,6 +1,5 @@
 """The DDPM's training and validation loss."""
 
-import math
 from typing import Any, Literal
 
 import lightning as L
@@ -11,6 +10,7 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.optimizer import adam
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file
 
@@ -177,20 +177,7 @@ class DDPM(L.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning takes several forms
         """Adam with betas (0.9, 0.99) and a learning rate that may warm up and decay."""
-        optimizer = torch.optim.Adam(
-            self.net.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), fused=self.device.type == "cuda"
-        )
-        total = self.trainer.max_steps
-        if self.cosine_decay and total < 1:
-            raise ValueError("cosine_decay needs a length: set --trainer.max_steps")
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
-            fall = 0.505 + 0.495 * math.cos(math.pi * min(step / total, 1)) if self.cosine_decay else 1.0
-            return rise * fall
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adam(self, self.learning_rate, self.warmup_steps, self.cosine_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe network, schedule and objective, so that the file explains itself."""

@@ -10,8 +10,10 @@ import lightning as L
 import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from ddpm_pairs.callbacks import Realism
 from ddpm_pairs.diffusion import DDPM, load_denoiser
 from ddpm_pairs.jobs.agreement import check_agreement
+from ddpm_pairs.restoration.prior import Prior
 from ddpm_pairs.restoration.restorer import Restorer
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ def prepare(cli: "TrainerCLI") -> Callable[[], None]:
     resume = _checkpoint_to_resume(cli.output_dir, cli.ckpt_path)
     if resume is not None and isinstance(cli.model, DDPM):
         check_agreement(cli.model.denoiser().spec(), resume, load_denoiser(resume).spec())
-    if isinstance(cli.model, Restorer):
+    if isinstance(cli.model, Restorer | Prior):
         cli.model.check(getattr(cli.datamodule, "scale", None), getattr(cli.datamodule, "crop_size", None))
-    for callback in cli.trainer.callbacks:
-        if hasattr(callback, "check"):  # such as whether metric weights are there
-            callback.check()
+    for part in (*cli.trainer.callbacks, *cli.model.children()):
+        if hasattr(part, "check"):  # such as whether the weights of metrics and losses are there
+            part.check()
+        if isinstance(part, Realism):
+            part.check_against(cli.model, [*cli.datamodule.train_pictures, *cli.datamodule.val_pictures])
 
     def work() -> None:
         _save_config(cli)

@@ -7,7 +7,7 @@ from ddpm_pairs.callbacks import Evaluation
 from ddpm_pairs.data import RestorationPairs
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.reports.restoration import report_restored, report_scores
-from ddpm_pairs.restoration import load_restorer
+from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.writer import RestorationWriter
 from ddpm_pairs.shipped import weights_file
 
@@ -52,7 +52,8 @@ def _score(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
     def work() -> None:
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:
-            report_scores(cli.output_dir, evaluation.result)
+            references = {pair.key: pair.hq.path for pair in getattr(cli.datamodule, "pairs", [])}
+            report_scores(cli.output_dir, evaluation.result, evaluation.shown, evaluation.failures, references)
 
     return work
 
@@ -69,5 +70,5 @@ def _evaluation(cli: "TrainerCLI") -> Evaluation:
     evaluation = found[0] if found else Evaluation()
     if not found:
         cli.trainer.callbacks.append(evaluation)
-    evaluation.check()
+    evaluation.check(cli.subcommand)
     return evaluation

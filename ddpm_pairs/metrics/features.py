@@ -52,7 +52,7 @@ class Inception(nn.Module):
                     "inception-v3-compat", list(LAYERS.values()), feature_extractor_weights_path=str(path)
                 )
         except Exception as error:  # torch raises many kinds for files that are no weights
-            raise ValueError(f"{path} holds no weights of FID's Inception: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{path} holds no weights of FID's Inception: {str(error).splitlines()[0]}") from None
         self.identity = f"inception-{sha256(path.read_bytes()).hexdigest()[:16]}"
 
     @torch.no_grad()

@@ -1,20 +1,26 @@
 """Scores of pictures against their own references: PSNR, SSIM and LPIPS."""
 
-import warnings
-from contextlib import redirect_stdout
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import lpips
 import numpy as np
 import torch
 from scipy.stats import bootstrap
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from ddpm_pairs.lpips_network import lpips_network
+
 PAIRED = ("psnr", "ssim", "lpips")
 LEAST_SIDE = 32
 SSIM_MARGIN = 5
+
+PAIRED_SETTINGS = {
+    "psnr": "mean over pictures, RGB, 8 bits",
+    "ssim": "RGB, Gaussian window 11, sigma 1.5, inside the picture",
+    "lpips": "0.1, AlexNet",
+}
+"""What stands in results for each score."""
 
 
 class LPIPS(nn.Module):
@@ -30,17 +36,7 @@ class LPIPS(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        with redirect_stdout(StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # lpips calls torchvision in a way that torchvision has renamed
-            self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-            for part in self.network.net.children():  # five slices whose layers keep AlexNet's numbers
-                own = {name: weights[f"features.{name}"] for name in part.state_dict()}
-                part.load_state_dict(own)
-        except Exception as error:  # torch raises many kinds for files that are no weights
-            raise ValueError(f"{path} holds no weights of AlexNet: {str(error).splitlines()[0]}") from error
-        self.requires_grad_(False)
+        self.network = lpips_network(path)
 
     @torch.no_grad()
     def forward(self, result: Tensor, reference: Tensor) -> Tensor:
@@ -102,3 +98,28 @@ def bootstrap_interval(values: Tensor) -> tuple[float, float] | None:
         return None
     found = bootstrap((values.double().numpy(),), np.mean, n_resamples=2000, method="percentile", rng=0)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def summarize(
+    pictures: Mapping[str, Mapping[str, float]], names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, tuple[float, float] | None], dict[str, str]]:
+    """Means over pictures.
+
+    Args:
+        pictures: Scores by key, then by name.
+        names: Some of ``PAIRED``, which every picture has.
+
+    Returns:
+        Means, their 95% intervals, and notes on pictures that are not in a mean since their score is infinite, each by
+        name; a score that no picture has is in neither of the first two.
+    """
+    means, intervals, notes = {}, {}, {}
+    for name in names:
+        values = torch.tensor([found[name] for found in pictures.values()], dtype=torch.float64)
+        finite = values[values.isfinite()]
+        if len(finite) < len(values):
+            notes[name] = f"{len(values) - len(finite)} pictures equal their reference and are not in the mean"
+        if len(finite):
+            means[name] = finite.mean().item()
+            intervals[name] = bootstrap_interval(finite)
+    return means, intervals, notes

@@ -6,17 +6,20 @@ beside their place and moved there whole, and the line follows last.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor
 
 from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.files import encode_png, place
+from ddpm_pairs.files import OutputError, encode_png, place, placing, refusals_told
 
 MANIFEST, FAILURES, META_INFO = "manifest.jsonl", "failures.jsonl", "meta_info.txt"
+PARTS, FAILURE_PARTS = "manifest.rank*.jsonl", "failures.rank*.jsonl"
+_TEMPORARY = ("hq/**/*.tmp", "lq/**/*.tmp", f".{'[0-9a-f]' * 16}.*.tmp", "run.yaml.tmp")
 
 
 class PairsFolder:
@@ -32,32 +35,55 @@ class PairsFolder:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Manifest lines by key, of the manifest and all parts; torn or foreign lines count as absent."""
-        found: dict[str, dict[str, Any]] = {}
-        for path in [self.root / MANIFEST, *sorted(self.root.glob("manifest.rank*.jsonl"))]:
-            if path.is_file():
-                found.update({record["key"]: record for record in _read_lines(path) if _is_record(record)})
-        return found
+        return {
+            record["key"]: record for path in self.manifests() for _, record in read_lines(path) if is_record(record)
+        }
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """The records whose HQ and LQ files are both there, by key in code-point order."""
         records = self.records()
         return {key: records[key] for key in sorted(records) if self._has_files(records[key])}
 
-    def publish(self, hq: Tensor, lq: Tensor, record: dict[str, Any]) -> dict[str, Any]:
+    def keys(self) -> set[str]:
+        """The keys of ``finished()``, in the memory of the keys alone."""
+        return set(self._lines())
+
+    def manifests(self) -> list[Path]:
+        """The manifest and its parts, as far as there are any; of one key the last line counts."""
+        return [path for path in (self.root / MANIFEST, *sorted(self.root.glob(PARTS))) if path.is_file()]
+
+    def path(self, name: str) -> Path:
+        """Where a file of the folder lies.
+
+        Args:
+            name: As in a manifest line: relative, with ``/``.
+
+        Raises:
+            OutputError: for a name that leads out of the folder, also where a link lets it.
+        """
+        path = self.root / name
+        if not stays_below(name) or not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise OutputError(f"{name!r} leads out of {self.root}: expected a name below it, and no links to elsewhere")
+        return path
+
+    def publish(self, hq: Tensor | bytes, lq: Tensor | bytes, record: dict[str, Any]) -> dict[str, Any]:
         """Put a pair into the folder; it exists when this returns.
 
         Args:
-            hq: (3, H, W), uint8.
-            lq: (3, h, w), uint8.
-            record: The manifest line without ``lq_sha256``; ``hq`` and ``lq`` name the files.
+            hq: (3, H, W), uint8, or a PNG file's bytes.
+            lq: (3, h, w), uint8, or a PNG file's bytes.
+            record: The manifest line without the files' hashes; ``hq`` and ``lq`` name the files.
 
         Returns:
             The line as written.
+
+        Raises:
+            OutputError: if a file cannot be written, or its name leads out of the folder.
         """
-        lq_png = encode_png(lq)
-        self._place(record["hq"], encode_png(hq))
-        self._place(record["lq"], lq_png)
-        line = {**record, "lq_sha256": sha256(lq_png).hexdigest()}
+        hq_png, lq_png = (one if isinstance(one, bytes) else encode_png(one) for one in (hq, lq))
+        place(self.path(record["hq"]), hq_png, self.rank)
+        place(self.path(record["lq"]), lq_png, self.rank)
+        line = record | {"hq_sha256": sha256(hq_png).hexdigest(), "lq_sha256": sha256(lq_png).hexdigest()}
         self._append(f"manifest.rank{self.rank}.jsonl", line)
         return line
 
@@ -70,59 +96,116 @@ class PairsFolder:
         """Join the parts of the manifest, and remove what an interrupted run left half done. One process at a time."""
         if not self.root.is_dir():
             return
-        lines = [_line(record) for record in self.finished().values()]
-        self._place(MANIFEST, "".join(lines).encode())
-        for pattern in ("manifest.rank*.jsonl", "failures.rank*.jsonl", "hq/**/*.tmp", "lq/**/*.tmp", "*.tmp"):
-            for path in self.root.glob(pattern):
-                if path.is_file():  # a folder of keys may be called x.tmp
-                    path.unlink()
+        with refusals_told(self.root):
+            lines = self._lines()
+            with placing(self.root / MANIFEST, self.rank) as manifest, ExitStack() as stack:
+                opened = {path: stack.enter_context(path.open("rb")) for path in {path for path, _ in lines.values()}}
+                for path, position in (lines[key] for key in sorted(lines)):
+                    opened[path].seek(position)
+                    manifest.write(opened[path].readline().strip() + b"\n")
+            for pattern in (PARTS, FAILURE_PARTS, *_TEMPORARY):
+                for path in self.root.glob(pattern):
+                    if path.is_file():  # a folder of keys may be called x.tmp
+                        self.path(path.relative_to(self.root).as_posix()).unlink()
 
-    def finish(self, failures: Iterable[Failure]) -> tuple[dict[str, dict[str, Any]], list[Failure]]:
-        """End a run: one sorted manifest, ``meta_info.txt`` and ``failures.jsonl``.
+    def join(self, failures: Iterable[Failure]) -> list[Failure]:
+        """End a run on disk: one sorted manifest, ``meta_info.txt`` and ``failures.jsonl``. One process at a time.
 
         Args:
-            failures: Sources found wanting before the work began; those that ranks reported are added.
+            failures: Sources known to give no pair; those that ranks reported are added.
+
+        Returns:
+            All failures, sorted by source.
+
+        Raises:
+            OutputError: if a file cannot be written.
+        """
+        gathered = {failure.source: failure for failure in failures}
+        for path in self.root.glob(FAILURE_PARTS):
+            gathered.update({failure.source: failure for failure in read_failures(path)})
+        failed = [gathered[source] for source in sorted(gathered)]
+        with refusals_told(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        self.compact()
+        with placing(self.root / META_INFO, self.rank) as file:
+            for _, record in read_lines(self.root / MANIFEST):
+                file.write(meta_line(record).encode())
+        lines = [line_of({"source": failure.source, "reason": failure.reason}) for failure in failed]
+        place(self.root / FAILURES, "".join(lines).encode(), self.rank)
+        return failed
+
+    def finish(self, failures: Iterable[Failure]) -> tuple[dict[str, dict[str, Any]], list[Failure]]:
+        """``join`` for a run that also wants to tell of its pairs.
 
         Returns:
             The finished records by key, and all failures.
         """
-        reported = [line for path in self.root.glob("failures.rank*.jsonl") for line in _read_lines(path)]
-        gathered = {failure.source: failure for failure in failures}
-        gathered.update({line["source"]: Failure(line["source"], line["reason"]) for line in reported})
-        failed = [gathered[source] for source in sorted(gathered)]
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.compact()
-        records = self.finished()
-        self._place(META_INFO, "".join(f"{one['hq']}, {one['lq']}\n" for one in records.values()).encode())
-        lines = [_line({"source": failure.source, "reason": failure.reason}) for failure in failed]
-        self._place(FAILURES, "".join(lines).encode())
-        return records, failed
+        failed = self.join(failures)
+        return self.finished(), failed
+
+    def _lines(self) -> dict[str, tuple[Path, int]]:
+        """Where the lines of the finished pairs stand, by key: file and position."""
+        lines = {}
+        for path in self.manifests():
+            for position, record in read_lines(path):
+                if is_record(record):
+                    lines[record["key"]] = (path, position)
+                    if not self._has_files(record):
+                        del lines[record["key"]]
+        return lines
 
     def _has_files(self, record: dict[str, Any]) -> bool:
         return (self.root / record["hq"]).is_file() and (self.root / record["lq"]).is_file()
 
-    def _place(self, name: str, content: bytes) -> None:
-        place(self.root / name, content, self.rank)
-
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / name).open("ab") as file:
-            file.write(_line(line).encode())
+        path = self.root / name
+        with refusals_told(path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(line_of(line).encode())
 
 
-def _line(record: dict[str, Any]) -> str:
+def line_of(record: dict[str, Any]) -> str:
+    """A record as a line of a manifest, its line break included."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _read_lines(path: Path) -> list[Any]:
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue  # the last line of a killed process may be torn
-    return lines
+def meta_line(record: dict[str, Any]) -> str:
+    """A record as a line of ``meta_info.txt``, its line break included."""
+    return f"{record['hq']}, {record['lq']}\n"
 
 
-def _is_record(record: Any) -> bool:  # noqa: ANN401 - whatever stood in the file
-    return isinstance(record, dict) and all(isinstance(record.get(name), str) for name in ("key", "hq", "lq"))
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The lines of a JSONL file: where each begins, in bytes, and its value; ``None`` for what is no JSON."""
+    with path.open("rb") as file:
+        position = 0
+        for text in file:
+            try:
+                yield position, json.loads(text.decode())
+            except (ValueError, RecursionError):  # the last line of a killed process may be torn
+                yield position, None
+            position += len(text)
+
+
+def read_failures(path: Path) -> list[Failure]:
+    """The failures that a file holds; torn lines count as absent."""
+    lines = [line for _, line in read_lines(path) if isinstance(line, dict)]
+    return [Failure(line["source"], line["reason"]) for line in lines if {"source", "reason"} <= line.keys()]
+
+
+def is_record(record: Any) -> bool:  # noqa: ANN401 - whatever stood in the file
+    """Whether a line's value is the record of a pair whose files lie where pairs lie."""
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in ("key", "hq", "lq")):
+        return False
+    places = all(record[kind].startswith(f"{kind}/") for kind in ("hq", "lq"))
+    return places and all(stays_below(record[name]) for name in ("key", "hq", "lq"))
+
+
+def stays_below(name: str) -> bool:
+    """Whether a relative name with ``/`` cannot lead out of its folder, as far as the name itself tells."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and "/" not in parts and ".." not in parts and not any(map(_unwritable, name))
+
+
+def _unwritable(letter: str) -> bool:
+    return letter == "\0" or "\ud800" <= letter <= "\udfff"

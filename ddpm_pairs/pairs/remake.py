@@ -11,7 +11,7 @@ from ddpm_pairs.data.decode import decode_picture
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.files import encode_png, sha256_of
 from ddpm_pairs.pairs.folder import PairsFolder
-from ddpm_pairs.pairs.generator import Pair, Work
+from ddpm_pairs.pairs.pair import Pair, Work
 from ddpm_pairs.pairs.run_record import generator_from_run, read_run
 from ddpm_pairs.shipped import weights_file
 
@@ -61,7 +61,7 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
     if record is None:
         raise ValueError(f"{pairs} holds no pair with the key {key!r}: expected one of its manifest.jsonl")
     # Pairs of a mixed folder differ in what their lines tell; for the rest run.yaml speaks.
-    run["settings"] |= {name: record[name] for name in ("seed", "scale", "preset", "sampler", "num_steps")}
+    run["settings"] |= {name: record[name] for name in ("seed", "scale", "preset", "sampler", "num_steps", "tile")}
     described, made_by = run["settings"]["degradation"]["name"], record["degradation"]["name"]
     if described != made_by or (record["t"] > 0 and run["settings"]["checkpoint_sha256"] is None):
         raise ValueError(

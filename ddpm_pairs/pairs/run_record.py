@@ -37,9 +37,13 @@ def run_settings(generator: PairGenerator, checkpoint: str | None, device: str) 
         "gray_hq": generator.hq_preparation.gray,
         "t_min": generator.t_min,
         "t_max": generator.t_max,
+        "t_weights": generator.t_weights,
         "sampler": generator.sampling.sampler,
         "num_steps": generator.sampling.num_steps,
         "eta": generator.sampling.eta,
+        "variants": generator.variants,
+        "psnr_drop": generator.psnr_drop,
+        "tile": generator.tile,
         "seed": generator.seed,
         "device": device,
     }
@@ -59,13 +63,15 @@ def read_run(root: Path) -> dict[str, Any] | None:
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
     parts = content if isinstance(content, dict) else {}
-    if not {"settings", "machine", "places"} <= parts.keys() or "preset" not in parts["settings"]:
+    if not {"settings", "machine", "places"} <= parts.keys() or not {"preset", "tile"} <= set(parts["settings"]):
         raise ValueError(f"{path} is no description of a pairs folder: expected one of this version's `predict`")
     return content
 
 
 def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool) -> None:
     """Let a generator go on with a folder, taking precision, slots and threads from it.
+
+    A folder may get more variants than it has: those that it has stay what they are.
 
     Raises:
         ValueError: if the folder was made with other settings and ``allow_mixed`` is not set.
@@ -76,7 +82,7 @@ def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_
     changed = [
         _difference(name, earlier["settings"].get(name), value)
         for name, value in settings.items()
-        if earlier["settings"].get(name) != value
+        if earlier["settings"].get(name) != value and not (name == "variants" and earlier["settings"][name] < value)
     ]
     if changed and not allow_mixed:
         raise ValueError(
@@ -146,7 +152,8 @@ def generator_from_run(run: dict[str, Any]) -> PairGenerator:
         ValueError: if the degradation's class cannot be imported.
     """
     settings, machine = run["settings"], run["machine"]
-    names = ("scale", "preset", "t_min", "t_max", "sampler", "num_steps", "eta", "seed")
+    names = ("scale", "preset", "t_min", "t_max", "t_weights", "sampler", "num_steps", "eta", "variants", "psnr_drop")
+    names += ("tile", "seed")
     taken = {name: settings[name] for name in names}
     degradation = build_from_spec(settings["degradation"], settings["scale"], settings["preset"])
     generator = PairGenerator(degradation=degradation, **taken, **{name: machine[name] for name in _TAKEN_OVER})
@@ -218,5 +225,8 @@ def _built(part: Any) -> Any:  # noqa: ANN401 - what a config may hold
     if not isinstance(part, dict) or "class_path" not in part:
         return part
     module, _, name = part["class_path"].rpartition(".")
-    arguments = {key: _built(value) for key, value in part.get("init_args", {}).items()}
-    return getattr(importlib.import_module(module), name)(**arguments)
+    kind = getattr(importlib.import_module(module), name)
+    # A folder of somebody else may name anything.
+    if not (isinstance(kind, type) and hasattr(kind, "draw") and hasattr(kind, "apply")):
+        raise ValueError(f"{part['class_path']} is no degradation: expected a class with the methods draw and apply")
+    return kind(**{key: _built(value) for key, value in part.get("init_args", {}).items()})

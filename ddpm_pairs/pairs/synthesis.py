@@ -1,7 +1,9 @@
 """One batch of pairs: what is drawn for a picture, and the way there and back through the diffusion."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,15 +46,59 @@ class Sampling:
         """The plan from step ``t``."""
         return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
 
+    def told(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
+        """What a manifest line tells of the walk back from step ``t``; no schedule is needed for t = 0."""
+        return {
+            "t": t,
+            "logsnr": round(schedule.log_snr_at(t), 6) if t > 0 else None,
+            "sampler": self.sampler,
+            "num_steps": self.num_steps,
+            "evaluations": len(self.plan(schedule, t)) if t > 0 else 0,
+        }
+
 
 def generator_for(seed: int, key: str, stream: str, device: torch.device | str = "cpu") -> torch.Generator:
     """The random generator of one picture and one purpose, by BLAKE2b of (seed, key, stream)."""
     return torch.Generator(device).manual_seed(seed_of(seed, key, stream))
 
 
-def draw_t(seed: int, key: str, t_min: int, t_max: int) -> int:
-    """The picture's t, uniform over t_min..t_max, both included."""
-    return int(torch.randint(t_min, t_max + 1, (), generator=generator_for(seed, key, "t")))
+def draw_t(seed: int, key: str, t_min: int, t_max: int, weights: Sequence[float] | None = None) -> int:
+    """The picture's t over t_min..t_max, both included.
+
+    Args:
+        seed: The run's seed.
+        key: The picture's key.
+        t_min: Smallest t.
+        t_max: Largest t.
+        weights: Of equally long bands from t_min to t_max; t is uniform within its band. ``None``: one band.
+    """
+    generator = generator_for(seed, key, "t")
+    first, end = t_min, t_max + 1
+    if weights is not None:
+        shares = torch.tensor(weights, dtype=torch.float64).cumsum(0)
+        drawn = torch.rand((), generator=generator, dtype=torch.float64) * shares[-1]
+        band = int(torch.searchsorted(shares, drawn, right=True))
+        first, end = (t_min + (t_max + 1 - t_min) * edge // len(weights) for edge in (band, band + 1))
+    return int(torch.randint(first, end, (), generator=generator))
+
+
+def check_t(t_min: int, t_max: int, weights: Sequence[float] | None = None) -> None:
+    """Check the distribution of ``draw_t``.
+
+    Raises:
+        ValueError: for a range that is none, or weights that are not those of bands of it.
+    """
+    if None in (t_min, t_max) or not 0 <= t_min <= t_max:
+        raise ValueError(f"t_min is {t_min} and t_max {t_max}: expected 0 <= t_min <= t_max")
+    if weights is None:
+        return
+    if not 1 <= len(weights) <= t_max + 1 - t_min:
+        raise ValueError(
+            f"t_weights has {len(weights)} weights: expected 1 to {t_max + 1 - t_min}, the number of t in "
+            f"{t_min}..{t_max}"
+        )
+    if not all(0 <= weight < math.inf for weight in weights) or not 0 < sum(weights) < math.inf:
+        raise ValueError(f"t_weights is {list(weights)}: expected numbers from 0 on, not all of them 0")
 
 
 def synthesize(
@@ -98,8 +144,9 @@ def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
     Returns:
         dB with peak 255, or ``None`` for equal pictures.
     """
-    lq = lq.float()
     if lq.shape != hq.shape:
-        lq = F.interpolate(lq[None], size=hq.shape[1:], mode="bicubic", antialias=True)[0].clamp(0, 255).round()
-    error = (hq.double() - lq.double()).square().mean().item()
+        lq = F.interpolate(lq[None].float(), size=hq.shape[1:], mode="bicubic", antialias=True)[0]
+        lq = lq.clamp_(0, 255).round_()
+    # whole numbers: exact in any order of summation, and half the memory of float64 where pictures are large
+    error = (hq.int() - lq.int()).square_().sum(dtype=torch.int64).item() / hq.numel()
     return None if error == 0 else round(10 * math.log10(255**2 / error), 4)

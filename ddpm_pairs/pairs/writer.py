@@ -1,19 +1,20 @@
 """The callback that writes pairs to disk as they are made, and goes on where an earlier run ended."""
 
 import time
-from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from ddpm_pairs.data.decode import UnreadablePicture, read_size
 from ddpm_pairs.data.high_quality import HighQualityImages
-from ddpm_pairs.data.pictures import Failure, Picture
-from ddpm_pairs.files import sha256_of
+from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.files import refusals_told, sha256_of
 from ddpm_pairs.pairs.folder import PairsFolder
-from ddpm_pairs.pairs.generator import MIN_LQ_SIDE, Pair, PairGenerator, too_small
-from ddpm_pairs.pairs.run_record import go_on, read_run, run_settings, write_run
+from ddpm_pairs.pairs.generator import Pair, PairGenerator
+from ddpm_pairs.pairs.lock import FolderLock
+from ddpm_pairs.pairs.places import check_places, check_sources, without_long_names
+from ddpm_pairs.pairs.plan import check_variants, plan_batches, unfinished
+from ddpm_pairs.pairs.run_record import go_on, run_settings, write_run
 
 
 class PairWriter(L.Callback):
@@ -37,7 +38,7 @@ class PairWriter(L.Callback):
         config: dict[str, Any] | None = None,
     ) -> None:
         self.root, self.checkpoint, self.allow_mixed, self.config = Path(output_dir), checkpoint, allow_mixed, config
-        self.folder = PairsFolder(self.root)
+        self.folder, self.lock = PairsFolder(self.root), FolderLock(self.root)
         self.failures: list[Failure] = []
         self.done: set[str] = set()
         self.settings: dict[str, Any] | None = None
@@ -52,16 +53,21 @@ class PairWriter(L.Callback):
             device: ``cpu`` or ``cuda``, where the run will take place.
 
         Raises:
-            ValueError: for a folder made with other settings, a checkpoint that does not fit, or unusable pictures.
+            ValueError: for a folder made with other settings, that cannot be written or that another process writes
+                to, for a checkpoint that does not fit, or unusable pictures.
         """
         generator.check()
         data.find()
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"--output_dir {self.root} is a file: expected a folder or a new name")
-        _check_places(self.root, data)
-        self.settings = run_settings(generator, sha256_of(self.checkpoint), device)
-        go_on(self.root, generator, self.settings, self.allow_mixed)
-        _check_sources(self.root, data)
+        check_variants(data.pictures, generator.variants)
+        with refusals_told(self.root):
+            self.lock.take()
+            self.lock.release()
+            check_places(self.root, data, generator.variants)
+            self.settings = run_settings(generator, sha256_of(self.checkpoint), device)
+            go_on(self.root, generator, self.settings, self.allow_mixed)
+            check_sources(self.root, data, generator.variants)
 
     def setup(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
         """Tidy up after an interrupted run, and hand the loader what is still to be made."""
@@ -70,13 +76,18 @@ class PairWriter(L.Callback):
         if self.settings is None:
             self.check(pl_module, data, device)
         self.folder = PairsFolder(self.root, trainer.global_rank)
+        trainer.strategy.barrier("pairs folder checked")
         if trainer.is_global_zero:
+            with refusals_told(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+            self.lock.take()
             self.folder.compact()
         trainer.strategy.barrier("pairs folder tidied")
-        self.done = set(self.folder.finished())
-        todo = [picture for picture in data.pictures if picture.key not in self.done]
+        self.lock.share()
+        self.done = self.folder.keys()
+        todo, unnameable = without_long_names(self.root, unfinished(data.pictures, pl_module.variants, self.done))
         batches, unusable = plan_batches(todo, pl_module)
-        self.failures = [*data.failures, *unusable]
+        self.failures = [*data.failures, *unnameable, *unusable]
         data.schedule(batches)
         self.begin = time.monotonic()
 
@@ -110,64 +121,14 @@ class PairWriter(L.Callback):
                 self._describe(trainer, pl_module)
             made = sum(key not in self.done for key in records)
             self.summary = {"made": made, "seconds": seconds, "records": records, "failures": failures}
+        self.lock.release()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: PairGenerator, exception: BaseException) -> None:
+        """Let the folder go; what is in it is whole, and the next run goes on from there."""
+        self.lock.release()
 
     def _describe(self, trainer: L.Trainer, generator: PairGenerator) -> None:
         places = {"hq_dir": str(Path(trainer.datamodule.hq_dir).resolve())}
         places["checkpoint"] = None if self.checkpoint is None else str(Path(self.checkpoint).resolve())
-        write_run(self.root, generator, self.settings, places, self.config)
-
-
-def _check_places(root: Path, data: HighQualityImages) -> None:
-    """Refuse an output that would be read as input, overwrite it, or need one path for a file and a folder."""
-    target, source = root.resolve(), Path(data.hq_dir).resolve()
-    if target.is_relative_to(source) or any(source.is_relative_to(target / kind) for kind in ("hq", "lq")):
-        raise ValueError(f"--output_dir {root} and --data.hq_dir {data.hq_dir} lie in one another: give another folder")
-    folders = {parent.as_posix() for picture in data.pictures for parent in PurePosixPath(picture.key).parents}
-    for picture in data.pictures:
-        if f"{picture.key}.png" in folders:
-            raise ValueError(
-                f"--data.hq_dir: {picture.source!r} would become {picture.key}.png, which is a folder: "
-                "rename one of them"
-            )
-
-
-def _check_sources(root: Path, data: HighQualityImages) -> None:
-    """Where the folder was made from another hq_dir, refuse keys that there belonged to other pictures."""
-    earlier = read_run(root)
-    if earlier is None or earlier["places"]["hq_dir"] == str(Path(data.hq_dir).resolve()):
-        return
-    done = PairsFolder(root).finished()
-    for picture in data.pictures:
-        record = done.get(picture.key)
-        if record is not None and record["source_sha256"] != sha256(picture.path.read_bytes()).hexdigest():
-            raise ValueError(
-                f"--output_dir {root} holds a pair {picture.key!r} made from another picture than that of "
-                f"--data.hq_dir {data.hq_dir}: give another folder"
-            )
-
-
-def plan_batches(pictures: list[Picture], generator: PairGenerator) -> tuple[list[list[Picture]], list[Failure]]:
-    """Batches of ``slots`` pictures that share a canvas size, and the pictures whose header already rules them out.
-
-    Only headers are read.
-    """
-    sized, failures = [], []
-    for picture in pictures:
-        try:
-            height, width = read_size(picture.path)
-        except UnreadablePicture as error:
-            failures.append(Failure(picture.source, str(error)))
-            continue
-        if min(height, width) < MIN_LQ_SIDE * generator.scale:
-            failures.append(Failure(picture.source, too_small(height, width, generator.scale)))
-        else:
-            sized.append((generator.canvas((height, width)), picture))
-    by_canvas: dict[tuple[int, int], list[Picture]] = {}
-    for canvas, picture in sorted(sized, key=lambda one: (one[0], one[1].key)):
-        by_canvas.setdefault(canvas, []).append(picture)
-    batches = [
-        group[first : first + generator.slots]
-        for group in by_canvas.values()
-        for first in range(0, len(group), generator.slots)
-    ]
-    return batches, failures
+        with refusals_told(self.root / "run.yaml"):
+            write_run(self.root, generator, self.settings, places, self.config)

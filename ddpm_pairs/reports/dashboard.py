@@ -56,6 +56,14 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("lines", "Pictures per second", ("train/pictures_per_second",)),
         Panel("pictures", "HQ, initial LQ, LQ at each t", ("samples",)),
     ),
+    "Restorers": (
+        Panel("lines", "Validation PSNR", ("val/psnr",)),
+        Panel("lines", "Validation SSIM", ("val/ssim",)),
+        Panel("pictures", "LQ enlarged, restored, HQ", ("before_after",)),
+        Panel("number", "PSNR of the test", ("test/psnr",)),
+        Panel("number", "SSIM of the test", ("test/ssim",)),
+        Panel("number", "FID of the test", ("test/fid",)),
+    ),
     "Pairs": (
         Panel("pictures", "HQ, initial LQ, LQ", ("pairs/contact_sheet",)),
         Panel("number", "Pairs per second", ("pairs/per_second",)),

@@ -49,6 +49,7 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
         lines += [
             ("PSNR of LQ", _quartiles(record["psnr"] for record in records)),
             ("PSNR of initial LQ", _quartiles(record["psnr_initial"] for record in records)),
+            ("accepted", _accepted(records)),
             ("evaluations a pair", f"{np.mean([record['evaluations'] for record in records]):.1f} on average"),
             ("t", f"{np.mean([record['t'] for record in records]):.0f} on average"),
         ]
@@ -121,6 +122,8 @@ def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:
     middle = None if initial is None else Image.fromarray(initial.permute(1, 2, 0).numpy())
     facts = [f"t {record['t']}", f"{_decibels(record['psnr'])} (initial {_decibels(record['psnr_initial'])})"]
     facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")
+    if not record["accepted"]:
+        facts.append("not accepted")
     left, top, right, bottom = shown_part(lq.size)[0]
     if (right - left, bottom - top) != lq.size:
         facts.append("centre shown")
@@ -130,6 +133,17 @@ def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:
 def _open(path: Path) -> Image.Image:
     with Image.open(path) as image:
         return image.convert("RGB")
+
+
+def _accepted(records: list[Record]) -> str:
+    """How many pairs the quality gate let through, and what becomes of the others."""
+    rejected = sum(not record["accepted"] for record in records)
+    text = f"{len(records) - rejected} of {len(records)}"
+    if rejected:
+        text += f"; {rejected} lost more PSNR than --model.psnr_drop allows, restorers leave them out"
+    if 2 * rejected > len(records):
+        text += " (a smaller --model.t_max or a softer start loses less)"
+    return text
 
 
 def _quartiles(values: Any) -> str:  # noqa: ANN401 - any iterable of numbers and None

@@ -12,16 +12,14 @@ from torch import Tensor
 from ddpm_pairs.data.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.data.pictures import Failure, Picture, find_pictures
 from ddpm_pairs.metrics.cache import cached_features
+from ddpm_pairs.metrics.evaluated import METRICS
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, extract
-from ddpm_pairs.metrics.paired_scores import LEAST_SIDE, LPIPS, PAIRED, bootstrap_interval, paired_scores
+from ddpm_pairs.metrics.paired_scores import LEAST_SIDE, LPIPS, PAIRED, PAIRED_SETTINGS, paired_scores, summarize
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
 from ddpm_pairs.metrics.texture import native_patches
-from ddpm_pairs.metrics.weights import ALEXNET, INCEPTION, weights_path
 from ddpm_pairs.reports.scores import Scores, print_scores, write_scores
 from ddpm_pairs.reports.texture import halves
-
-METRICS = ("fid", "kid", "lpips", "psnr", "ssim")
-"""What can be asked for; ``fid`` brings ``fid192`` with it."""
+from ddpm_pairs.weights import ALEXNET, INCEPTION, weights_path
 
 BATCH = 16
 
@@ -108,21 +106,11 @@ def _score_pairs(
         scores.pictures[picture.key] = {name: found[name].item() for name in paired}
         scores.files[picture.key] = (picture.path, references[picture.key].path)
     scores.n = len(scores.pictures)
-    scores.settings |= {
-        "pairs": scores.n,
-        "psnr": "mean over pictures, RGB, 8 bits",
-        "ssim": "RGB, Gaussian window 11, sigma 1.5, inside the picture",
-    }
-    if distance is not None:
-        scores.settings["lpips"] = "0.1, AlexNet"
-    for name in paired:
-        values = torch.tensor([found[name] for found in scores.pictures.values()], dtype=torch.float64)
-        finite = values[values.isfinite()]
-        if len(finite) < len(values):
-            scores.notes[name] = f"{len(values) - len(finite)} pictures equal their reference and are not in the mean"
-        if len(finite):
-            scores.values[name] = finite.mean().item()
-            scores.intervals[name] = bootstrap_interval(finite)
+    scores.settings |= {"pairs": scores.n} | {name: PAIRED_SETTINGS[name] for name in paired}
+    means, intervals, notes = summarize(scores.pictures, paired)
+    scores.values |= means
+    scores.intervals |= intervals
+    scores.notes |= notes
 
 
 def _score_sets(

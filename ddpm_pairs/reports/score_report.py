@@ -54,7 +54,9 @@ def groups(keys: list[str]) -> list[tuple[str, str]]:
 
 
 def _table(scores: "Scores") -> str:
-    rows, floor = [], scores.floor
+    rows = []
+    others = {"reference against itself": scores.floor, "LQ enlarged": scores.inputs}
+    beside = {head: values for head, values in others.items() if values}
     for name, value in scores.values.items():
         if value is None and name not in scores.notes:
             continue
@@ -65,10 +67,10 @@ def _table(scores: "Scores") -> str:
                 _shown_value(name, value),
                 " to ".join(_shown_value(name, bound) for bound in interval) if interval else "",
                 "higher" if name in _HIGHER else "lower",
-                *([_shown_value(name, floor[name]) if name in floor else ""] if floor else []),
+                *(_shown_value(name, values[name]) if name in values else "" for values in beside.values()),
             ]
         )
-    head = ["score", "value", "95% interval", "better is", *(["reference against itself"] if floor else [])]
+    head = ["score", "value", "95% interval", "better is", *beside]
     caption = f"Scores, n = {scores.n}; the interval is that of the mean over pictures, for KID that of the subsets"
     return table(caption, head, rows)
 

@@ -26,6 +26,7 @@ class Scores:
         n: Pictures (or patches) of the result that the set scores compare; without set scores, pairs.
         intervals: 95% bounds: of the mean over pictures for paired scores, of the subsets for ``kid``.
         floor: With patches, the set scores of one half of the reference pictures against the other.
+        inputs: Paired scores of what was restored: LQ, enlarged bicubically.
         notes: Why a score is missing, and what to know about one.
         settings: What they were computed with.
         pictures: Paired scores by key.
@@ -37,6 +38,7 @@ class Scores:
     n: int = 0
     intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     floor: dict[str, float] | None = None
+    inputs: dict[str, float] | None = None
     notes: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -51,6 +53,7 @@ def write_scores(root: Path, scores: Scores) -> None:
         "n": scores.n,
         "intervals": scores.intervals,
         "floor": scores.floor,
+        "input": scores.inputs,
         "notes": scores.notes,
         "settings": scores.settings,
         "failures": [vars(failure) for failure in scores.failures],
@@ -83,6 +86,8 @@ def print_scores(scores: Scores, root: Path) -> None:
             words.append(f"95% {interval[0]:.4g} to {interval[1]:.4g}")
         if scores.floor and name in scores.floor:
             words.append(f"reference against itself {scores.floor[name]:.4g}")
+        if scores.inputs and name in scores.inputs:
+            words.append(f"LQ enlarged {scores.inputs[name]:.4g}")
         if name in scores.notes:
             words.append(scores.notes[name])
         console.print(f"{name:<8}{value:>10.4f}   {'; '.join(words)}".rstrip())

@@ -1,13 +1,16 @@
 """What the t study and a run of ``predict`` log to Weights & Biases, beside what they write to disk."""
 
 import csv
+import json
 from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from ddpm_pairs.files import place
 from ddpm_pairs.reports.pairs import SHEET
 from ddpm_pairs.reports.t_study.recommendation import Recommendation
 
@@ -20,7 +23,8 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
 
     ``study/cells`` is the table, ``study/<score>_over_t`` its curves, ``study/plot`` and ``study/grid`` the pictures;
     the recommendation stands in the run's summary. ``cell/<degradation>/<score>`` over ``cell/t`` holds the numbers
-    once more, for panels that compare several studies.
+    once more, for panels that compare several studies. What a W&B run has been given once, by the same study typed
+    again, it is not given a second time; ``wandb/logged`` in the folder remembers that.
 
     Args:
         loggers: The Trainer's.
@@ -34,6 +38,10 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
 
     with (root / "ablation.csv").open(newline="", encoding="utf-8") as file:
         rows = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    digest = _digest(root, chosen)
+    kept = root / "wandb" / "logged"
+    earlier = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else []
+    runs = [run for run in runs if f"{run.id} {digest}" not in earlier]
     names = list(dict.fromkeys(row["degradation"] for row in rows))
     ts = sorted({row["t"] for row in rows})
     cells = {(row["degradation"], row["t"]): row for row in rows}
@@ -62,6 +70,8 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
         summary["warnings"] = "; ".join(chosen.warnings)
         summary["best_by_fid"] = "{}, t = {}".format(*chosen.best_by_fid)
         run.summary.update({f"recommended/{name}": value for name, value in summary.items()})
+        earlier.append(f"{run.id} {digest}")
+        place(kept, "".join(f"{line}\n" for line in earlier).encode())
 
 
 def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) -> None:
@@ -87,6 +97,12 @@ def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) ->
 
             run.log({"pairs/contact_sheet": wandb.Image(str(root / SHEET))})
         run.summary.update({f"pairs/{name}": value for name, value in numbers.items()})
+
+
+def _digest(root: Path, chosen: Recommendation) -> str:
+    """What tells studies apart: their numbers and their recommendation."""
+    told = (root / "ablation.csv").read_bytes() + json.dumps(chosen.as_dict()).encode()
+    return blake2b(told, digest_size=16).hexdigest()
 
 
 def _wandb_runs(loggers: Iterable[Logger]) -> list[Any]:

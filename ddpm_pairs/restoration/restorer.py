@@ -65,7 +65,7 @@ class Restorer(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """channels_last for fast convolutions."""
-        self.net.to(memory_format=torch.channels_last)
+        to_channels_last(self.net)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Restore a batch of crops; ``Evaluation`` scores what is returned."""
@@ -113,3 +113,10 @@ class Restorer(L.LightningModule):
 def to_bytes(pictures: Tensor) -> Tensor:
     """[0, 1] to uint8, clamped and rounded to the nearest level."""
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def to_channels_last(net: nn.Module) -> None:
+    """Lay out a network's convolutions channels_last, in place; other weights (GPEN has 5-D ones) stay as they are."""
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

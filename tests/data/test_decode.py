@@ -1,6 +1,8 @@
 import io
 import struct
+import tracemalloc
 import warnings
+import zlib
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from ddpm_pairs.data import decode
-from ddpm_pairs.data.decode import UnreadablePicture, decode_picture, read_size
+from ddpm_pairs.data.decode import UnreadablePicture, decode_picture, decode_with_alpha, read_size
 
 
 @pytest.fixture(autouse=True)
@@ -369,3 +371,83 @@ def test_a_picture_of_three_pixels(tmp_path):
     path = save(tmp_path / "a.png", stored)
     assert read_size(path) == (3, 3)
     np.testing.assert_array_equal(decode_picture(path), stored)
+
+
+# Transparency kept
+
+
+def test_alpha_is_kept_beside_the_colours_under_it(tmp_path):
+    rgba = noise(30, 20, 4)
+    colours, alpha = decode_with_alpha(save(tmp_path / "a.png", rgba))
+    np.testing.assert_array_equal(colours, rgba[..., :3])
+    np.testing.assert_array_equal(alpha, rgba[..., 3])
+    np.testing.assert_array_equal(decode_with_alpha((tmp_path / "a.png").read_bytes())[1], rgba[..., 3])
+
+
+def test_alpha_is_turned_with_the_picture(tmp_path):
+    rgba, exif = noise(30, 20, 4), Image.Exif()
+    exif[0x0112] = 6
+    colours, alpha = decode_with_alpha(save(tmp_path / "a.png", rgba, exif=exif))
+    np.testing.assert_array_equal(colours, np.rot90(rgba[..., :3], -1))
+    np.testing.assert_array_equal(alpha, np.rot90(rgba[..., 3], -1))
+
+
+def test_opaque_pictures_have_no_alpha(tmp_path, photos):
+    opaque = np.concatenate([photos[0], np.full((*photos[0].shape[:2], 1), 255, np.uint8)], 2)
+    for name, array in (("rgb.png", photos[0]), ("rgba.png", opaque)):
+        colours, alpha = decode_with_alpha(save(tmp_path / name, array))
+        assert alpha is None
+        np.testing.assert_array_equal(colours, photos[0])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bits_are_refused_where_they_would_be_lost(tmp_path, channels, suffix):
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), noise(20, 30, channels, dtype=np.uint16).squeeze())
+    with pytest.raises(UnreadablePicture, match="16 bits a sample would become 8; save it with 8 bits a sample"):
+        decode_with_alpha(path)
+
+
+def png_claiming(width, height):
+    """A PNG of a few hundred bytes whose header claims so many pixels, gray, 8 bits."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(100_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [22_361, 30_000, 40_000, 2_000_000])  # 22360.7 is the root of the limit
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decompression_bombs_are_refused_by_their_header(tmp_path, side):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_claiming(side, side))
+    tracemalloc.start()
+    for read in (read_size, decode_picture, decode_with_alpha):
+        with pytest.raises(UnreadablePicture, match="more than 500 million pixels, as a decompression bomb has"):
+            read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
+
+
+def test_large_pictures_are_no_bombs(tmp_path):
+    path = tmp_path / "scan.png"
+    path.write_bytes(png_claiming(22_360, 22_360))
+    assert read_size(path) == (22_360, 22_360)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_packed_metadata_does_not_unfold_without_limit(tmp_path, kind):
+    """100 MB of zeros in 100 kB of text or of a colour profile."""
+    name = b"Comment" if kind == b"zTXt" else b"profile"
+    data = name + b"\0\0" + zlib.compress(bytes(100_000_000), 9)
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    whole = png_claiming(10, 10)
+    path = tmp_path / "x.png"
+    path.write_bytes(whole[:33] + chunk + whole[33:])
+    with pytest.raises(UnreadablePicture):
+        decode_picture(path)

@@ -9,8 +9,8 @@ from listener import Listener
 from PIL import Image
 
 from ddpm_pairs.data import LowQualityImages
-from ddpm_pairs.data.crops import split
 from ddpm_pairs.data.pictures import Failure, Picture
+from ddpm_pairs.data.streams import split
 
 SILENT = {
     "accelerator": "cpu",

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from ddpm_pairs.data.transforms import NativeCrop
+from ddpm_pairs.data.transforms import NativeCrop, PairedCrop
 
 
 def numbered(height, width):
@@ -76,3 +76,77 @@ def test_center_crop():
 def test_center_crop_of_a_smaller_picture_is_the_picture():
     picture = numbered(30, 18)
     np.testing.assert_array_equal(NativeCrop(16, center_crop=100)(picture, 3), NativeCrop(16)(picture, 3))
+
+
+# Pairs
+
+
+def ramp(height, width, scale):
+    """LQ whose pixels tell their row and column, and HQ whose pixels tell those of the LQ pixel they belong to."""
+    lq = numbered(height, width)
+    hq = np.repeat(np.repeat(lq, scale, 0), scale, 1).copy()
+    # In the third channel, which row and column of the block it is.
+    hq[..., 2] = np.add.outer(10 * (np.arange(height * scale) % scale), np.arange(width * scale) % scale)
+    return hq, lq
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(20, 31), (9, 40), (3, 5)])  # larger than the crop, and padded
+def test_an_lq_pixel_and_its_hq_block_stay_together(scale, shape):
+    crop = PairedCrop(12 * scale, scale, flip=True, rotate=True)
+    turns = set()
+    for seed in range(60):
+        hq, lq = crop(*ramp(*shape, scale), seed)
+        assert hq.shape == (12 * scale, 12 * scale, 3) and lq.shape == (12, 12, 3)
+        blocks = hq.reshape(12, scale, 12, scale, 3)
+        assert (blocks[..., :2] == lq[:, None, :, None, :2]).all()
+        turns.add((hq[:scale, :scale, 2].tobytes(), int(np.diff(lq[0, :2, 0].astype(int))[0])))
+    if shape == (20, 31) and scale > 1:
+        assert len(turns) == 8  # the dihedral group
+
+
+def test_padding_of_pairs_doubles_the_outermost_pixels():
+    hq, lq = ramp(3, 12, 4)
+    big, small = PairedCrop(48, 4).centre(hq, lq)
+    assert small[:, 0, 0].tolist() == [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]
+    np.testing.assert_array_equal(big[16:28], hq)
+    np.testing.assert_array_equal(big[28:40], hq[::-1])
+    np.testing.assert_array_equal(big[4:16], hq[::-1])
+
+
+def test_pairs_are_cropped_and_turned_uniformly():
+    crop = PairedCrop(20, 2, flip=True, rotate=True)
+    hq, lq = ramp(14, 12, 2)
+    corners = np.array(
+        [[out[0, 0, :2], out[0, 1, :2], out[1, 0, :2]] for out in (crop(hq, lq, s)[1] for s in range(1600))]
+    )
+    ahead = corners[:, 1].astype(int) - corners[:, 0]
+    down = corners[:, 2].astype(int) - corners[:, 0]
+    turns = np.unique(np.concatenate([ahead, down], 1), axis=0, return_counts=True)[1]
+    assert len(turns) == 8 and np.abs(turns - 200).max() < 5 * np.sqrt(1600 * 7 / 64)
+    plain = PairedCrop(20, 2)
+    tops = np.bincount([int(plain(hq, lq, seed)[1][0, 0, 0]) for seed in range(1000)])
+    assert len(tops) == 5 and np.abs(tops - 200).max() < 5 * np.sqrt(1000 * 4 / 25)
+
+
+def test_a_paired_crop_depends_on_its_seed_alone():
+    hq, lq = ramp(30, 30, 2)
+    crop = PairedCrop(16, 2, flip=True, rotate=True)
+    first = crop(hq, lq, 7)
+    crop(hq, lq, 8)
+    for again in (crop(hq, lq, 7), PairedCrop(16, 2, flip=True, rotate=True)(hq, lq, 7)):
+        np.testing.assert_array_equal(again[0], first[0])
+
+
+def test_without_flip_and_turn_pairs_stay_upright():
+    hq, lq = ramp(30, 30, 2)
+    for seed in range(30):
+        out = PairedCrop(16, 2)(hq, lq, seed)[1].astype(int)
+        assert (np.diff(out[..., 0], axis=0) == 1).all() and (np.diff(out[..., 1], axis=1) == 1).all()
+
+
+def test_the_centre_of_a_pair():
+    hq, lq = ramp(21, 30, 4)
+    big, small = PairedCrop(40, 4, flip=True, rotate=True).centre(hq, lq)
+    np.testing.assert_array_equal(small, lq[5:15, 10:20])
+    np.testing.assert_array_equal(big, hq[20:60, 40:80])

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from picture_pairs import spoil
 from PIL import Image
 
 SCRIPT = """
@@ -11,13 +12,13 @@ import json, sys
 from pathlib import Path
 import lightning as L
 import torch
-from ddpm_pairs.data import HighQualityImages, LowQualityImages
+from ddpm_pairs.data import HighQualityImages, LowQualityImages, RestorationPairs
 
 class Listener(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen = {"train": [], "val": [], "predict": [], "ends": 0}
+        self.seen = {"train": [], "val": [], "predict": [], "test": [], "ends": 0}
 
     def training_step(self, batch, batch_idx):
         self.seen["train"].append((batch["lq"][:, 0, 0, 0] * 255).round().tolist())
@@ -25,6 +26,9 @@ class Listener(L.LightningModule):
 
     def validation_step(self, batch, batch_idx):
         self.seen["val"].append(batch["key"])
+
+    def test_step(self, batch, batch_idx):
+        self.seen["test"].append(batch["key"])
 
     def predict_step(self, batch, batch_idx):
         self.seen["predict"].append([picture.key for picture in batch["pictures"]])
@@ -44,12 +48,14 @@ if __name__ == "__main__":
         accelerator="cpu", devices=2, strategy="ddp", max_steps=4, num_sanity_val_steps=0, val_check_interval=4,
         check_val_every_n_epoch=None, logger=False, enable_checkpointing=False, enable_progress_bar=False,
     )
-    trainer.fit(model, LowQualityImages(root, crop_size=16, batch_size=3, val_dir=root, num_workers=0))
-    data = HighQualityImages(root, num_workers=0)
+    hq = str(Path(root, "hq"))
+    trainer.fit(model, LowQualityImages(hq, crop_size=16, batch_size=3, val_dir=hq, num_workers=0))
+    data = HighQualityImages(hq, num_workers=0)
     data.find()
     for batches in ([data.pictures[:2], data.pictures[2:3], data.pictures[3:]], [data.pictures]):
         data.schedule(batches)
         trainer.predict(model, data, return_predictions=False)
+    trainer.test(model, RestorationPairs(root, num_workers=0), verbose=False)
     Path(out, f"{trainer.global_rank}.json").write_text(json.dumps(model.seen))
 """
 
@@ -58,9 +64,11 @@ if __name__ == "__main__":
 def test_two_processes_share_the_work_without_any_setting(tmp_path):
     """Lightning's own sampler, left on, must change nothing."""
     root = tmp_path / "pictures"
-    root.mkdir()
-    for number in range(1, 6):
-        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(root / f"{number}.png")
+    for side in ("hq", "lq"):
+        (root / side).mkdir(parents=True)
+        for number in range(1, 6):
+            Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(root / side / f"{number}.png")
+    spoil(root / "lq" / "1.png")
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", str(root), str(tmp_path)]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
@@ -68,6 +76,7 @@ def test_two_processes_share_the_work_without_any_setting(tmp_path):
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["val"] == [["1", "3", "5"]] and second["val"] == [["2", "4"]]
     assert first["predict"] == [["1", "2"], ["4", "5"], ["1", "2", "3", "4", "5"]] and second["predict"] == [["3"], []]
+    assert first["test"] == [["3"], ["5"]] and second["test"] == [["2"], ["4"]]  # the first pair is broken
     assert first["ends"] == second["ends"] == 2
     pairs = zip(sum(first["train"], []), sum(second["train"], []), strict=True)
     stream = [red for pair in pairs for red in pair]

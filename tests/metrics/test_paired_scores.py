@@ -1,4 +1,6 @@
 import math
+import os
+from pathlib import Path
 
 import lpips
 import numpy as np
@@ -6,8 +8,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from ddpm_pairs.data.decode import decode_picture
 from ddpm_pairs.metrics.features import eight_bit
 from ddpm_pairs.metrics.paired_scores import LPIPS, bootstrap_interval, paired_scores
+from ddpm_pairs.weights import ALEXNET, weights_path
 
 
 @pytest.fixture
@@ -51,6 +55,19 @@ def test_lpips_equals_the_package_on_the_same_weights(pair, tmp_path):
         expected = package(result.float() / 255, reference.float() / 255, normalize=True).flatten()
     assert found == pytest.approx(expected, rel=1e-5)
     assert found.min() > 0
+
+
+@pytest.mark.skipif(
+    not os.environ.get("DDPM_PAIRS_WEIGHTS"), reason="$DDPM_PAIRS_WEIGHTS is not set: no real metric weights"
+)
+@pytest.mark.parametrize(("name", "published"), [("ex_p0", 0.722), ("ex_p1", 0.138)])
+def test_lpips_of_the_published_example(name, published):
+    folder = Path(__file__).parent / "lpips_example"  # pictures of the lpips repository
+    result, reference = (
+        torch.from_numpy(decode_picture(folder / f"{one}.png")).permute(2, 0, 1)[None] for one in (name, "ex_ref")
+    )
+    found = paired_scores(result, reference, LPIPS(weights_path(ALEXNET)))["lpips"]
+    assert found.item() == pytest.approx(published, abs=5e-4)
 
 
 @pytest.mark.parametrize("content", [b"text", None])

@@ -192,6 +192,10 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
         ({"degradation": RealESRGAN(2)}, "degradation has scale 2, --model.scale is 4"),
         ({"degradation": RealESRGAN(1), "scale": 1, "preset": "faces"}, "has preset natural, --model.preset is faces"),
         ({"preset": "faces"}, "scale 4 with preset faces"),
+        ({"variants": 0}, "variants is 0: expected 1 or more"),
+        ({"psnr_drop": -0.5}, "psnr_drop is -0.5: expected 0 or more"),
+        ({"tile": 63}, "tile is 63: expected 64 or more"),
+        ({"t_weights": [-1.0]}, "t_weights is"),
         ({"gray_hq": 1.5}, "gray HQ pictures is 1.5: give 0 to 1"),
     ],
 )

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from tiny_ddpm import tiny_denoiser
 
-from ddpm_pairs.pairs.synthesis import Sampling, draw_t, generator_for, psnr_against_hq, quantize, synthesize
+from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, psnr_against_hq, quantize, synthesize
 
 
 def test_t_is_uniform_over_both_ends():
@@ -20,6 +20,35 @@ def test_t_is_uniform_over_both_ends():
     expected = count / 16
     # The 0.9999 quantile of chi-square with 15 degrees of freedom is 44.3.
     assert ((observed[low:] - expected) ** 2 / expected).sum() < 44.3
+
+
+def test_t_follows_the_weights_of_its_bands():
+    weights, count = [3, 0, 1.5], 6000
+    drawn = np.array([draw_t(0, f"key {number}", 10, 20, weights) for number in range(count)])
+    observed = np.bincount(drawn, minlength=21)
+    # 11 values of t: bands 10-12, 13-16 and 17-20
+    expected = np.array([2 / 9] * 3 + [0] * 4 + [1 / 12] * 4) * count
+    assert observed[:10].sum() == 0 and (observed[13:17] == 0).all()
+    there = expected > 0
+    chi_square = ((observed[10:][there] - expected[there]) ** 2 / expected[there]).sum()
+    assert chi_square < 27.9  # the 0.9999 quantile with 6 degrees of freedom
+    assert draw_t(3, "a", 0, 2, [0, 0, 5]) == 2
+
+
+@pytest.mark.parametrize(
+    ("t", "text"),
+    [
+        ((0, 9, []), "t_weights has 0 weights: expected 1 to 10"),
+        ((3, 4, [1, 1, 1]), "t_weights has 3 weights: expected 1 to 2, the number of t in 3..4"),
+        ((0, 9, [1, -1]), r"t_weights is \[1, -1\]: expected numbers from 0 on"),
+        ((0, 9, [0.0, 0.0]), "not all of them 0"),
+        ((0, 9, [1, math.inf]), "t_weights is"),
+        ((0, 9, [1, math.nan]), "t_weights is"),
+    ],
+)
+def test_weights_are_checked(t, text):
+    with pytest.raises(ValueError, match=text):
+        check_t(*t)
 
 
 def test_t_depends_on_seed_and_key_alone():

@@ -57,7 +57,8 @@ def test_folder_holds_exactly_what_the_contract_names(hq_folder, tmp_path, predi
         assert record["hq_size"] == [hq.shape[1], hq.shape[0]] == [4 * side for side in record["lq_size"]]
         assert record["lq_size"] == [lq.shape[1], lq.shape[0]]
         np.testing.assert_array_equal(hq, pixels(source)[: hq.shape[0], : hq.shape[1]])
-        assert 1 <= record["t"] <= 40 and record["accepted"] is True and record["scale"] == 4
+        assert 1 <= record["t"] <= 40 and record["scale"] == 4
+        assert record["accepted"] is (record["psnr_initial"] - record["psnr"] <= 2)
         assert record["logsnr"] == pytest.approx(Schedule("cosine", 1000).log_snr[record["t"] - 1].item(), abs=1e-5)
         enlarged = np.asarray(Image.fromarray(lq).resize(hq.shape[1::-1], Image.Resampling.BICUBIC)).astype(float)
         error = ((enlarged - hq) ** 2).mean()
@@ -164,6 +165,9 @@ def test_nothing_at_all_in_the_manifest(hq_folder, tmp_path, predict, content):
         ({"num_steps": None}, "num_steps 3 -> None"),
         ({"sampler": "ancestral"}, "sampler sde-dpmsolver"),
         ({"scale": 2}, "scale 4 -> 2"),
+        ({"psnr_drop": None}, "psnr_drop 2.0 -> None"),
+        ({"tile": 512}, "tile 256 -> 512"),
+        ({"t_weights": [2.0, 1.0]}, "t_weights None -> [2.0, 1.0]"),
     ],
 )
 def test_changed_settings_are_refused_and_write_nothing(hq_folder, tmp_path, predict, options, named):

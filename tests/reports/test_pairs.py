@@ -103,8 +103,8 @@ def test_one_pair_and_none(tmp_path, hq_dir, capsys):
     assert not empty.exists()
 
 
-def record(psnr, initial, t=10, evaluations=4):
-    return {"psnr": psnr, "psnr_initial": initial, "t": t, "evaluations": evaluations}
+def record(psnr, initial, t=10, evaluations=4, accepted=True):
+    return {"psnr": psnr, "psnr_initial": initial, "t": t, "evaluations": evaluations, "accepted": accepted}
 
 
 def test_numbers_of_the_summary(tmp_path):
@@ -122,6 +122,20 @@ def test_numbers_of_the_summary(tmp_path):
     assert texts["sources skipped"] == f"12, all in {tmp_path / 'failures.jsonl'}"
     listed = [text for label, text in lines if not label]
     assert listed == [*(f"{n}.png: torn" for n in range(10)), "and 2 more"]
+
+
+@pytest.mark.parametrize(
+    ("rejected", "text"),
+    [
+        (0, "5 of 5"),
+        (2, "3 of 5; 2 lost more PSNR than --model.psnr_drop allows, restorers leave them out"),
+        (3, "leave them out (a smaller --model.t_max or a softer start loses less)"),
+    ],
+)
+def test_summary_counts_what_the_gate_let_through(tmp_path, rejected, text):
+    records = {f"{n}": record(20.0, 23.0, accepted=n >= rejected) for n in range(5)}
+    summary = {"made": 5, "seconds": 1.0, "records": records, "failures": []}
+    assert dict(summary_lines(tmp_path, summary))["accepted"].endswith(text)
 
 
 def test_equal_pictures_count_as_infinitely_good(tmp_path):

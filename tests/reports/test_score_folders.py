@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -138,6 +139,19 @@ def test_no_key_in_common_is_a_note_and_equal_pictures_are_left_out_of_the_mean(
     assert same.values["psnr"] is None
     assert same.values["ssim"] == pytest.approx(1)
     assert "4 pictures equal their reference" in same.notes["psnr"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("DDPM_PAIRS_WEIGHTS"), reason="$DDPM_PAIRS_WEIGHTS is not set: no real metric weights"
+)
+def test_a_folder_against_itself_with_real_weights(folders, tmp_path):
+    out = tmp_path / "scores"
+    assert main(["score", str(folders[1]), str(folders[1]), "--output_dir", str(out)]) == 0
+    document = json.loads((out / "metrics.json").read_text())
+    assert abs(document["fid"]) < 1e-2 and abs(document["fid192"]) < 1e-2
+    assert document["lpips"] == pytest.approx(0, abs=1e-6)
+    assert document["ssim"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,40 @@ PREDICT = f"predict --config pairs_natural.yaml {OVERLAY} {COMMON} {QUIET} --out
 PREDICT += " --model.t_max 40 --model.num_steps 2 --model.degradation bicubic"
 
 
+EVALUATION = {"features": "random", "test_metrics": ["psnr", "ssim", "fid"], "every_n_steps": 2}
+RESTORER = {
+    "model": {
+        "class_path": "ddpm_pairs.restoration.regression.Regression",
+        "init_args": {
+            "net": {
+                "class_path": "ddpm_pairs.restoration.networks.rrdb.RRDBNet",
+                "init_args": {"scale": 4, "nf": 8, "nb": 1, "gc": 4},
+            }
+        },
+    },
+    "data": {
+        "class_path": "ddpm_pairs.data.RestorationPairs",
+        "init_args": {
+            "pairs_dir": "pairs",
+            "include_rejected": True,
+            "crop_size": 64,
+            "batch_size": 2,
+            "val_fraction": 0.3,
+            "num_workers": 0,
+        },
+    },
+    "trainer": TRAINER
+    | {
+        "callbacks": [
+            {"class_path": "ddpm_pairs.callbacks.EMA"},
+            {"class_path": "ddpm_pairs.callbacks.Evaluation", "init_args": EVALUATION},
+        ]
+    },
+}
+RESTORER_FIT = f"fit --config restorer.yaml {OVERLAY} --output_dir restorer"
+RESTORER_TEST = f"test --config restorer.yaml {OVERLAY} --ckpt_path restorer/last.ckpt --output_dir scores"
+
+
 def run(command, capsys):
     """What a command prints to the terminal."""
     capsys.readouterr()
@@ -203,6 +237,18 @@ def test_study(place, capsys):
     )
 
 
+def test_study_typed_again_is_not_logged_again(place, capsys):
+    run(STUDY, capsys)
+    (first,) = logged_runs("study")
+    assert sum("cell/t" in row for row in first.rows) == 3
+    run(STUDY, capsys)
+    run(f"{STUDY} --model.psnr_drop 0", capsys)
+    same, again, otherwise = logged_runs("study")
+    assert {one.id for one in (same, again, otherwise)} == {first.id}
+    assert not any("cell/t" in row or "study/cells" in row for row in again.rows)
+    assert sum("cell/t" in row for row in otherwise.rows) == 3  # another recommendation is news
+
+
 def test_pairs(place, capsys):
     run(PREDICT, capsys)
     (logged,) = logged_runs("pairs")
@@ -219,9 +265,11 @@ def test_pairs(place, capsys):
 
 @pytest.mark.slow
 def test_every_panel_of_the_dashboard_shows_what_is_logged(place, capsys):
-    for command in (FIT, STUDY, PREDICT):
+    (place / "restorer.yaml").write_text(yaml.safe_dump(RESTORER))
+    for command in (FIT, STUDY, PREDICT, RESTORER_FIT, RESTORER_TEST):
         run(command, capsys)
-    names = {name for folder in ("pairs", "a run", "study") for one in logged_runs(folder) for name in one.summary}
+    folders = ("pairs", "a run", "study", "restorer", "scores")
+    names = {name for folder in folders for one in logged_runs(folder) for name in one.summary}
     panels = [panel for panels in SECTIONS.values() for panel in panels]
     for panel in panels:
         for key in [*panel.keys, panel.x] if panel.kind == "lines" else panel.keys:

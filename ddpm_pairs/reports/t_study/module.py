@@ -22,7 +22,6 @@ from ddpm_pairs.metrics.cache import cached_features
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
 from ddpm_pairs.metrics.texture import native_patches
-from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from ddpm_pairs.pairs.generator import Pair, PairGenerator, Work
 from ddpm_pairs.pairs.synthesis import generator_for
 from ddpm_pairs.pairs.writer import plan_batches
@@ -33,6 +32,7 @@ from ddpm_pairs.reports.t_study.recommendation import Recommendation, recommend
 from ddpm_pairs.reports.t_study.report import study_report
 from ddpm_pairs.reports.texture import halves
 from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.weights import INCEPTION, weights_path
 
 BATCH = 16
 

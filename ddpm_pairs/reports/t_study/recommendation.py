@@ -76,12 +76,12 @@ def recommend(
     agrees = by_fid is best
     if best.t == 0:
         gained = (
-            f"no t comes nearer to the real pictures than {best.degradation} itself (fid192 {best.scores.fid192:.2f})"
+            f"no t comes nearer to the real pictures than {best.degradation} itself (fid192 {best.scores.fid192:.4g})"
         )
     else:
         gained = (
-            f"start with {best.degradation} and t = {best.t}: fid192 {best.scores.fid192:.2f} against "
-            f"{start.scores.fid192:.2f} at t = 0 and {floor_fid192:.2f} for real against real, median PSNR "
+            f"start with {best.degradation} and t = {best.t}: fid192 {best.scores.fid192:.4g} against "
+            f"{start.scores.fid192:.4g} at t = 0 and {floor_fid192:.4g} for real against real, median PSNR "
             f"{best.psnr_median:.2f} against {start.psnr_median:.2f} dB"
         )
     words = f"{gained}; FID at 2048-d " + (

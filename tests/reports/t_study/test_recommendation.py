@@ -47,6 +47,13 @@ def test_it_says_when_fid_would_choose_otherwise():
     assert "FID at 2048-d would take mild and t = 0" in chosen.words
 
 
+def test_small_distances_keep_their_digits():
+    cells = [cell("mild", 0, 0.123456, 25.0), cell("mild", 50, 0.00123456, 24.0)]
+    words = recommend(cells, 2.0, None, 0.000123456, COMMAND).words
+    assert "fid192 0.001235 against 0.1235 at t = 0 and 0.0001235 for real against real" in words
+    assert "(fid192 0.1235)" in recommend(cells[:1], 2.0, None, 0.0, COMMAND).words
+
+
 def test_it_says_when_no_t_helps_and_when_none_is_allowed():
     cells = [cell("mild", 0, 3.0, 25.0), cell("mild", 50, 3.5, 24.0)]
     assert recommend(cells, 2.0, None, 0.5, COMMAND).words.startswith("no t comes nearer")

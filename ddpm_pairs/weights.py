@@ -1,4 +1,4 @@
-"""Where the weights of the metric networks are found.
+"""Where the weights of the networks behind metrics and perceptual losses are found.
 
 Looked up in ``$DDPM_PAIRS_WEIGHTS``, then in torch hub's cache, then downloaded there. Only the standard library is
 imported at once, so that ``doctor`` can look as well where torch is broken.
@@ -11,13 +11,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The weights of one metric network.
+    """The weights of one network.
 
     Attributes:
         network: the network, and in brackets what needs it.
         patterns: file names it goes by.
         url: where the original is published; its name ends in the first digits of its SHA-256.
-        without: options that leave out what needs it.
+        without: how to go without it, as the end of a sentence.
     """
 
     network: str
@@ -30,13 +30,19 @@ INCEPTION = WeightsFile(
     "Inception (FID, KID)",
     ("pt_inception-2015-12-05*.pth", "weights-inception-2015-12-05*.pth"),
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    "fid and kid",
+    "leave fid and kid out of the metrics",
 )
 ALEXNET = WeightsFile(
     "AlexNet (LPIPS)",
     ("alexnet_features.pth", "alexnet-owt-*.pth"),
     "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-    "lpips",
+    "leave lpips out of the metrics",
+)
+VGG19 = WeightsFile(
+    "VGG19 (perceptual loss)",
+    ("vgg19-dcbb9e9d.pth",),
+    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "choose the perceptual loss's features lpips, whose weights are smaller",
 )
 
 
@@ -78,6 +84,6 @@ def weights_path(file: WeightsFile) -> Path:
         reason = str(error).splitlines()[0]
         raise MissingWeightsError(
             f"the weights of {file.network} are missing and could not be downloaded ({reason}): put {target.name} "
-            f"from {file.url} into $DDPM_PAIRS_WEIGHTS or {target.parent}, or leave {file.without} out of --metrics"
-        ) from error
+            f"from {file.url} into $DDPM_PAIRS_WEIGHTS or {target.parent}, or {file.without}"
+        ) from None
     return target

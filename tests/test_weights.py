@@ -3,7 +3,7 @@ from hashlib import sha256
 
 import pytest
 
-from ddpm_pairs.metrics.weights import ALEXNET, INCEPTION, MissingWeightsError, find_weights, weights_path
+from ddpm_pairs.weights import ALEXNET, INCEPTION, MissingWeightsError, find_weights, weights_path
 
 
 @pytest.fixture
@@ -61,6 +61,6 @@ def test_missing_weights_say_what_to_do(folders, tmp_path, fault, capsys):
         weights_path(file)
     text = str(caught.value)
     assert "\n" not in text
-    for part in (file.url, "weights-00000000.pth", "$DDPM_PAIRS_WEIGHTS", str(folders[1]), "lpips out of --metrics"):
+    for part in (file.url, "weights-00000000.pth", "$DDPM_PAIRS_WEIGHTS", str(folders[1]), "lpips out of the metrics"):
         assert part in text
     assert list(folders[1].iterdir()) == []

@@ -1,0 +1,140 @@
+"""All scores of an evaluation: what they are asked of, and what they come to."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_pairs.metrics.collected import PairedScores, SetFeatures
+from ddpm_pairs.metrics.features import Inception, RandomFeatures
+from ddpm_pairs.metrics.paired_scores import LPIPS, PAIRED, PAIRED_SETTINGS, summarize
+from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
+from ddpm_pairs.weights import ALEXNET, INCEPTION, weights_path
+
+METRICS = ("fid", "kid", "lpips", "psnr", "ssim")
+"""What can be asked for; ``fid`` brings ``fid192`` with it."""
+
+
+@dataclass
+class Evaluated:
+    """Scores of restored pictures against their references.
+
+    Attributes:
+        values: Number by name; those that cannot be had are missing.
+        intervals: 95% bounds: of the mean over pictures for paired scores, of the subsets for ``kid``.
+        notes: Why a score is missing, or what to know about it.
+        settings: What they were computed with.
+        pictures: Paired scores by key.
+        inputs: The same of the LQ pictures enlarged, where they were asked for.
+        input_values: Their means.
+        n: Number of pictures.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, dict[str, float]] = field(default_factory=dict)
+    inputs: dict[str, dict[str, float]] = field(default_factory=dict)
+    input_values: dict[str, float] = field(default_factory=dict)
+    n: int = 0
+
+
+class Collector(nn.Module):
+    """All scores of one evaluation, with the networks that they need; part of no LightningModule.
+
+    Args:
+        metrics: Some of ``METRICS``.
+        features: ``inception``, or ``random`` to try things out without weights.
+        with_inputs: Give LQ, enlarged bicubically, its paired scores too: what a restorer must beat.
+
+    Raises:
+        ValueError: for an unknown score, or missing weights.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[str],
+        features: Literal["inception", "random"] = "inception",
+        with_inputs: bool = False,
+    ) -> None:
+        super().__init__()
+        if unknown := [name for name in metrics if name not in METRICS]:
+            raise ValueError(f"metrics: {unknown[0]!r} is unknown: expected some of {', '.join(METRICS)}")
+        names = [name for name in PAIRED if name in metrics]
+        distance = LPIPS(weights_path(ALEXNET)) if "lpips" in names else None
+        self.metrics = tuple(metrics)
+        self.paired = PairedScores(names, distance) if names else None
+        self.inputs = PairedScores(names, distance) if names and with_inputs else None
+        self.sets: SetFeatures | None = None
+        if {"fid", "kid"} & set(metrics):
+            self.sets = SetFeatures(Inception(weights_path(INCEPTION)) if features == "inception" else RandomFeatures())
+
+    def update(self, result: Tensor, reference: Tensor, lq: Tensor, keys: Sequence[str]) -> None:
+        """Take in a batch.
+
+        Args:
+            result: (N, 3, H, W), uint8.
+            reference: (N, 3, H, W), uint8.
+            lq: (N, 3, h, w), uint8.
+            keys: Of the N pictures.
+
+        Raises:
+            ValueError: if they cannot be scored; then nothing is taken in.
+        """
+        for part in (self.paired, self.sets):
+            if part is not None:
+                part.update(result, reference, keys)
+        if self.inputs is not None:
+            self.inputs.update(enlarged(lq, reference.shape[-2:]), reference, keys)
+
+    def reset(self) -> None:
+        """Forget all pictures."""
+        for part in (self.paired, self.inputs, self.sets):
+            if part is not None:
+                part.reset()
+
+    def compute(self) -> Evaluated:
+        """All scores over the pictures of all ranks, the same on every rank; all ranks must call it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*before the ``update``")  # by ranks without pictures
+            return self._compute()
+
+    def _compute(self) -> Evaluated:
+        found = Evaluated()
+        if self.paired is not None:
+            found.pictures = self.paired.compute()
+            found.n = len(found.pictures)
+            found.values, found.intervals, found.notes = summarize(found.pictures, self.paired.names)
+            found.settings |= {name: PAIRED_SETTINGS[name] for name in self.paired.names}
+        if self.inputs is not None:
+            found.inputs = self.inputs.compute()
+            found.input_values, _, _ = summarize(found.inputs, self.inputs.names)
+        if self.sets is not None:
+            self._compare_sets(found)
+        return found
+
+    def _compare_sets(self, found: Evaluated) -> None:
+        names = [name for name in ("fid", "fid192", "kid") if name.removesuffix("192") in self.metrics]
+        result, reference = self.sets.compute()
+        found.n = len(result["fid"])
+        found.settings["inception"] = f"{self.sets.network.identity}, 299 px, bilinear without antialiasing"
+        if found.n < LEAST_PICTURES:
+            found.notes |= dict.fromkeys(names, f"fewer than {LEAST_PICTURES} pictures in a set")
+            return
+        scores = set_scores(result, reference)
+        found.values |= {name: getattr(scores, name) for name in names}
+        if "kid" in names:
+            found.intervals["kid"] = scores.kid_interval
+
+
+def enlarged(lq: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 (N, 3, h, w) brought to ``size`` bicubically (a = -0.5), as where a pair's own PSNR is taken."""
+    if tuple(lq.shape[-2:]) == tuple(size):
+        return lq
+    return (
+        F.interpolate(lq.float(), size=tuple(size), mode="bicubic", antialias=True).clamp(0, 255).round().to(lq.dtype)
+    )

@@ -1,0 +1,117 @@
+"""What ``test`` and ``predict`` with a restorer leave beside the restored pictures: scores, a sheet, a summary."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from rich.console import Console
+from rich.text import Text
+from torch import Tensor
+
+from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.metrics.evaluated import Evaluated
+from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
+from ddpm_pairs.reports.scores import Scores, print_scores, write_scores
+
+SHEET = "before_after.png"
+HEADINGS = ("LQ, enlarged", "restored", "HQ")
+FAILURES_SHOWN = 10
+_DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3}
+
+
+class Shown(Protocol):
+    """The centre of a picture as ``ddpm_pairs.callbacks.before_after`` keeps it.
+
+    Attributes:
+        key: The picture's key.
+        lq: uint8 (3, h, w).
+        restored: uint8 (3, H, W).
+        hq: uint8 (3, H, W).
+    """
+
+    key: str
+    lq: Tensor
+    restored: Tensor
+    hq: Tensor
+
+
+def report_scores(
+    root: Path,
+    evaluated: Evaluated,
+    shown: Sequence[Shown] = (),
+    failures: Mapping[str, str] | None = None,
+    references: Mapping[str, Path] | None = None,
+) -> None:
+    """Write what a test found, and print it.
+
+    ``metrics.json``, ``metrics.csv``, ``pictures.csv``, ``report.html`` and ``before_after.png``.
+
+    Args:
+        root: The test's folder; restored pictures lie in ``restored`` there.
+        evaluated: ``Evaluation.result``.
+        shown: ``Evaluation.shown``, for the sheet.
+        failures: Why a picture could not be scored, by key.
+        references: Where the HQ picture of each key lies; with them ``report.html`` shows pictures.
+    """
+    scores = Scores(
+        n=evaluated.n,
+        intervals=evaluated.intervals,
+        inputs=evaluated.input_values or None,
+        notes=evaluated.notes,
+        settings=evaluated.settings,
+        pictures=evaluated.pictures,
+        failures=[Failure(key, reason) for key, reason in (failures or {}).items()],
+    )
+    scores.values |= evaluated.values
+    if references:
+        scores.files = {key: (root / "restored" / f"{key}.png", references[key]) for key in evaluated.pictures}
+    write_scores(root, scores)
+    if shown:
+        write_sheet(root / SHEET, shown, evaluated)
+    print_scores(scores, root)
+
+
+def write_sheet(path: Path, shown: Sequence[Shown], evaluated: Evaluated) -> None:
+    """Draw pictures before and after restoration, each with its scores before and after."""
+    entries = []
+    for one in shown:
+        pictures = tuple(_image(part) for part in (one.lq, one.restored, one.hq))
+        found, before = (scores.get(one.key, {}) for scores in (evaluated.pictures, evaluated.inputs))
+        entries.append(Entry(pictures, one.key, _words(found, before)))
+    words = _words(evaluated.values, evaluated.input_values)
+    save_sheet(path, entries, HEADINGS, f"{path.parent.resolve().name}: {evaluated.n} pictures   {words}".rstrip())
+
+
+def _words(found: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """Paired scores, from those of LQ enlarged where they are known."""
+    words = []
+    for name, digits in _DIGITS.items():
+        if name in found:
+            start = f"{before[name]:.{digits}f} to " if name in before else ""
+            words.append(f"{name.upper()} {start}{found[name]:.{digits}f}")
+    return "   ".join(words)
+
+
+def report_restored(root: Path, summary: Mapping[str, Any]) -> None:
+    """Print what became of a run that restores a folder.
+
+    Args:
+        root: Its folder.
+        summary: ``RestorationWriter.summary``.
+    """
+    made, failures, seconds = summary["made"], summary["failures"], max(summary["seconds"], 1e-9)
+    lines = [("restored now", f"{made}")]
+    if made:
+        lines.append(("speed", f"{made / seconds:.2f} pictures/s ({seconds:.1f} s)"))
+    if failures:
+        lines.append(("left out", f"{len(failures)}, all in {root / 'failures.jsonl'}"))
+        lines += [("", f"{failure.source}: {failure.reason}") for failure in failures[:FAILURES_SHOWN]]
+    lines.append(("folder", str(root / "restored")))
+    console = Console(highlight=False)
+    for label, text in lines:
+        console.print(Text.assemble((f"{label:<20}", "bold"), text), soft_wrap=True)
+
+
+def _image(picture: Tensor) -> Image.Image:
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,81 @@
+"""GPEN (Yang et al. 2021): an encoder whose features steer a GAN prior embedded as decoder."""
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM, StyleDecoder
+from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer
+
+
+class GPEN(nn.Module):
+    """Restores aligned square faces of one size.
+
+    The encoder's deepest features become the code z; its features of each side take the place of the decoder's noise
+    at that side. State keys are those of the released weights.
+
+    Args:
+        size: Side of the pictures, a power of two, 16 or more.
+        channel_multiplier: Factor of the widths at 64 px and more.
+        narrow: Factor of all widths.
+        isconcat: Put features beside the decoder's channels (GPEN) instead of adding them (StyleGAN2's noise).
+
+    Attributes:
+        scale: 1, output sides over input sides.
+        multiple: Input sides must divide by it.
+        side: The only input side.
+
+    Raises:
+        ValueError: if ``size`` is no power of two from 16 to 2048, or ``narrow`` leaves no channels.
+    """
+
+    scale = 1
+
+    def __init__(
+        self, size: int = 512, channel_multiplier: int = 2, narrow: float = 1.0, isconcat: bool = True
+    ) -> None:
+        super().__init__()
+        self.side = self.multiple = size
+        widths = list(channels_at(size, channel_multiplier, narrow).values())[::-1]
+        self.stages = len(widths)
+        self.ecd0 = nn.Sequential(conv_layer(3, widths[0], 1))
+        for stage in range(1, self.stages):
+            self.add_module(f"ecd{stage}", nn.Sequential(conv_layer(widths[stage - 1], widths[stage], 3, down=True)))
+        self.final_linear = nn.Sequential(EqualLinear(widths[-1] * 16, STYLE_DIM, activate=True))
+        self.generator = StyleDecoder(size, channel_multiplier, narrow, isconcat)
+
+    def forward(self, lq: Tensor) -> Tensor:
+        """Restore.
+
+        Args:
+            lq: (N, 3, size, size) in [0, 1].
+
+        Returns:
+            (N, 3, size, size), nominally in [0, 1], not clamped.
+
+        Raises:
+            ValueError: for other sides.
+        """
+        return self.restore_with_latents(lq)[0]
+
+    def restore_with_latents(self, lq: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward``, and the w's (N, latents, 512) that the pictures are made of, for path-length regularisation."""
+        if lq.shape[2:] != (self.side, self.side):
+            raise ValueError(f"GPEN got {lq.shape[3]}x{lq.shape[2]} pictures: expected {self.side}x{self.side}")
+        features, z = self.encode(lq * 2 - 1)
+        latents = self.generator.copies(self.generator.style(z))
+        return (self.generator.decode(latents, features) + 1) / 2, latents
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features and code.
+
+        Args:
+            x: (N, 3, size, size) in [-1, 1].
+
+        Returns:
+            Features (N, width, side, side), one tensor a side 4, 8, ..., size, and z (N, 512).
+        """
+        features = []
+        for stage in range(self.stages):
+            x = getattr(self, f"ecd{stage}")(x)
+            features.append(x)
+        return features[::-1], self.final_linear(torch.flatten(x, 1))

@@ -1,0 +1,152 @@
+"""Reading weights of restorers, whatever program wrote the file, and saying what a wrong file looks like."""
+
+import re
+from dataclasses import dataclass
+from json import JSONDecodeError, loads
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+EXPECTED = "expected a restorer's weights (.ckpt, .safetensors or .pth)"
+
+WRAPPERS = ("params_ema", "params", "state_dict", "model", "g_ema", "g")
+"""Entries under which programs put the weights of a network, the preferred one first."""
+
+PREFIXES = ("module.", "netG.")
+"""What wrappers of networks put before the names of weights."""
+
+_SIGNS = {
+    "conv9.weight": "a U-Net discriminator (netD)",
+    "final_conv.0.weight": "a StyleGAN discriminator",
+    "time_embedding.linear_1.weight": "a DDPM's U-Net",
+    "stylegan_decoder.style_mlp.1.weight": "GFPGAN",
+    "input.input": "a StyleGAN2 generator without GPEN's encoder",
+    "features.0.weight": "an AlexNet or a VGG",
+    "lin0.model.1.weight": "LPIPS",
+    "Mixed_5b.branch1x1.conv.weight": "FID's Inception",
+    "layers.0.residual_group.blocks.0.attn.qkv.weight": "SwinIR",
+    "fc.weight": "a classifier",
+}
+"""Names of weights that give a network away."""
+
+_SUFFIXES = {b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"%PDF": "a PDF", b"GIF8": "a GIF"}
+
+
+@dataclass(frozen=True)
+class WeightsFromFile:
+    """The weights of one network.
+
+    Attributes:
+        tensors: By name, without the wrappers' prefixes.
+        kind: What the file says it is, such as ``restorer`` or ``ddpm``; ``None`` where it does not.
+    """
+
+    tensors: dict[str, Tensor]
+    kind: str | None
+
+
+def read_weights(path: str | Path) -> WeightsFromFile:
+    """Read the generator's weights from a ``.ckpt``, ``.safetensors`` or ``.pth`` file, on the CPU and as stored.
+
+    Of several sets the first of ``WRAPPERS`` is taken; of a Lightning checkpoint the entries ``net.*``.
+
+    Raises:
+        ValueError: in one line, if there is no such file or it holds no weights.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"checkpoint {path} is a folder, such as an exported DDPM: {EXPECTED}")
+    if not path.is_file():
+        raise ValueError(f"checkpoint {path} does not exist: {EXPECTED}")
+    content, kind = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), dict) and content[wrapper]:
+            content = content[wrapper]
+            break
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"checkpoint {path} looks like {_without_weights(content)}: {EXPECTED}")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    networks = {name.removeprefix("net."): value for name, value in tensors.items() if name.startswith("net.")}
+    return WeightsFromFile(networks or tensors, kind)
+
+
+def looks_like(weights: WeightsFromFile) -> str:
+    """What weights that are no restorer's seem to be, in words for an error message."""
+    if weights.kind not in (None, "restorer"):
+        return {"ddpm": "a DDPM", "prior": "a GAN prior"}.get(weights.kind, f"a {weights.kind}")
+    for sign, name in _SIGNS.items():
+        if sign in weights.tensors:
+            return name
+    names = ", ".join(repr(name) for name in list(weights.tensors)[:2])
+    return f"weights of an unknown network ({names})"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        content = load_file(path)
+    except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
+        raise ValueError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
+    return content, _kind(metadata.get("ddpm_pairs"))
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Any], str | None]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise ValueError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
+    if isinstance(content, Tensor):
+        raise ValueError(f"checkpoint {path} looks like a single tensor: {EXPECTED}")
+    if not isinstance(content, dict):
+        raise ValueError(f"checkpoint {path} looks like a {type(content).__name__} of values: {EXPECTED}")
+    return content, _kind(content.get("ddpm_pairs"))
+
+
+def _kind(spec: Any) -> str | None:  # noqa: ANN401 - whatever a file holds under our name
+    if isinstance(spec, str):
+        try:
+            spec = loads(spec)
+        except JSONDecodeError:
+            return None
+    return str(spec["kind"]) if isinstance(spec, dict) and "kind" in spec else None
+
+
+def _without_weights(content: dict[str, Any]) -> str:
+    if "param_groups" in content:
+        return "the state of an optimizer"
+    if "optimizers" in content:
+        return "a training state (optimizers without weights)"
+    return (
+        "an empty file of weights" if not content else f"a dict of other things ({', '.join(map(str, content))[:60]})"
+    )
+
+
+def _of_bytes(path: Path, error: Exception) -> str:
+    """What a file that could not be read is by its first bytes, or by the error."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    for magic, name in _SUFFIXES.items():
+        if start.startswith(magic):
+            return name
+    if not start:
+        return "an empty file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, whose file is still to be fetched"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, saved in place of the file"
+    if b"\0" not in start and all(byte >= 32 or byte in b"\t\n\r" for byte in start):
+        return f"text ({start.decode(errors='replace').split()[0][:40]!r})" if start.split() else "text"
+    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if refused:
+        return f"a pickle with Python objects ({refused[1]}), which are not loaded for safety"
+    if "TorchScript" in str(error):
+        return "a TorchScript archive"
+    return f"a damaged file, or one of another kind ({type(error).__name__})"

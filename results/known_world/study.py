@@ -1,0 +1,167 @@
+"""Which pairs train the better restorer, in a world whose truth is known?
+
+The world is the demo's camera. Of one folder of photographs, 200 become the camera's LQ pictures, of which nothing else
+is known; 80 are HQ for pairs; 30 and their true LQ are the test. A DDPM learns the camera; the same small RRDB network
+is trained on handcrafted pairs, on our pairs, on half of each, and on true pairs, which are the ceiling.
+
+    python results/known_world/study.py --photographs web_photos/ --work /tmp/known_world
+
+Each step is one command of the program, printed as it is run. A step that is done is left alone, and one that was
+interrupted goes on, so the same line goes on after anything. ``--only`` runs some steps, such as two trainings at once
+in two terminals. The last step prints the table.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.stats import bootstrap
+
+from ddpm_pairs.seeding import seed_of
+
+SHARES = {"scenes": 200, "hq": 80, "test": 30}
+VARIANTS = 4
+"""Each HQ picture is degraded so many times, with other draws."""
+CAMERA = "--model.degradation ddpm_pairs.camera.Camera --model.t_max 0"
+STARTS = {
+    "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
+    "true": CAMERA,
+    "ours": "--ckpt_path {work}/ddpm/last.ckpt --model.degradation bicubic --model.t_min 50 --model.t_max 150",
+    "ours_real_esrgan": "--ckpt_path {work}/ddpm/last.ckpt --model.t_min 50 --model.t_max 150",
+}
+TRAININGS = {
+    "handcrafted": ["handcrafted"],
+    "ours": ["ours"],
+    "ours_real_esrgan": ["ours_real_esrgan"],
+    "half": ["handcrafted", "ours"],
+    "true": ["true"],
+}
+"""Which pairs each restorer is trained on, equally many samples of each."""
+DDPM = (
+    "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
+    "--data.crop_size 32 --trainer.max_steps 6000 --ckpt_path last --output_dir {work}/ddpm"
+)
+
+
+def main() -> None:
+    """Read the command line and run what is not done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
+    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--only", nargs="+", help="names of steps")
+    parser.add_argument("--iterations", type=int, default=8000, help="of each restorer")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    arguments = parser.parse_args()
+    steps = steps_of(arguments)
+    for name in arguments.only or steps:
+        if name not in steps:
+            parser.error(f"no step {name!r}: expected some of {', '.join(steps)}")
+        steps[name]()
+
+
+def steps_of(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """All steps by name, in order."""
+    work, threads = arguments.work, arguments.threads
+
+    steps: dict[str, Callable[[], None]] = {}
+
+    def add(name: str, words: str) -> None:
+        def step() -> None:
+            done = work / "done" / name
+            if not done.exists():
+                run(words.format(work=work), threads)
+                done.parent.mkdir(exist_ok=True)
+                done.touch()
+
+        steps[name] = step
+
+    steps["photographs"] = lambda: share_out(arguments.photographs, work)
+    predict = f"predict --config pairs_natural.yaml --model.threads {threads}"
+    for folder, source in (("camera", "scenes"), ("test_pairs", "test")):
+        add(folder, f"{predict} {CAMERA} --data.hq_dir {{work}}/{source} --output_dir {{work}}/{folder}")
+    add("ddpm", DDPM)
+    for start, options in STARTS.items():
+        for seed in range(VARIANTS):
+            name = f"{start}_{seed}"
+            places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{name}"
+            add(f"pairs_{name}", f"{predict} {options} --seed_everything {seed} {places}")
+    for name, starts in TRAININGS.items():
+        folders = ",".join(f"{{work}}/pairs/{start}_{seed}" for start in starts for seed in range(VARIANTS))
+        options = f"--data.pairs_dir '[{folders}]' --trainer.max_steps {arguments.iterations}"
+        add(f"fit_{name}", f"fit --config rrdb_small.yaml {options} --ckpt_path last --output_dir {{work}}/rrdb_{name}")
+        weights = f"--ckpt_path {{work}}/rrdb_{name}/last.ckpt"
+        places = f"--data.pairs_dir {{work}}/test_pairs --output_dir {{work}}/scores_{name}"
+        add(f"test_{name}", f"test --config rrdb_small.yaml {weights} {places}")
+    steps["table"] = lambda: print(table(work))
+    return steps
+
+
+def run(words: str, threads: int) -> None:
+    """Run one command of the program."""
+    print(f"lightning {words}", flush=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    subprocess.run([sys.executable, "-m", "ddpm_pairs", *shlex.split(words)], check=True, env=environment)
+
+
+def share_out(photographs: Path, work: Path) -> None:
+    """Link each photograph into one of the folders, in a seeded order."""
+    found = sorted(photographs.iterdir(), key=lambda path: seed_of("known world", path.name))
+    if len(found) < sum(SHARES.values()):
+        raise SystemExit(f"{photographs} holds {len(found)} files: expected {sum(SHARES.values())} photographs or more")
+    for folder, count in SHARES.items():
+        (work / folder).mkdir(parents=True, exist_ok=True)
+        for path in found[:count]:
+            link = work / folder / path.name
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+        found = found[count:]
+
+
+def table(work: Path) -> str:
+    """Scores on the test, and the gain over handcrafted pairs with its paired 95% interval and share of the ceiling's."""
+    scores = {name: per_picture(work / f"scores_{name}") for name in TRAININGS if (work / f"scores_{name}").is_dir()}
+    scores = {"enlarged bicubically": enlarged(work), **scores}
+    ceiling = (scores["true"]["psnr"] - scores["handcrafted"]["psnr"]).mean()
+    lines = [
+        "| trained on | PSNR dB | gain over handcrafted, dB (95%) | share of the ceiling's gain | SSIM | LPIPS |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, values in scores.items():
+        cells = [name.replace("_", ", "), f"{values['psnr'].mean():.2f}", "", ""]
+        if name != "handcrafted":
+            gain = values["psnr"] - scores["handcrafted"]["psnr"]
+            found = bootstrap((gain,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+            cells[2] = f"{gain.mean():+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+            cells[3] = f"{100 * gain.mean() / ceiling:.0f}%"
+        cells += [f"{values[metric].mean():.3f}" if metric in values else "" for metric in ("ssim", "lpips")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def per_picture(folder: Path) -> dict[str, np.ndarray]:
+    """Scores of the test pictures in the order of their keys."""
+    pictures = json.loads((folder / "pictures.json").read_text())
+    return {
+        metric: np.array([pictures[key][metric] for key in sorted(pictures)]) for metric in ("psnr", "ssim", "lpips")
+    }
+
+
+def enlarged(work: Path) -> dict[str, np.ndarray]:
+    """PSNR of LQ enlarged bicubically."""
+    values = []
+    for path in sorted((work / "test_pairs" / "hq").iterdir()):
+        with Image.open(path) as hq, Image.open(work / "test_pairs" / "lq" / path.name) as lq:
+            error = np.asarray(hq, float) - np.asarray(lq.resize(hq.size, Image.Resampling.BICUBIC), float)
+        values.append(10 * np.log10(255**2 / np.square(error).mean()))
+    return {"psnr": np.array(values)}
+
+
+if __name__ == "__main__":
+    main()
