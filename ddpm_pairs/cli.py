@@ -193,10 +193,13 @@ def _verb_parsers() -> dict[str, _Parser]:
         "--patch", type=int, metavar="PX", help="compare sets on native patches of this side (default: whole pictures)"
     )
 
-    export = parser("export", "write a DDPM as a safetensors file or as a diffusers folder")
-    export.add_argument("ckpt", metavar="CKPT", help="checkpoint to read, or the name of shipped weights")
+    export = parser("export", "write a DDPM or a restorer for other programs")
+    export.add_argument("ckpt", metavar="CKPT", help="checkpoint or weights to read, or the name of shipped weights")
     export.add_argument(
-        "out", type=Path, metavar="OUT", help="NAME.safetensors, or NAME for a folder in the form of diffusers"
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="NAME.safetensors for either; NAME.pth for a restorer; NAME for a DDPM's folder in the form of diffusers",
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.diffusion import load_denoiser
+from ddpm_pairs.files import refusals_told
 from ddpm_pairs.pairs.writer import PairWriter
 from ddpm_pairs.reports.pairs import report_pairs
 from ddpm_pairs.reports.wandb_log import log_pairs
@@ -35,7 +36,8 @@ def prepare(cli: "TrainerCLI") -> Callable[[], None]:
     def work() -> None:
         cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=None, return_predictions=False)
         if cli.trainer.is_global_zero:
-            report_pairs(cli.output_dir, writer.summary)
+            with refusals_told(cli.output_dir):
+                report_pairs(cli.output_dir, writer.summary)
             log_pairs(cli.trainer.loggers, cli.output_dir, writer.summary)
 
     return work

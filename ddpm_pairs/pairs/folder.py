@@ -19,7 +19,7 @@ from ddpm_pairs.files import OutputError, encode_png, place, placing, refusals_t
 
 MANIFEST, FAILURES, META_INFO = "manifest.jsonl", "failures.jsonl", "meta_info.txt"
 PARTS, FAILURE_PARTS = "manifest.rank*.jsonl", "failures.rank*.jsonl"
-_TEMPORARY = ("hq/**/*.tmp", "lq/**/*.tmp", f".{'[0-9a-f]' * 16}.*.tmp", "run.yaml.tmp")
+_TEMPORARY = ("hq/**/*.tmp", "lq/**/*.tmp", f".{'[0-9a-f]' * 16}.*.tmp", "run.yaml.tmp", "contact_sheet.png.tmp")
 
 
 class PairsFolder:

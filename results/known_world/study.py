@@ -12,7 +12,7 @@ in two terminals. The last step prints the table.
 """
 
 import argparse
-import json
+import csv
 import os
 import shlex
 import subprocess
@@ -125,7 +125,7 @@ def share_out(photographs: Path, work: Path) -> None:
 
 
 def table(work: Path) -> str:
-    """Scores on the test, and the gain over handcrafted pairs with its paired 95% interval and share of the ceiling's."""
+    """Scores on the test, the gain over handcrafted pairs, its paired 95% interval, its share of the ceiling's."""
     scores = {name: per_picture(work / f"scores_{name}") for name in TRAININGS if (work / f"scores_{name}").is_dir()}
     scores = {"enlarged bicubically": enlarged(work), **scores}
     ceiling = (scores["true"]["psnr"] - scores["handcrafted"]["psnr"]).mean()
@@ -147,10 +147,9 @@ def table(work: Path) -> str:
 
 def per_picture(folder: Path) -> dict[str, np.ndarray]:
     """Scores of the test pictures in the order of their keys."""
-    pictures = json.loads((folder / "pictures.json").read_text())
-    return {
-        metric: np.array([pictures[key][metric] for key in sorted(pictures)]) for metric in ("psnr", "ssim", "lpips")
-    }
+    with (folder / "pictures.csv").open(encoding="utf-8", newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["key"])
+    return {metric: np.array([float(row[metric]) for row in rows]) for metric in ("psnr", "ssim", "lpips")}
 
 
 def enlarged(work: Path) -> dict[str, np.ndarray]:

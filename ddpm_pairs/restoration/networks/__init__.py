@@ -1,0 +1,1 @@
+"""The networks of restorers and their discriminators."""
