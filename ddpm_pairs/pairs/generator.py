@@ -191,7 +191,9 @@ class PairGenerator(L.LightningModule):
         filled = chunk + [chunk[-1]] * (together - len(chunk))
         initial = lq = self._degrade(filled, canvas)
         if self.denoiser is not None:
-            denoiser = self.denoiser if together > 1 else TiledDenoiser(self.denoiser, self.tile, self.slots)
+            denoiser = self.denoiser
+            if together == 1:
+                denoiser = TiledDenoiser(denoiser, tuple(initial.shape[2:]), self.tile, self.slots, self.device)
             ts, keys = [one.t for one in filled], [one.key for one in filled]
             lq = synthesize(denoiser, initial, ts, keys, self.seed, self.sampling)
         initial, lq = quantize(initial).cpu(), quantize(lq).cpu()

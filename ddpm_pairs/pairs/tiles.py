@@ -6,6 +6,7 @@ together from tiles, blended where they overlap. So tiles never drift apart, and
 and the margin of a tile, which saw least of its surroundings, counts for nothing.)
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -76,30 +77,40 @@ class TiledDenoiser:
 
     Args:
         denoiser: The trained DDPM.
+        size: (height, width) of the picture, LQ px, multiples of the denoiser's ``multiple``.
         tile: Longest side of a tile, LQ px.
         slots: Tiles that go through the network together.
+        device: Where the picture is.
     """
 
-    def __init__(self, denoiser: Denoiser, tile: int, slots: int) -> None:
-        self.denoiser, self.tile, self.slots = denoiser, tile, slots
-        self.schedule = denoiser.schedule
+    def __init__(
+        self, denoiser: Denoiser, size: tuple[int, int], tile: int, slots: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.denoiser, self.schedule, self.slots = denoiser, denoiser.schedule, slots
+        rows, columns = (lay_out(length, tile, denoiser.multiple) for length in size)
+        down, across = rows.weights().to(device), columns.weights().to(device)
+        self.boxes = [
+            (slice(top, top + rows.side), slice(left, left + columns.side))
+            for top in rows.starts
+            for left in columns.starts
+        ]
+        pairs = itertools.product(down, across)
+        self.weights = [
+            one[high, None] * other[wide] for (one, other), (high, wide) in zip(pairs, self.boxes, strict=True)
+        ]
 
     def __call__(self, x_t: Tensor, index: Tensor) -> Tensor:
-        """Clean prediction of one picture (1, 3, H, W) whose sides are multiples of the denoiser's ``multiple``."""
-        rows, columns = (lay_out(length, self.tile, self.denoiser.multiple) for length in x_t.shape[2:])
-        down, across = rows.weights().to(x_t.device), columns.weights().to(x_t.device)
-        places = [(row, column) for row in range(len(rows.starts)) for column in range(len(columns.starts))]
+        """Clean prediction of the picture.
+
+        Args:
+            x_t: (1, 3, H, W), float32.
+            index: Its table index, (1,), int64.
+        """
         total = torch.zeros_like(x_t)
-        for first in range(0, len(places), self.slots):
-            chunk = places[first : first + self.slots]
-            boxes = [_box(rows, row, columns, column) for row, column in chunk]
+        for first in range(0, len(self.boxes), self.slots):
+            boxes = self.boxes[first : first + self.slots]
             filled = boxes + boxes[-1:] * (self.slots - len(boxes))
             clean = self.denoiser(torch.cat([x_t[:, :, high, wide] for high, wide in filled]), index.expand(self.slots))
-            for (row, column), (high, wide), tile in zip(chunk, boxes, clean, strict=False):
-                total[0, :, high, wide] += tile * down[row, high, None] * across[column, wide]
+            for n, (high, wide) in enumerate(boxes):
+                total[0, :, high, wide] += clean[n] * self.weights[first + n]
         return total
-
-
-def _box(rows: Line, row: int, columns: Line, column: int) -> tuple[slice, slice]:
-    top, left = rows.starts[row], columns.starts[column]
-    return slice(top, top + rows.side), slice(left, left + columns.side)

@@ -1,6 +1,8 @@
 """Pairs come to lie below the output folder only, each in a place of its own; what cannot be written stops the run."""
 
 import os
+import struct
+import zlib
 from contextlib import redirect_stderr
 from hashlib import blake2b
 from io import StringIO
@@ -251,3 +253,15 @@ def test_a_full_disk_on_the_command_line(tmp_path, photos):
 
     assert in_child(work) == 0
     assert PairsFolder(tmp_path / "pairs").keys() == {"a"}
+
+
+def test_decompression_bombs_give_no_pair(tmp_path, predict):
+    save(tmp_path / "hq", "a.png", "bomb.png")
+    data = bytearray((tmp_path / "hq" / "bomb.png").read_bytes())
+    data[16:24] = struct.pack(">II", 40_000, 40_000)  # what the header claims, and the sum that guards it
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    (tmp_path / "hq" / "bomb.png").write_bytes(data)
+    summary = predict(generator(), tmp_path / "hq", tmp_path / "pairs")
+    assert list(summary["records"]) == ["a"]
+    (failure,) = summary["failures"]
+    assert failure.source == "bomb.png" and "decompression bomb" in failure.reason

@@ -175,7 +175,7 @@ def test_of_large_pictures_the_centre_is_taken(place, monkeypatch):
         (["--degradation", "blurr"], "degradation 'blurr' is unknown"),
         (["--degradation", "own_preview.Fog"], "own_preview.Fog cannot be imported"),
         (["--degradation", "nowhere.Fog"], "nowhere.Fog cannot be imported"),
-        (["--degradation", "own_preview.Nothing"], "has not the methods of a Degradation"),
+        (["--degradation", "own_preview.Nothing"], "own_preview.Nothing is no degradation"),
         (["--degradation", "own_preview.Needy"], "'needed'): give its arguments in a config"),
         (["--degradation", "nowhere.yaml"], "there is no config nowhere.yaml"),
         (["--degradation", "ddpm.yaml"], "ddpm.yaml is no config of pairs"),

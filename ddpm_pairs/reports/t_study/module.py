@@ -55,6 +55,7 @@ class TStudy(L.LightningModule):
         sampler: As ``PairGenerator``'s.
         num_steps: As ``PairGenerator``'s.
         slots: As ``PairGenerator``'s.
+        tile: As ``PairGenerator``'s.
         threads: As ``PairGenerator``'s.
         precision: As ``PairGenerator``'s.
         features: ``inception``, or ``random`` to try out a study without weights.
@@ -77,6 +78,7 @@ class TStudy(L.LightningModule):
         sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] = "sde-dpmsolver++",
         num_steps: int | None = 12,
         slots: int = 8,
+        tile: int | None = 256,
         threads: int = 2,
         precision: Literal["fp32", "bf16"] | None = None,
         features: Literal["inception", "random"] = "inception",
@@ -93,6 +95,7 @@ class TStudy(L.LightningModule):
             raise ValueError(f"patch is {patch}: expected {MIN_SIDE} px or more")
         self.ts = sorted({0, *ts})
         shared = {"scale": scale, "preset": preset, "sampler": sampler, "num_steps": num_steps, "slots": slots}
+        shared["tile"] = tile
         self.generators = [  # their t_max only says that a network is needed; t is set picture by picture
             PairGenerator(name, t_max=max(self.ts), threads=threads, precision=precision, seed=seed, **shared)
             for name in degradations
