@@ -18,7 +18,6 @@ from ddpm_pairs.data.pictures import Picture, find_pictures
 from ddpm_pairs.pairs.generator import MIN_LQ_SIDE, Pair, PairGenerator, too_small
 from ddpm_pairs.pairs.run_record import build_from_spec
 from ddpm_pairs.pairs.synthesis import generator_for
-from ddpm_pairs.protocols import OwnDegradation
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, TILE, font_of, shown_part, tile, write_line
 from ddpm_pairs.reports.histograms import save_histograms
 from ddpm_pairs.reports.pairs import spread
@@ -103,8 +102,6 @@ def generator_of(degradation: str, scale: int | None, preset: str | None, seed: 
         spec = {"class_path": spec, "init_args": _accepted(spec, {"scale": scale, "preset": preset})}
     if isinstance(spec, dict):
         spec = build_from_spec({"init_args": {}} | spec, scale, preset)
-        if not isinstance(spec, OwnDegradation):
-            raise ValueError(f"--degradation {degradation} has not the methods of a Degradation: draw and apply")
     return PairGenerator(spec, scale=scale, preset=preset, t_max=0, seed=seed)
 
 

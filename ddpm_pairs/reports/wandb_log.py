@@ -87,6 +87,7 @@ def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) ->
     if summary["made"]:
         numbers["per_second"] = summary["made"] / max(summary["seconds"], 1e-9)
     if records:
+        numbers["accepted"] = sum(record["accepted"] for record in records)
         numbers["t_mean"] = float(np.mean([record["t"] for record in records]))
         for name in ("psnr", "psnr_initial"):
             finite = [record[name] for record in records if record[name] is not None]

@@ -348,6 +348,8 @@ def test_a_lock_ends_with_its_process_and_not_with_its_workers(pairs, monkeypatc
         os.read(lives[0], 1)
         os._exit(0)
 
-    assert in_child(killed) == 0
-    FolderLock(pairs).take()
-    os.write(ends[1], b".")
+    try:
+        assert in_child(killed) == 0
+        FolderLock(pairs).take()
+    finally:
+        os.write(ends[1], b".")

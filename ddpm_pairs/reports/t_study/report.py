@@ -79,7 +79,7 @@ def _charts(cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> lis
     fid, fid192 = (("real against real", value) for value in (real.floor.fid, real.floor.fid192))
     return [
         line_chart("FID, 192-d (texture)", x, "fid192", curves("", "fid192"), fid192, mark, from_zero=True),
-        line_chart("FID, 2048-d (content first)", x, "FID", curves("", "fid"), fid, mark, from_zero=True),
+        line_chart("FID, 2048-d (content first)", x, "FID", curves("", "fid"), fid, mark),
         line_chart(
             "PSNR of LQ against HQ, dB", x, "PSNR", psnr, ("the paper's limit, faces of 512 px", PAPER_PSNR), mark
         ),
