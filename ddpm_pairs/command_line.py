@@ -29,8 +29,10 @@ class ConfigFile(ActionConfigFile):
         if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not Path(values).is_file():
             found = shipped_config(values)
             if found is None:
+                mains = [name for name in config_names() if "/" not in name]
                 parser.error(
-                    f"config {values} does not exist: expected a file, or a shipped one ({', '.join(config_names())})"
+                    f"config {values} does not exist: expected a file, or a shipped one ({', '.join(mains)}, or one of "
+                    "the overlays in parts/)"
                 )
             values = str(found)
         try:

@@ -243,7 +243,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --outputdir x", ["--outputdir"]),
         (f"{PREDICT} {CKPT} extra", ["'extra' stands where an option is expected"]),
         (f"{FIT} --model.net.chanels [8]", ["--model.net.chanels", "did you mean --model.net.channels?"]),
-        ("predict --config nope.yaml", ["nope.yaml", "pairs.yaml, pairs_natural.yaml", "parts/cpu.yaml"]),
+        ("predict --config nope.yaml", ["nope.yaml", "pairs.yaml, pairs_natural.yaml", "overlays in parts/"]),
         ("predict --config", ["--config", "expected one argument"]),
         ("predict --config ../empty", ["--config ../empty"]),
         (f"predict --config ../text.ckpt {CKPT}", ["--config ../text.ckpt"]),

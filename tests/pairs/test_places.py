@@ -243,6 +243,7 @@ def test_a_full_disk_on_the_command_line(tmp_path, photos):
     words = ["predict", "--config", "pairs_natural.yaml", "--model.t_max", "0", "--model.degradation", "bicubic"]
     words += ["--data.hq_dir", str(tmp_path / "hq"), "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
     words += ["--trainer.enable_progress_bar", "false", "--output_dir", str(tmp_path / "pairs")]
+    words += ["--model.threads", "1"]  # a forked process has lost its parent's other threads, and would wait for them
 
     def work():
         no_room_beyond(4000)
