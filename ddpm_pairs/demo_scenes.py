@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ddpm_pairs.camera import Camera
 from ddpm_pairs.files import encode_png
-from ddpm_pairs.pairs.synthesis import generator_for, quantize
+from ddpm_pairs.pairs.synthesis import generator_for
+from ddpm_pairs.pixels import eight_bit
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")
 """Photographs of scikit-image's wheel whose camera pictures the DDPM learns from."""
@@ -74,7 +75,7 @@ def photograph(pictures: dict[str, Tensor], seed: int, roll: str) -> dict[str, T
     taken = {}
     for key, picture in pictures.items():
         parameters = camera.draw(generator_for(seed, key, roll))
-        taken[key] = quantize(camera.apply(picture[None].float() / 255, [parameters]))[0]
+        taken[key] = eight_bit(camera.apply(picture[None].float() / 255, [parameters]))[0]
     return taken
 
 

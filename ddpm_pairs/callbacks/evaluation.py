@@ -13,7 +13,7 @@ from ddpm_pairs.callbacks.before_after import BeforeAfter, centre, chosen, grid
 from ddpm_pairs.callbacks.picture_log import log_picture
 from ddpm_pairs.files import encode_png, place
 from ddpm_pairs.metrics.evaluated import METRICS, Collector, Evaluated
-from ddpm_pairs.metrics.features import eight_bit
+from ddpm_pairs.pixels import eight_bit
 
 PARTS = ("restored", "hq", "lq", "key")
 

@@ -12,10 +12,11 @@ from ddpm_pairs.data.decode import UnreadablePicture, read_size
 from ddpm_pairs.data.pictures import Picture, find_pictures
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.diffusion.module import DDPM
-from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, eight_bit, extract
+from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
 from ddpm_pairs.pairs.synthesis import Sampling, generator_for, synthesize
+from ddpm_pairs.pixels import eight_bit
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.weights import INCEPTION, weights_path
 

@@ -1,12 +1,8 @@
 """What is checked of pairs before they are used: whether files are readable, sizes, and likeness."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
-
-import torch.nn.functional as F
-from torch import Tensor
 
 from ddpm_pairs.data.crops import MIN_SIDE
 from ddpm_pairs.data.decode import UnreadablePicture, read_size
@@ -14,6 +10,7 @@ from ddpm_pairs.data.pair_folders import FoundPairs, PicturePair
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.data.streams import channels_first
+from ddpm_pairs.pixels import psnr_of
 
 SCALES = (1, 2, 4)
 
@@ -136,28 +133,6 @@ def above_floor(pairs: Iterable[PicturePair], floor: float) -> tuple[list[Pictur
         else:
             kept.append(pair)
     return kept, failures
-
-
-def psnr_of(hq: Tensor, lq: Tensor) -> float:
-    """PSNR of HQ against LQ enlarged bicubically (a = -0.5, 8 bits), as a manifest tells it.
-
-    Args:
-        hq: uint8 (3, H, W).
-        lq: uint8 (3, h, w).
-
-    Returns:
-        dB with peak 255, infinite for equal pictures.
-    """
-    error = (hq.double() - enlarged(lq, tuple(hq.shape[1:])).double()).square().mean().item()
-    return 10 * math.log10(255**2 / error) if error else math.inf
-
-
-def enlarged(lq: Tensor, size: tuple[int, int]) -> Tensor:
-    """LQ, uint8 (3, h, w), brought to HQ size (height, width) bicubically: float32, whole levels."""
-    lq = lq.float()
-    if tuple(lq.shape[1:]) == size:
-        return lq
-    return F.interpolate(lq[None], size=size, mode="bicubic", antialias=True)[0].clamp(0, 255).round()
 
 
 def _size(picture: Picture) -> tuple[int, int] | Failure:

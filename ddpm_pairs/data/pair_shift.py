@@ -8,11 +8,11 @@ from scipy.ndimage import gaussian_filter
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from ddpm_pairs.data.pair_check import enlarged
 from ddpm_pairs.data.pair_folders import PicturePair
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.data.streams import channels_first
+from ddpm_pairs.pixels import enlarged
 from ddpm_pairs.seeding import seed_of
 
 PAIRS_LOOKED_AT = 64
@@ -76,7 +76,7 @@ def shift_of(hq: Tensor, lq: Tensor) -> tuple[float, float] | None:
     top, left = (height - h) // 2, (width - w) // 2
     lq = lq[:, top : top + h, left : left + w]
     hq = hq[:, top * scale : (top + h) * scale, left * scale : (left + w) * scale]
-    one, other = _windowed(hq.float()), _windowed(enlarged(lq, tuple(hq.shape[1:])))
+    one, other = _windowed(hq.float()), _windowed(enlarged(lq, hq.shape[1:]).float())
     if not (one.any() and other.any()):
         return None
     back, error, _ = phase_cross_correlation(one, other, upsample_factor=10, normalization=None)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_pairs.metrics.collected import PairedScores, SetFeatures
 from ddpm_pairs.metrics.features import Inception, RandomFeatures
 from ddpm_pairs.metrics.paired_scores import LPIPS, PAIRED, PAIRED_SETTINGS, summarize
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
+from ddpm_pairs.pixels import enlarged
 from ddpm_pairs.weights import ALEXNET, INCEPTION, weights_path
 
 METRICS = ("fid", "kid", "lpips", "psnr", "ssim")
@@ -129,12 +129,3 @@ class Collector(nn.Module):
         found.values |= {name: getattr(scores, name) for name in names}
         if "kid" in names:
             found.intervals["kid"] = scores.kid_interval
-
-
-def enlarged(lq: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (N, 3, h, w) brought to ``size`` bicubically (a = -0.5), as where a pair's own PSNR is taken."""
-    if tuple(lq.shape[-2:]) == tuple(size):
-        return lq
-    return (
-        F.interpolate(lq.float(), size=tuple(size), mode="bicubic", antialias=True).clamp(0, 255).round().to(lq.dtype)
-    )

@@ -82,11 +82,6 @@ class RandomFeatures(nn.Module):
         return {"fid": torch.cat([mean, power], dim=1), "fid192": power}
 
 
-def eight_bit(pictures: Tensor) -> Tensor:
-    """[0, 1] to uint8 as a picture file would have it: clamped, then rounded to the nearest level."""
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
 def extract(network: FeatureNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """Features of uint8 batches (N, 3, H, W), together and on the CPU."""
     parts = [{name: values.cpu() for name, values in network(batch).items()} for batch in batches]

@@ -15,8 +15,9 @@ from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.pairs.checks import check_checkpoint, check_options, check_rows, degradation_of
 from ddpm_pairs.pairs.geometry import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.pairs.pair import MIN_LQ_SIDE, Pair, Work, quality, too_small
-from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, quantize, synthesize
+from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, synthesize
 from ddpm_pairs.pairs.tiles import TiledDenoiser, tile_side
+from ddpm_pairs.pixels import eight_bit
 from ddpm_pairs.protocols import OwnDegradation
 
 
@@ -171,7 +172,7 @@ class PairGenerator(L.LightningModule):
             key=picture.key,
             source=picture.source,
             source_sha256=picture.sha256,
-            hq=quantize(hq).cpu(),
+            hq=eight_bit(hq).cpu(),
             t=draw_t(self.seed, picture.key, self.t_min, self.t_max, self.t_weights),
             degradation=self.degradation.draw(generator_for(self.seed, picture.key, "degradation")),
             hq_preparation=prepared,
@@ -196,7 +197,7 @@ class PairGenerator(L.LightningModule):
                 denoiser = TiledDenoiser(denoiser, tuple(initial.shape[2:]), self.tile, self.slots, self.device)
             ts, keys = [one.t for one in filled], [one.key for one in filled]
             lq = synthesize(denoiser, initial, ts, keys, self.seed, self.sampling)
-        initial, lq = quantize(initial).cpu(), quantize(lq).cpu()
+        initial, lq = eight_bit(initial).cpu(), eight_bit(lq).cpu()
         return [self._pair(one, initial[n], lq[n], self.tile if together == 1 else None) for n, one in enumerate(chunk)]
 
     def _degrade(self, work: list[Work], canvas: tuple[int, int]) -> Tensor:

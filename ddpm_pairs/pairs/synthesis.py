@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like
 from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, make_plan, walk_back
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.pixels import psnr_of
 from ddpm_pairs.seeding import seed_of
 
 
@@ -129,11 +129,6 @@ def synthesize(
     return torch.where(untouched, initial_lq, lq.clamp(0, 1))
 
 
-def quantize(pictures: Tensor) -> Tensor:
-    """[0, 1] to uint8, rounded to nearest."""
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
 def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
     """PSNR in dB of one HQ picture against its LQ, enlarged bicubically (a = -0.5, 8 bits) to HQ size.
 
@@ -144,9 +139,5 @@ def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
     Returns:
         dB with peak 255, or ``None`` for equal pictures.
     """
-    if lq.shape != hq.shape:
-        lq = F.interpolate(lq[None].float(), size=hq.shape[1:], mode="bicubic", antialias=True)[0]
-        lq = lq.clamp_(0, 255).round_()
-    # whole numbers: exact in any order of summation, and half the memory of float64 where pictures are large
-    error = (hq.int() - lq.int()).square_().sum(dtype=torch.int64).item() / hq.numel()
-    return None if error == 0 else round(10 * math.log10(255**2 / error), 4)
+    psnr = psnr_of(hq, lq)
+    return None if psnr == math.inf else round(psnr, 4)

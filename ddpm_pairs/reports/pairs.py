@@ -14,7 +14,7 @@ from torch import Tensor
 from ddpm_pairs.pairs.generator import PairGenerator
 from ddpm_pairs.pairs.geometry import pad_to_canvas
 from ddpm_pairs.pairs.run_record import generator_from_run, read_run
-from ddpm_pairs.pairs.synthesis import quantize
+from ddpm_pairs.pixels import eight_bit
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
 
 SHEET = "contact_sheet.png"
@@ -111,7 +111,7 @@ def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor |
         return None
     hq = torch.from_numpy(np.array(_open(root / record["hq"]))).permute(2, 0, 1)
     canvas = pad_to_canvas(hq, generator.canvas(tuple(hq.shape[1:])))[None].to(generator.device).float() / 255
-    initial = quantize(degradation.apply(canvas, [record["degradation"]["parameters"]])[0]).cpu()
+    initial = eight_bit(degradation.apply(canvas, [record["degradation"]["parameters"]])[0]).cpu()
     width, height = record["lq_size"]
     return initial[:, :height, :width]
 

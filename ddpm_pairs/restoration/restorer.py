@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.pixels import eight_bit
 from ddpm_pairs.restoration.tiles import restore_picture
 
 
@@ -84,7 +85,7 @@ class Restorer(L.LightningModule):
                 reason = f"{width}x{height}: the network takes square, aligned pictures, such as faces"
                 failures.append(Failure(picture.source, reason))
                 continue
-            pixels = to_bytes(self._restore_whole(picture.lq.float() / 255))
+            pixels = eight_bit(self._restore_whole(picture.lq.float() / 255))
             if picture.alpha is not None:
                 alpha = F.interpolate(picture.alpha[None, None].float(), size=pixels.shape[1:], mode="bicubic")[0]
                 pixels = torch.cat([pixels, alpha.clamp(0, 255).round().to(torch.uint8)])
@@ -108,11 +109,6 @@ class Restorer(L.LightningModule):
             lq = F.interpolate(lq[None], size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
         with torch.autocast(lq.device.type, enabled=False):
             return restore_picture(self.net, lq.float(), self.tile, self.overlap).clamp(0, 1)
-
-
-def to_bytes(pictures: Tensor) -> Tensor:
-    """[0, 1] to uint8, clamped and rounded to the nearest level."""
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def to_channels_last(net: nn.Module) -> None:

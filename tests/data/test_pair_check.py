@@ -9,11 +9,12 @@ from picture_pairs import flat_pair, flat_pairs, save_pair, spoil, write_manifes
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from ddpm_pairs.data.pair_check import check_pairs, psnr_of
+from ddpm_pairs.data.pair_check import check_pairs
 from ddpm_pairs.data.pair_folders import find_pairs
 from ddpm_pairs.data.pair_shift import shift_of, shifted_pairs
 from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.pairs.synthesis import psnr_against_hq
+from ddpm_pairs.pixels import psnr_of
 
 
 def place(root):

@@ -9,7 +9,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from tiny_ddpm import tiny_denoiser
 
-from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, psnr_against_hq, quantize, synthesize
+from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, psnr_against_hq, synthesize
+from ddpm_pairs.pixels import eight_bit
 
 
 def test_t_is_uniform_over_both_ends():
@@ -88,7 +89,7 @@ def test_psnr_of_equal_pictures_is_not_a_number_for_json():
 
 def test_quantize_rounds_to_nearest_and_clamps():
     values = torch.tensor([-0.2, 0.0, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.0, 1.7])
-    assert quantize(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
+    assert eight_bit(values).tolist() == [0, 0, 0, 1, 255, 255, 255]
 
 
 @pytest.mark.parametrize(
