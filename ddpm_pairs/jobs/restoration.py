@@ -1,14 +1,14 @@
 """``lightning test``, ``validate`` and ``predict`` with a restorer, whatever network its weights describe."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddpm_pairs.callbacks import Evaluation
 from ddpm_pairs.data import RestorationPairs
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.reports.restoration import report_restored, report_scores
 from ddpm_pairs.restoration.loading import load_restorer
-from ddpm_pairs.restoration.writer import RestorationWriter
+from ddpm_pairs.restoration.writer import RESTORED, RestorationWriter, check_settings, write_settings
 from ddpm_pairs.shipped import weights_file
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def _restore(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
     data = cli.datamodule
     if not isinstance(data, RestorationPairs) or data.lq_dir is None:
         raise ValueError("nothing to restore was given: expected --data.lq_dir with a folder of LQ pictures")
-    settings = {"checkpoint_sha256": sha256_of(checkpoint), "tile": cli.model.tile, "overlap": cli.model.overlap}
-    writer = RestorationWriter(cli.output_dir, settings)
+    writer = RestorationWriter(cli.output_dir, _settings(cli, checkpoint))
     writer.check(data)
     cli.trainer.callbacks.append(writer)
 
@@ -48,8 +47,13 @@ def _restore(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
 def _score(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
     cli.model.check(cli.datamodule.scale)
     evaluation = _evaluation(cli)
+    settings = _settings(cli, checkpoint) | {"pairs_dir": cli.config_dump()["data"]["init_args"].get("pairs_dir")}
+    check_settings(cli.output_dir, settings)
+    cli.model.restored_dir = cli.output_dir / RESTORED
 
     def work() -> None:
+        if cli.trainer.is_global_zero:
+            write_settings(cli.output_dir, settings)
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:
             references = {pair.key: pair.hq.path for pair in getattr(cli.datamodule, "pairs", [])}
@@ -62,6 +66,11 @@ def _validate(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
     cli.model.check(cli.datamodule.scale)
     _evaluation(cli)
     return lambda: cli.trainer.validate(cli.model, cli.datamodule)
+
+
+def _settings(cli: "TrainerCLI", checkpoint: str) -> dict[str, Any]:
+    """What decides how restored pictures look."""
+    return {"checkpoint_sha256": sha256_of(checkpoint), "tile": cli.model.tile, "overlap": cli.model.overlap}
 
 
 def _evaluation(cli: "TrainerCLI") -> Evaluation:

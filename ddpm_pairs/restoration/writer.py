@@ -38,14 +38,7 @@ class RestorationWriter(L.Callback):
         Raises:
             ValueError: for a folder with pictures restored otherwise.
         """
-        path = self.root / RUN_FILE
-        earlier = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else self.settings
-        changed = [name for name, value in self.settings.items() if (earlier or {}).get(name) != value]
-        if changed:
-            raise ValueError(
-                f"--output_dir {self.root} holds pictures restored otherwise ({', '.join(changed)} differs): "
-                "give another folder, or the same settings to go on with it"
-            )
+        check_settings(self.root, self.settings)
         if Path(data.lq_dir).resolve() in (self.root.resolve(), (self.root / RESTORED).resolve()):
             raise ValueError(f"--output_dir {self.root} is where the LQ pictures lie: give another folder")
         self.todo = [one for one in data.pictures if not self._path(one.key).is_file()]
@@ -55,7 +48,7 @@ class RestorationWriter(L.Callback):
         """Write down the settings."""
         self.begin, self.rank = time.monotonic(), trainer.global_rank
         if trainer.is_global_zero:
-            place(self.root / RUN_FILE, yaml.safe_dump(self.settings).encode())
+            write_settings(self.root, self.settings)
         trainer.strategy.barrier("settings written")
 
     def on_predict_batch_end(
@@ -94,6 +87,27 @@ class RestorationWriter(L.Callback):
 
     def _path(self, key: str) -> Path:
         return self.root / RESTORED / f"{key}.png"
+
+
+def check_settings(root: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a folder whose pictures were restored otherwise.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    path = root / RUN_FILE
+    earlier = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    changed = [name for name, value in settings.items() if (earlier or {}).get(name) != value]
+    if changed:
+        raise ValueError(
+            f"--output_dir {root} holds pictures restored otherwise ({', '.join(changed)} differs): "
+            "give another folder, or the same settings to go on with it"
+        )
+
+
+def write_settings(root: Path, settings: dict[str, Any]) -> None:
+    """Write down what decides how a folder's pictures look."""
+    place(root / RUN_FILE, yaml.safe_dump(settings).encode())
 
 
 def _line(failure: Failure) -> str:

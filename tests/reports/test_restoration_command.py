@@ -86,6 +86,25 @@ def test_fit_then_test(place, capsys):
     assert "LQ enlarged" in capsys.readouterr().out
 
 
+def test_a_test_goes_on_and_refuses_other_weights(place, capsys):
+    assert main(FIT.split()) == 0
+    assert main(TEST.split()) == 0
+    first = (place / "scores" / "metrics.json").read_text()
+    restored = sorted((place / "scores" / "restored").rglob("*.png"))
+    Image.fromarray(np.asarray(Image.open(place / "pairs/hq/sub/0.png"))).save(restored[0])  # which stays as it is
+    restored[1].unlink()
+    assert main(TEST.split()) == 0
+    found = json.loads((place / "scores" / "metrics.json").read_text())
+    assert found["psnr"] is None or found["psnr"] > json.loads(first)["psnr"]
+    assert restored[1].is_file()
+    restored[0].unlink()
+    assert main(TEST.split()) == 0
+    assert (place / "scores" / "metrics.json").read_text() == first
+    capsys.readouterr()
+    assert main([*TEST.split(), "--model.tile", "80"]) == 2
+    assert "tile differs" in capsys.readouterr().err
+
+
 def test_missing_weights_are_one_line_before_any_work(place, monkeypatch, capsys):
     monkeypatch.setenv("DDPM_PAIRS_WEIGHTS", str(place))
     monkeypatch.setenv("TORCH_HOME", str(place))
