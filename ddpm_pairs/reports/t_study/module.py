@@ -194,6 +194,10 @@ class TStudy(L.LightningModule):
         for result in self.results_of(batch["pictures"]):
             self.folder.save(result)
 
+    def on_test_epoch_end(self) -> None:
+        """Wait until every rank has finished its pictures; the report is made from all of them."""
+        self.trainer.strategy.barrier("pictures of all ranks")
+
     @torch.inference_mode()
     def results_of(self, pictures: list[HighQualityPicture]) -> Iterator[PictureResult]:
         """Pictures of one canvas size in all cells; those of a degradation and a t go through the network together."""
