@@ -1,4 +1,4 @@
-"""A LightningModule that keeps the batches of a DataModule."""
+"""A LightningModule that keeps the batches of a DataModule, and a stand-in for its trainer's ranks."""
 
 import lightning as L
 import torch
@@ -21,3 +21,11 @@ class Listener(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Ranks:
+    """The part of a Trainer that places a process among others."""
+
+    def __init__(self, global_rank, world_size, global_step=0, accumulate_grad_batches=1):
+        self.global_rank, self.world_size = global_rank, world_size
+        self.global_step, self.accumulate_grad_batches = global_step, accumulate_grad_batches

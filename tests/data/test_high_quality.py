@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from listener import Ranks
 from PIL import Image
 
 import ddpm_pairs.data
@@ -44,13 +45,6 @@ def predict(data):
 
 def keys(batches):
     return [[picture.key for picture in batch["pictures"]] for batch in batches]
-
-
-class Ranks:
-    """The part of a Trainer that places a process among others."""
-
-    def __init__(self, global_rank, world_size):
-        self.global_rank, self.world_size = global_rank, world_size
 
 
 @pytest.fixture

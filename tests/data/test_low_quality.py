@@ -5,7 +5,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from listener import Listener
+from listener import Listener, Ranks
 from PIL import Image
 
 from ddpm_pairs.data import LowQualityImages
@@ -19,14 +19,6 @@ SILENT = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,
 }
-
-
-class Ranks:
-    """The part of a Trainer that places a process among others."""
-
-    def __init__(self, global_rank, world_size, global_step=0, accumulate_grad_batches=1):
-        self.global_rank, self.world_size = global_rank, world_size
-        self.global_step, self.accumulate_grad_batches = global_step, accumulate_grad_batches
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
-from listener import Listener
+from listener import Listener, Ranks
 from picture_pairs import flat_pairs, save_pair, spoil, write_manifest
 from PIL import Image
 
@@ -24,14 +24,6 @@ SILENT = {
     "enable_checkpointing": False,
     "use_distributed_sampler": False,
 }
-
-
-class Ranks:
-    """The part of a Trainer that places a process among others."""
-
-    def __init__(self, global_rank, world_size, global_step=0, accumulate_grad_batches=1):
-        self.global_rank, self.world_size = global_rank, world_size
-        self.global_step, self.accumulate_grad_batches = global_step, accumulate_grad_batches
 
 
 class Keeper(Listener):

@@ -4,13 +4,11 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import sys
-import time
-import traceback
 from hashlib import sha256
 
 import pytest
+from forked_child import in_child
 from PIL import Image
 
 from ddpm_pairs.pairs import PairGenerator
@@ -43,28 +41,6 @@ def die_at(step, root):
                 os._exit(9)
 
     sys.addaudithook(watch)
-
-
-def in_child(work, seconds=60):
-    """Run in a forked copy of this process, which has everything imported; return its exit status."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    pytest.fail(f"the child did not end within {seconds} s")
-    return None
 
 
 def whole_pairs(root):

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from ordinary_rights import in_child, no_room_beyond
+from forked_child import in_child, no_room_beyond
 from PIL import Image
 
 from ddpm_pairs.cli import main

@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 import pytest
 import torch
-from ordinary_rights import give_up_rights, in_child, linux_only, no_room_beyond
+from forked_child import give_up_rights, in_child, linux_only, no_room_beyond
 from PIL import Image
 
 from ddpm_pairs.cli import main

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
-from ordinary_rights import give_up_rights, in_child, linux_only
+from forked_child import give_up_rights, in_child, linux_only
 from PIL import Image
 
 from ddpm_pairs.cli import main
