@@ -1,10 +1,11 @@
-"""Adam with a learning rate that may warm up and decay."""
+"""What trainings share: Adam with a learning rate that may warm up and decay, and the end of a lost fit."""
 
 import math
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 
 
 def adam(module: L.LightningModule, learning_rate: float, warmup_steps: int, cosine_decay: bool) -> dict[str, Any]:
@@ -32,3 +33,22 @@ def adam(module: L.LightningModule, learning_rate: float, warmup_steps: int, cos
     optimizer = torch.optim.Adam(module.net.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=fused)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def check_finite(loss: Tensor, module: L.LightningModule, remedy: str, step: int | None = None) -> None:
+    """Stop a fit that is lost.
+
+    Args:
+        loss: The loss, one number.
+        module: What is trained.
+        remedy: What to go on with, for the text.
+        step: Where it happened; ``None`` for the trainer's step.
+
+    Raises:
+        FloatingPointError: if the loss is no number.
+    """
+    if not torch.isfinite(loss):
+        step = module.trainer.global_step if step is None else step
+        raise FloatingPointError(
+            f"the training loss became {loss.item()} at step {step}: go on from last.ckpt with {remedy}"
+        )

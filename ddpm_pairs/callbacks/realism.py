@@ -1,12 +1,13 @@
 """How near synthesized LQ comes to the real pictures while the DDPM trains."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from ddpm_pairs.callbacks.at_validation import AtValidation
 from ddpm_pairs.callbacks.centre_crops import centre_crops, decoded
 from ddpm_pairs.data.decode import UnreadablePicture, read_size
 from ddpm_pairs.data.pictures import Picture, find_pictures
@@ -23,7 +24,7 @@ from ddpm_pairs.weights import INCEPTION, weights_path
 BATCH = 8
 
 
-class Realism(L.Callback):
+class Realism(AtValidation):
     """Logs how far LQ made with the weights of validation lies from the real LQ pictures, every so many steps.
 
     The centres of the same HQ pictures are degraded, noised to one t and walked back each time, with the same draws;
@@ -69,6 +70,7 @@ class Realism(L.Callback):
         for name, value, least in (("t", t, 1), ("every_n_steps", every_n_steps, 1), ("patch", patch, 16)):
             if value < least:
                 raise ValueError(f"Realism's {name} is {value}: expected {least} or more")
+        super().__init__(every_n_steps)
         self.degradation = build_degradation(degradation, scale, preset)
         found, _ = find_pictures(Path(hq_dir), "Realism's hq_dir")
         self.hq = centre_crops(decoded(_shuffled(found)), pictures, patch * scale)
@@ -79,13 +81,12 @@ class Realism(L.Callback):
             )
         self.keys = [str(n) for n in range(len(self.hq))]
         self.parameters = [self.degradation.draw(generator_for(0, key, "degradation")) for key in self.keys]
-        self.t, self.patch, self.every_n_steps, self.features = t, patch, every_n_steps, features
+        self.t, self.patch, self.features = t, patch, features
         self.sampling = Sampling(num_steps=num_steps)
         self._network: FeatureNetwork | None = None
         self._initial: Tensor | None = None
         self._real: dict[str, Tensor] = {}
         self._constant: dict[str, float] = {}
-        self._last_step = 0
 
     def check(self) -> None:
         """Load the feature network.
@@ -119,25 +120,11 @@ class Realism(L.Callback):
             self.check()
             self.check_against(pl_module, _pictures(trainer))
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: DDPM,
-        outputs: Any,  # noqa: ANN401 - Lightning's signature
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Measure if it is due; between validation batches the averaged weights are in place."""
-        step = trainer.global_step
-        if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
-            return
-        self._last_step = step
+    def work(self, trainer: L.Trainer, module: DDPM) -> None:
+        """Log what is measured."""
         with trainer.precision_plugin.val_step_context():
-            found = self.measure(pl_module, _pictures(trainer))
-        pl_module.log_dict(
-            {f"realism/{name}": value for name, value in found.items()}, batch_size=1, rank_zero_only=True
-        )
+            found = self.measure(module, _pictures(trainer))
+        module.log_dict({f"realism/{name}": value for name, value in found.items()}, batch_size=1, rank_zero_only=True)
 
     @torch.no_grad()
     def measure(self, module: DDPM, real: list[Picture]) -> dict[str, float]:
@@ -196,14 +183,6 @@ class Realism(L.Callback):
 
     def _distance(self, pictures: Tensor, device: torch.device) -> float:
         return frechet_distance(self._features(pictures, device), self._real["features"])
-
-    def state_dict(self) -> dict[str, Any]:
-        """When it was measured last."""
-        return {"last_step": self._last_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
-        self._last_step = state_dict["last_step"]
 
 
 def _pictures(trainer: L.Trainer) -> list[Picture]:

@@ -1,7 +1,6 @@
 """Grids of fixed pictures while the DDPM trains: what pairs would look like if training ended now."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
+from ddpm_pairs.callbacks.at_validation import AtValidation
 from ddpm_pairs.callbacks.centre_crops import centre_crops, decoded
 from ddpm_pairs.callbacks.picture_log import log_picture
 from ddpm_pairs.data.pictures import find_pictures
@@ -17,7 +17,7 @@ from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.pairs.synthesis import Sampling, generator_for, synthesize
 
 
-class SampleGrid(L.Callback):
+class SampleGrid(AtValidation):
     """Logs a grid with one row a picture: HQ, initial LQ, then LQ at each t, under the weights of validation.
 
     The pictures, their degradations and their noise stay the same over the run. A logger with ``log_image`` (W&B) gets
@@ -48,29 +48,17 @@ class SampleGrid(L.Callback):
         side: int = 64,
         every_n_steps: int = 1000,
     ) -> None:
+        super().__init__(every_n_steps)
         self.degradation = build_degradation(degradation, scale, preset)
-        self.ts, self.every_n_steps = tuple(ts), every_n_steps
+        self.ts = tuple(ts)
         self.hq = _fixed_pictures(hq_dir, pictures, side * scale)
         keys = [str(n) for n in range(len(self.hq))]
         self.keys = keys
         self.parameters = [self.degradation.draw(generator_for(0, key, "degradation")) for key in keys]
-        self._last_step = 0
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: DDPM,
-        outputs: Any,  # noqa: ANN401 - Lightning's signature
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Make the grid if it is due; between validation batches the averaged weights are in place."""
-        step = trainer.global_step
-        if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
-            return
-        self._last_step = step
-        log_picture(trainer, "samples", self.grid(pl_module))
+    def work(self, trainer: L.Trainer, module: DDPM) -> None:
+        """Log the grid."""
+        log_picture(trainer, "samples", self.grid(module))
 
     @torch.no_grad()
     def grid(self, module: DDPM) -> Tensor:
@@ -84,14 +72,6 @@ class SampleGrid(L.Callback):
         enlarged = [F.interpolate(lq, size=hq.shape[2:], mode="nearest") for lq in columns]
         rows = torch.stack([hq, *enlarged], dim=1).flatten(0, 1)
         return make_grid(rows, nrow=len(columns) + 1, padding=4, pad_value=1.0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """When the last grid was made."""
-        return {"last_step": self._last_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
-        self._last_step = state_dict["last_step"]
 
 
 def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:

@@ -10,7 +10,7 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
 from ddpm_pairs.diffusion.schedule import Schedule
-from ddpm_pairs.optimizer import adam
+from ddpm_pairs.optimizer import adam, check_finite
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file
 
@@ -145,11 +145,7 @@ class DDPM(L.LightningModule):
         index = torch.randint(0, self.t_max, (len(lq),), generator=generator, device=self.device)
         noise = torch.randn(lq.shape, generator=generator, device=self.device)
         loss = self.picture_losses(self.net, lq, index, noise).mean()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss became {loss.item()} at step {self.trainer.global_step}: go on from last.ckpt with "
-                "a lower --model.learning_rate or with --trainer.gradient_clip_val 1.0"
-            )
+        check_finite(loss, self, "a lower --model.learning_rate or with --trainer.gradient_clip_val 1.0")
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 

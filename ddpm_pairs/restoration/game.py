@@ -6,7 +6,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ddpm_pairs.restoration.gan import adam, check_finite, follow, generators, normal, take_step
+from ddpm_pairs.optimizer import check_finite
+from ddpm_pairs.restoration.gan import REMEDY, adam, follow, generators, normal, take_step
 from ddpm_pairs.restoration.losses.adversarial import (
     discriminator_loss,
     path_length_penalty,
@@ -68,7 +69,7 @@ class Game:
 
     def generator_step(self, module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor) -> None:
         """The generator's main step, the one that is counted."""
-        check_finite(loss, module.trainer.global_step)
+        check_finite(loss, module, REMEDY)
         take_step(module, optimizer, loss, self.gradient_clip, counted=True)
 
     def path_due(self, step: int) -> bool:
@@ -92,7 +93,7 @@ class Game:
         """The discriminator's step on real and made pictures in [0, 1], and that of R1 where it is due."""
         logits_real, logits_made = module.discriminator(real), module.discriminator(made.detach())
         loss = discriminator_loss(logits_real, logits_made)
-        check_finite(loss, step)
+        check_finite(loss, module, REMEDY, step)
         take_step(module, critic, loss, self.gradient_clip)
         module.log("train/discriminator", loss.detach(), prog_bar=True)
         means = {"train/logit_real": logits_real.detach().mean(), "train/logit_made": logits_made.detach().mean()}

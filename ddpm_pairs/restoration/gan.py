@@ -12,6 +12,9 @@ from torch.optim import Adam
 
 from ddpm_pairs.seeding import seed_of
 
+REMEDY = "lower learning rates or with --model.gradient_clip 1.0"
+"""Of a fit whose loss is no number; see ``ddpm_pairs.optimizer.check_finite``."""
+
 PATH_DECAY = 0.01
 """How fast the running mean of the path lengths follows them."""
 
@@ -109,16 +112,3 @@ def check_precision(trainer: L.Trainer) -> None:
     """
     if str(trainer.precision).startswith("16"):
         raise ValueError(f"precision {trainer.precision} would need scaled losses: expected bf16-mixed or 32-true")
-
-
-def check_finite(loss: Tensor, step: int) -> None:
-    """Stop a fit that is lost.
-
-    Raises:
-        FloatingPointError: if the loss is no number.
-    """
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"the training loss became {loss.item()} at step {step}: go on from last.ckpt with lower learning rates or "
-            "with --model.gradient_clip 1.0"
-        )

@@ -2,12 +2,11 @@
 
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_pairs.degradations.sharpening import unsharp_mask
-from ddpm_pairs.optimizer import adam
+from ddpm_pairs.optimizer import adam, check_finite
 from ddpm_pairs.restoration.restorer import Restorer
 from ddpm_pairs.restoration.starting import start_network
 
@@ -72,11 +71,7 @@ class Regression(Restorer):
         """
         hq = unsharp_mask(batch["hq"]) if self.sharpen_hq else batch["hq"]
         loss = pixel_loss(self.net(batch["lq"]).float(), hq, self.loss)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss became {loss.item()} at step {self.trainer.global_step}: go on from last.ckpt with "
-                "a lower --model.learning_rate or with --trainer.gradient_clip_val 1.0"
-            )
+        check_finite(loss, self, "a lower --model.learning_rate or with --trainer.gradient_clip_val 1.0")
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
