@@ -1,5 +1,8 @@
 """What all DataModules of this project share."""
 
+import os
+import threading
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -89,7 +92,7 @@ class PictureDataModule(L.LightningDataModule, ABC):
             num_workers=self.num_workers,
             persistent_workers=persistent and self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_single_thread,
+            worker_init_fn=_begin_worker,
         )
 
 
@@ -103,6 +106,18 @@ def require(option: str, value: float, minimum: float) -> None:
         raise ValueError(f"{option}: got {value}; give {minimum} or more")
 
 
-def _single_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     """OpenCV's threads do not outlive a fork, and the workers already share the cores."""
     cv2.setNumThreads(0)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process a second after its parent at the latest.
+
+    A worker of torch that is sending a batch when its parent is killed waits for ever. The sockets that it inherited
+    stay open with it, so that the other ranks wait for the dead one, too.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ddpm_pairs.data.crops import MIN_SIDE
 from ddpm_pairs.data.decode import UnreadablePicture, read_size
-from ddpm_pairs.data.pair_folders import FoundPairs, PicturePair
+from ddpm_pairs.data.found_pairs import FoundPairs, PicturePair
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.data.streams import channels_first
@@ -73,7 +73,10 @@ class SizedPair(NamedTuple):
 
 
 def read_sizes(pairs: Iterable[PicturePair]) -> tuple[list[SizedPair], list[Failure]]:
-    """Sizes of pairs from the headers alone, about 0.2 ms a pair, and the files whose headers cannot be read."""
+    """Sizes of pairs from the headers alone, and the files whose headers cannot be read.
+
+    It takes about 0.2 ms a pair, and no time where what holds the pictures has told their sizes.
+    """
     sized, failures = [], []
     for pair in pairs:
         sizes = [_size(picture) for picture in (pair.hq, pair.lq)]
@@ -137,6 +140,6 @@ def above_floor(pairs: Iterable[PicturePair], floor: float) -> tuple[list[Pictur
 
 def _size(picture: Picture) -> tuple[int, int] | Failure:
     try:
-        return read_size(picture.path)
+        return picture.size or read_size(picture.path)
     except UnreadablePicture as error:
         return Failure(picture.source, str(error))

@@ -1,56 +1,25 @@
-"""Find pairs: in a pairs folder, in hq/ and lq/ of anybody's, or in a meta_info file."""
+"""Find pairs: in a pairs folder, in hq/ and lq/ of anybody's, in a meta_info file, or packed."""
 
-import json
-import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ddpm_pairs.data.found_pairs import (
+    FoundPairs,
+    PicturePair,
+    below_any_folder,
+    content_of,
+    is_rejected,
+    psnr_told,
+    record_of,
+)
+from ddpm_pairs.data.pair_lmdb import SIDES, of_lmdb
+from ddpm_pairs.data.pair_shards import INDEX, of_shards
 from ddpm_pairs.data.pictures import Failure, Picture, find_pictures
 
 MANIFESTS = "manifest*.jsonl"
 """The manifest of a pairs folder, and the parts that it has while it is being made."""
-
-
-@dataclass(frozen=True)
-class PicturePair:
-    """An HQ picture and its LQ picture on disk.
-
-    Attributes:
-        key: name of the pair, unlike that of any other.
-        hq: the HQ file.
-        lq: the LQ file.
-        content: name of what the pair shows, by which it is for training or for validation: the key in its own folder
-            without the `~<n>` of variants.
-        psnr: HQ against LQ enlarged bicubically, in dB, where a manifest tells it; infinite where they are equal.
-    """
-
-    key: str
-    hq: Picture
-    lq: Picture
-    content: str
-    psnr: float | None = None
-
-
-@dataclass
-class FoundPairs:
-    """What lies in one place.
-
-    Attributes:
-        place: the folder or file, as the user named it.
-        option: the command line option that named it.
-        pairs: sorted by key.
-        failures: files and lines that are no half of a pair.
-        rejected: number of pairs left out because they are marked `accepted: false`.
-    """
-
-    place: str
-    option: str
-    pairs: list[PicturePair] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    rejected: int = 0
 
 
 def find_pairs(place: str, option: str, include_rejected: bool = False) -> FoundPairs:
@@ -61,25 +30,35 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
     folder; the key is the HQ path without suffix and without `hq/` at its begin, further lines of one HQ picture are
     its variants `<key>~1`, `<key>~2`, ...
 
+    What `ddpm-pairs pack` wrote holds the pairs that were packed, by the keys that they had in their folder. Shards
+    tell PSNR and which pairs are not accepted; LMDB does not, so all that were packed are taken.
+
     Args:
         place: the folder or file.
         option: the command line option that named it, for the error texts.
         include_rejected: take pairs that the manifest marks `accepted: false` too.
 
     Raises:
-        ValueError: the place is missing, is none of the three, or holds no pair.
+        ValueError: the place is missing, is none of these, cannot be read, or holds no pair.
     """
     root = Path(place)
     if root.is_file():
         found = _of_text(root, option)
     elif not root.is_dir():
-        raise ValueError(f"{option}: there is no {place!r}; give a pairs folder or a meta_info file")
+        raise ValueError(f"{option}: there is no {place!r}; give a pairs folder, packed pairs or a meta_info file")
+    elif (root / INDEX).is_file():
+        found = of_shards(root, option, include_rejected)
+    elif any((root / side).is_dir() for side in SIDES):
+        found = of_lmdb(root, option)
     elif any(root.glob(MANIFESTS)):
         found = _of_manifest(root, option, include_rejected)
     elif (root / "hq").is_dir() and (root / "lq").is_dir():
         found = _of_folders(root, option)
     else:
-        raise ValueError(f"{option}: {place!r} holds neither manifest.jsonl nor hq/ and lq/; give a folder of pairs")
+        raise ValueError(
+            f"{option}: {place!r} holds neither manifest.jsonl nor hq/ and lq/, nor packed pairs "
+            f"({INDEX}, {' and '.join(SIDES)}); give a folder of pairs"
+        )
     found.pairs.sort(key=lambda pair: pair.key)
     found.failures.sort(key=lambda failure: failure.source)
     if not found.pairs and found.rejected:
@@ -93,25 +72,6 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
     return found
 
 
-def tell_apart(places: list[FoundPairs]) -> list[FoundPairs]:
-    """Put the name of its place before each key and source, where there are several places."""
-    if len(places) == 1:
-        return places
-    names = [Path(found.place).stem for found in places]
-    if len(set(names)) < len(names):
-        names = [f"{name}-{number}" for number, name in enumerate(names)]
-    return [_below(found, name) for found, name in zip(places, names, strict=True)]
-
-
-def _below(found: FoundPairs, name: str) -> FoundPairs:
-    def moved(picture: Picture) -> Picture:
-        return Picture(f"{name}/{picture.key}", picture.path, f"{name}/{picture.source}")
-
-    pairs = [replace(p, key=f"{name}/{p.key}", hq=moved(p.hq), lq=moved(p.lq)) for p in found.pairs]
-    failures = [Failure(f"{name}/{failure.source}", failure.reason) for failure in found.failures]
-    return replace(found, pairs=pairs, failures=failures)
-
-
 def _of_manifest(root: Path, option: str, include_rejected: bool) -> FoundPairs:
     found = FoundPairs(str(root), option)
     records: dict[str, dict[str, Any]] = {}
@@ -122,26 +82,18 @@ def _of_manifest(root: Path, option: str, include_rejected: bool) -> FoundPairs:
             else:
                 records[record["key"]] = record
     for key, record in records.items():
-        if record.get("accepted", True) is False and not include_rejected:
+        if is_rejected(record) and not include_rejected:
             found.rejected += 1
-            continue
-        psnr = record.get("psnr", "unknown")
-        psnr = math.inf if psnr is None else psnr  # an infinite number is null in a manifest
-        _add(found, root, key, (record["hq"], record["lq"]), psnr if isinstance(psnr, int | float) else None)
+        else:
+            _add(found, root, key, (record["hq"], record["lq"]), psnr_told(record))
     return found
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Numbers and records of a manifest's lines, None for what is no record of a pair."""
     for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if not text:
-            continue
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError:
-            record = None
-        named = isinstance(record, dict) and all(isinstance(record.get(name), str) for name in ("key", "hq", "lq"))
-        yield number, record if named and record["key"] and _below_any_folder(record["key"]) == record["key"] else None
+        if text:
+            yield number, record_of(text)
 
 
 def _of_folders(root: Path, option: str) -> FoundPairs:
@@ -155,7 +107,7 @@ def _of_folders(root: Path, option: str) -> FoundPairs:
         for key in sides[side].keys() - sides[other].keys():
             found.failures.append(Failure(sides[side][key].source, f"{other}/ has no picture of this name"))
     both = sides["hq"].keys() & sides["lq"].keys()
-    found.pairs = [PicturePair(key, sides["hq"][key], sides["lq"][key], _content(key)) for key in both]
+    found.pairs = [PicturePair(key, sides["hq"][key], sides["lq"][key], content_of(key)) for key in both]
     return found
 
 
@@ -165,7 +117,7 @@ def _of_text(path: Path, option: str) -> FoundPairs:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise ValueError(f"{option}: {str(path)!r} is no text; give a pairs folder or a meta_info file") from None
+        raise ValueError(f"{option}: {str(path)!r} is no text; give a folder of pairs or a meta_info file") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -186,18 +138,9 @@ def _add(found: FoundPairs, root: Path, key: str, names: tuple[str, str] | list[
     for one in missing:
         found.failures.append(Failure(one.source, f"there is no such file for the pair {key!r}"))
     if not missing:
-        found.pairs.append(PicturePair(key, hq, lq, _content(key), psnr))
+        found.pairs.append(PicturePair(key, hq, lq, content_of(key), psnr))
 
 
 def _key(name: str) -> str:
     """The key of an HQ picture's path."""
-    return _below_any_folder(name.removesuffix(PurePosixPath(name).suffix)).removeprefix("hq/")
-
-
-def _below_any_folder(name: str) -> str:
-    """A name that cannot lead out of the folder where results are named after it."""
-    return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", ".."))
-
-
-def _content(key: str) -> str:
-    return re.sub(r"~\d+$", "", key)
+    return below_any_folder(name.removesuffix(PurePosixPath(name).suffix)).removeprefix("hq/")

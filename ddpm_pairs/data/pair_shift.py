@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from ddpm_pairs.data.pair_folders import PicturePair
+from ddpm_pairs.data.found_pairs import PicturePair
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.data.streams import channels_first

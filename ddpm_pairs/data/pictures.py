@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from unicodedata import category
 
@@ -18,11 +18,17 @@ class Picture:
         key: name of the picture: `source` without its suffix, `/` kept.
         path: where the file lies.
         source: the file's path relative to the folder that was searched, with `/`.
+        size: (height, width), where it is known without opening the file.
     """
 
     key: str
     path: Path
     source: str
+    size: tuple[int, int] | None = field(default=None, kw_only=True)
+
+    def file(self) -> Path | bytes:
+        """What `decode_picture` takes: the path, or the file's bytes where it lies inside another file."""
+        return self.path
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ddpm_pairs.data.base import require
 from ddpm_pairs.data.decode import decode_with_alpha
+from ddpm_pairs.data.found_pairs import PicturePair, tell_apart
 from ddpm_pairs.data.pair_check import check_pairs
-from ddpm_pairs.data.pair_folders import PicturePair, find_pairs, tell_apart
+from ddpm_pairs.data.pair_folders import find_pairs
 from ddpm_pairs.data.pair_samples import Decodable, PairCrop, TrainingPairs, ValidationPairs, WholePairs
 from ddpm_pairs.data.pair_shift import shifted_pairs
 from ddpm_pairs.data.pictures import Picture, find_pictures
@@ -53,17 +54,17 @@ class RestorationPairs(StreamedImages, WholePictures):
     never stand on both sides. A batch of predict is `{"pictures": list[LowQualityPicture], "failures": list[Failure]}`;
     transparency is kept, pictures with 16 bits a sample are failures.
 
-    Before the work all headers are read (0.2 ms a pair): HQ sides must be 1, 2 or 4 times those of LQ, the same for all
-    pairs; others are failures. Before a fit the shift of up to 64 training pairs is estimated, and those with more than
-    one HQ pixel are warned of. Pixels of other pairs are not looked at before they are needed, unless `psnr_floor` asks
-    for the PSNR of pairs without a manifest. What cannot be decoded is replaced by the next pair in order (left out in
-    test) and reported in `failures`. A loader process keeps decoded pairs in memory, up to 512 MiB, since decoding
-    takes most of its time.
+    Before the work all headers are read (0.2 ms a pair; those of the tar files where pairs are packed): HQ sides must
+    be 1, 2 or 4 times those of LQ, the same for all pairs; others are failures. Before a fit the shift of up to 64
+    training pairs is estimated, and those with more than one HQ pixel are warned of. Pixels of other pairs are not
+    looked at before they are needed, unless `psnr_floor` asks for the PSNR of pairs without a manifest. What cannot be
+    decoded is replaced by the next pair in order (left out in test) and reported in `failures`. A loader process keeps
+    decoded pairs in memory, up to 512 MiB, since decoding takes most of its time.
 
     Args:
-        pairs_dir: places of pairs: a pairs folder, a folder with hq/ and lq/, or a text file of lines `<HQ path>, <LQ
-            path>`; see `ddpm_pairs.data.pair_folders.find_pairs`. A folder's finished pairs are taken while it is still
-            being made.
+        pairs_dir: places of pairs: a pairs folder, what `ddpm-pairs pack` made of one (which gives the same samples), a
+            folder with hq/ and lq/, or a text file of lines `<HQ path>, <LQ path>`; see
+            `ddpm_pairs.data.pair_folders.find_pairs`. A folder's finished pairs are taken while it is still being made.
         lq_dir: folder of LQ pictures to restore, searched with its subfolders.
         mix: share of training samples from each place of pairs_dir, as positive weights; None goes by the number of
             pairs.

@@ -147,9 +147,13 @@ def first_readable(items: Iterable[Item], read: Callable[[Item], Read | Failure]
 def decode_or_failure(picture: Picture) -> np.ndarray | Failure:
     """A picture's pixels, uint8 (H, W, 3), or why it has none."""
     try:
-        return decode_picture(picture.path)
+        pixels = decode_picture(picture.file())
     except UnreadablePicture as error:
         return Failure(picture.source, str(error))
+    if picture.size not in (None, pixels.shape[:2]):
+        (height, width), (told_height, told_width) = pixels.shape[:2], picture.size
+        return Failure(picture.source, f"it is {width}x{height} pixels, but was said to be {told_width}x{told_height}")
+    return pixels
 
 
 def channels_first(picture: np.ndarray) -> torch.Tensor:

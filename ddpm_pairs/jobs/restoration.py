@@ -56,7 +56,7 @@ def _score(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
             write_settings(cli.output_dir, settings)
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:
-            references = {pair.key: pair.hq.path for pair in getattr(cli.datamodule, "pairs", [])}
+            references = {pair.key: pair.hq for pair in getattr(cli.datamodule, "pairs", [])}
             report_scores(cli.output_dir, evaluation.result, evaluation.shown, evaluation.failures, references)
 
     return work

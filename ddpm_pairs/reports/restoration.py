@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.metrics.evaluated import Evaluated
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
 from ddpm_pairs.reports.scores import Scores, print_scores, write_scores
@@ -41,7 +41,7 @@ def report_scores(
     evaluated: Evaluated,
     shown: Sequence[Shown] = (),
     failures: Mapping[str, str] | None = None,
-    references: Mapping[str, Path] | None = None,
+    references: Mapping[str, Picture] | None = None,
 ) -> None:
     """Write what a test found, and print it.
 
@@ -52,7 +52,7 @@ def report_scores(
         evaluated: ``Evaluation.result``.
         shown: ``Evaluation.shown``, for the sheet.
         failures: Why a picture could not be scored, by key.
-        references: Where the HQ picture of each key lies; with them ``report.html`` shows pictures.
+        references: The HQ picture of each key; with them ``report.html`` shows pictures.
     """
     scores = Scores(
         n=evaluated.n,
@@ -65,7 +65,8 @@ def report_scores(
     )
     scores.values |= evaluated.values
     if references:
-        scores.files = {key: (root / "restored" / f"{key}.png", references[key]) for key in evaluated.pictures}
+        restored = {key: Picture(key, root / "restored" / f"{key}.png", f"{key}.png") for key in evaluated.pictures}
+        scores.files = {key: (picture, references[key]) for key, picture in restored.items()}
     write_scores(root, scores)
     if shown:
         write_sheet(root / SHEET, shown, evaluated)

@@ -104,7 +104,7 @@ def _score_pairs(
             scores.failures.append(Failure(picture.source, str(error)))
             continue
         scores.pictures[picture.key] = {name: found[name].item() for name in paired}
-        scores.files[picture.key] = (picture.path, references[picture.key].path)
+        scores.files[picture.key] = (picture, references[picture.key])
     scores.n = len(scores.pictures)
     scores.settings |= {"pairs": scores.n} | {name: PAIRED_SETTINGS[name] for name in paired}
     means, intervals, notes = summarize(scores.pictures, paired)

@@ -1,12 +1,12 @@
 """The scores of ``ddpm-pairs score`` as one HTML file."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ddpm_pairs.data.decode import decode_picture
+from ddpm_pairs.data.pictures import Picture
 from ddpm_pairs.reports.html.browser import Shown, Stage, browser, within_budget
 from ddpm_pairs.reports.html.page import distance, number, page, paragraph, png_uri, section, settings, table
 
@@ -105,7 +105,7 @@ def _pictures(scores: "Scores") -> str:
 
 
 def _shown(scores: "Scores", name: str, group: str, key: str) -> Shown:
-    result, reference = (_centre(path) for path in scores.files[key])
+    result, reference = (_centre(picture) for picture in scores.files[key])
     found = scores.pictures[key]
     said = {one: f"{_plain_name(one)} {_shown_value(one, value)}" for one, value in found.items()}
     stages = (
@@ -115,8 +115,8 @@ def _shown(scores: "Scores", name: str, group: str, key: str) -> Shown:
     return Shown(f"{key} ({said[name]})", tuple(result.shape[1:]), (stages,), group)
 
 
-def _centre(path: Path) -> torch.Tensor:
-    pixels = torch.from_numpy(decode_picture(path)).permute(2, 0, 1)
+def _centre(picture: Picture) -> torch.Tensor:
+    pixels = torch.from_numpy(decode_picture(picture.file())).permute(2, 0, 1)
     height, width = (min(side, SIDE) for side in pixels.shape[1:])
     top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
     return pixels[:, top : top + height, left : left + width]

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.reports.score_report import score_report
 
 FAILURES_SHOWN = 10
@@ -30,7 +30,7 @@ class Scores:
         notes: Why a score is missing, and what to know about one.
         settings: What they were computed with.
         pictures: Paired scores by key.
-        files: By the same keys, where the result's and the reference's picture lie, for ``report.html``.
+        files: By the same keys, the result's and the reference's picture, for ``report.html``.
         failures: Pictures that could not be scored.
     """
 
@@ -42,7 +42,7 @@ class Scores:
     notes: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, dict[str, float]] = field(default_factory=dict)
-    files: dict[str, tuple[Path, Path]] = field(default_factory=dict)
+    files: dict[str, tuple[Picture, Picture]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
 

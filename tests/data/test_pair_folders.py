@@ -3,7 +3,8 @@ import math
 import pytest
 from picture_pairs import flat_pair, flat_pairs, save_pair, write_manifest
 
-from ddpm_pairs.data.pair_folders import find_pairs, tell_apart
+from ddpm_pairs.data.found_pairs import tell_apart
+from ddpm_pairs.data.pair_folders import find_pairs
 from ddpm_pairs.data.pictures import Failure
 
 
@@ -139,7 +140,7 @@ def test_errors_are_one_line(tmp_path):
     flat_pairs(tmp_path / "unmatched", [1])
     (tmp_path / "unmatched" / "hq" / "p001.png").rename(tmp_path / "unmatched" / "hq" / "q.png")
     for name, text in {
-        "nowhere": "there is no .*nowhere.; give a pairs folder or a meta_info file",
+        "nowhere": "there is no .*nowhere.; give a pairs folder, packed pairs or a meta_info file",
         "empty": "holds neither manifest.jsonl nor hq/ and lq/",
         "empty.txt": "no pair in .*empty.txt.; give",
         "binary.bin": "binary.bin. is no text",
