@@ -214,11 +214,11 @@ def run_verb(argv: list[str]) -> TrainerCLI:
 
 def compare(root: Path, seed: int, pretrained: bool) -> str:
     """The table of initial and final LQ against the camera's pictures of the same scenes, and what it says."""
-    records = PairsFolder(root / "pairs").finished()
+    records = list(PairsFolder(root / "pairs").records())
     generator = generator_from_run(read_run(root / "pairs"))
     real = [_read(path) for path in sorted((root / "camera_truth").rglob("*.png"))]
-    initial = [initial_lq(root / "pairs", record, generator) for record in records.values()]
-    final = [_read(root / "pairs" / record["lq"]) for record in records.values()]
+    initial = [initial_lq(root / "pairs", record, generator) for record in records]
+    final = [_read(root / "pairs" / record["lq"]) for record in records]
     gap = texture_gap(real, {"initial LQ": initial, "LQ of the pairs": final}, seed=seed)
     lines = [render(gap, "camera"), "", *verdicts(gap)]
     if pretrained:

@@ -15,6 +15,34 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="gives up rights
 
 def in_child(work, seconds=60):
     """The exit status of a child that does the work: 0, or 1 after an error, whose traceback is printed."""
+    return in_children([work], seconds)[0]
+
+
+def in_children(works, seconds=60):
+    """Exit statuses of children that do the works at the same time.
+
+    When one has failed, the others are given a fifth of a second and then killed, as by a launcher of ranks.
+    """
+    running, ended = {_fork(work): number for number, work in enumerate(works)}, {}
+    end = time.monotonic() + seconds
+    while running and time.monotonic() < end:
+        for child in list(running):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                ended[running.pop(child)] = os.waitstatus_to_exitcode(status)
+                if status:
+                    end = min(end, time.monotonic() + 0.2)
+        time.sleep(0.002)
+    for child, number in running.items():
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        ended[number] = -signal.SIGKILL
+    if running and not any(status > 0 for status in ended.values()):
+        pytest.fail(f"the children did not end within {seconds} s")
+    return [ended[number] for number in range(len(works))]
+
+
+def _fork(work):
     child = os.fork()
     if child == 0:
         try:
@@ -24,16 +52,7 @@ def in_child(work, seconds=60):
             traceback.print_exc()
         finally:  # even where there is no room for the traceback
             os._exit(1)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    pytest.fail(f"the child did not end within {seconds} s")
-    return None
+    return child
 
 
 def give_up_rights():

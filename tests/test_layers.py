@@ -26,7 +26,7 @@ ALLOWED = {
 }
 """What each folder may import of its siblings, beside itself and COMMON."""
 
-COMMON = {"files", "lpips_network", "optimizer", "pixels", "protocols", "seeding", "shipped", "weights"}
+COMMON = {"devices", "files", "lpips_network", "optimizer", "pixels", "protocols", "seeding", "shipped", "weights"}
 """Top-level modules that stand below everything: all may import them, they import nothing of the package."""
 
 LIGHT = ["__init__", "__main__", "cli", "doctor", "shipped"]

@@ -186,7 +186,8 @@ def place(tmp_path, photos, monkeypatch):
 
 QUICK = (
     "--trainer.accelerator=cpu --trainer.enable_progress_bar=false --data.num_workers=0 --data.hq_dir=../hq "
-    "--model.degradation=bicubic --model.t_max=40 --model.num_steps=2 --model.slots=4 --model.threads=1"
+    "--model.degradation=bicubic --model.t_max=40 --model.num_steps=2 --model.slots=4 --model.threads=1 "
+    "--model.precision=fp32"
 )
 PREDICT = f"predict --config pairs_natural.yaml {QUICK} --output_dir=pairs"
 CKPT = "--ckpt_path ../tiny.ckpt"

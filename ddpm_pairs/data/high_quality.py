@@ -8,6 +8,7 @@ import torch
 
 from ddpm_pairs.data.decode import decode_picture
 from ddpm_pairs.data.pictures import Picture, find_pictures
+from ddpm_pairs.data.plain_png import is_plain_png
 from ddpm_pairs.data.streams import channels_first
 from ddpm_pairs.data.whole import WholePictures
 
@@ -21,12 +22,14 @@ class HighQualityPicture:
         source: the file's path relative to hq_dir.
         sha256: hex digest of the file's bytes, the very ones that were decoded.
         hq: uint8 (3, H, W), RGB.
+        png: the file's bytes where it is a PNG of just these pixels, see `is_plain_png`; else None.
     """
 
     key: str
     source: str
     sha256: str
     hq: torch.Tensor
+    png: bytes | None = None
 
 
 class HighQualityImages(WholePictures):
@@ -59,5 +62,10 @@ class HighQualityImages(WholePictures):
     def load(picture: Picture) -> HighQualityPicture:
         """Read the file once; hash and decode the same bytes."""
         data = picture.path.read_bytes()
-        hq = channels_first(decode_picture(data))
-        return HighQualityPicture(picture.key, picture.source, hashlib.sha256(data).hexdigest(), hq)
+        return HighQualityPicture(
+            key=picture.key,
+            source=picture.source,
+            sha256=hashlib.sha256(data).hexdigest(),
+            hq=channels_first(decode_picture(data)),
+            png=data if is_plain_png(data) else None,
+        )

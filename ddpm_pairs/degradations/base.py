@@ -110,24 +110,6 @@ def working_lq_size(height: int, width: int, scale: int, preset: str) -> tuple[i
     return -(-height // divisor), -(-width // divisor)
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a small tensor of parameters from the CPU without making the host wait.
-
-    A copy from pageable memory blocks the host until the GPU has done all that was queued before it; one from pinned
-    memory is queued itself.
-
-    Args:
-        tensor: on the CPU, or on `device` already.
-        device: where it is needed.
-
-    Returns:
-        The tensor on `device`; the same object where it is there already.
-    """
-    if tensor.device.type == "cpu" and device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
 def round_to_8_bit(images: Tensor) -> Tensor:
     """Clamp to [0, 1] and round to the nearest multiple of 1/255."""
     return images.clamp(0, 1).mul_(255).round_().div_(255)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from kornia.filters import filter2d
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import to_device
+from ddpm_pairs.devices import to_device
 
 LARGEST_DIRECT_SIDE = 11
 """Larger kernels go by Fourier transform, whose time hardly depends on the kernel. On a CPU both take the same time at

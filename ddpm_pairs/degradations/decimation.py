@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import to_device
 from ddpm_pairs.degradations.blur import pad_by_reflection
+from ddpm_pairs.devices import to_device
 
 KERNEL_SIDE = 25
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import to_device
 from ddpm_pairs.degradations.covariance import Matrix, square_root
 from ddpm_pairs.degradations.poisson import poisson_counts
+from ddpm_pairs.devices import to_device
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in luminance (ITU-R BT.601)."""

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import to_device
 from ddpm_pairs.degradations.blur import blur
 from ddpm_pairs.degradations.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.jpeg import jpeg
 from ddpm_pairs.degradations.kernels import GENERALIZED_KINDS, KINDS, PLATEAU_KINDS, SINC, build_kernels
 from ddpm_pairs.degradations.noise import add_noise
 from ddpm_pairs.degradations.resize import MODES, resize, scaled_size
+from ddpm_pairs.devices import to_device
 
 NOISE_KINDS = ("gaussian", "poisson")
 

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import round_to_8_bit, to_device
+from ddpm_pairs.degradations.base import round_to_8_bit
 from ddpm_pairs.degradations.colour import to_gray
 from ddpm_pairs.degradations.draws import chance
 from ddpm_pairs.degradations.sharpening import unsharp_mask
+from ddpm_pairs.devices import to_device
 
 
 class HQPreparation:

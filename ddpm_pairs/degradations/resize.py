@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import to_device
+from ddpm_pairs.devices import to_device
 
 MODES = ("area", "bilinear", "bicubic")
 

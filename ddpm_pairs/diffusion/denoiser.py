@@ -55,9 +55,8 @@ class Denoiser(nn.Module):
         Returns:
             (N, 3, H, W), float32 in [-1, 1]. The network itself runs in the dtype of its weights.
         """
-        dtype = next(self.net.parameters()).dtype
-        output = self.net(x_t.to(dtype).contiguous(memory_format=torch.channels_last), index)
-        return predict_clean(x_t, output, index, self.schedule.alpha_bars, self.prediction_type)
+        alpha_bars = self.schedule.alpha_bars_on(x_t.device)
+        return clean_prediction(self.net, x_t, index, alpha_bars, self.prediction_type)
 
     def spec(self) -> dict[str, Any]:
         """Everything but the weights, as plain values: goes into checkpoints and exports."""
@@ -69,6 +68,13 @@ class Denoiser(nn.Module):
             "prediction_type": self.prediction_type,
             "t_max": self.t_max,
         }
+
+
+def clean_prediction(net: nn.Module, x_t: Tensor, index: Tensor, alpha_bars: Tensor, prediction_type: str) -> Tensor:
+    """What ``Denoiser.forward`` does, as a function of everything that it depends on, all on one device."""
+    dtype = next(net.parameters()).dtype
+    output = net(x_t.to(dtype).contiguous(memory_format=torch.channels_last), index)
+    return predict_clean(x_t, output, index, alpha_bars, prediction_type)
 
 
 def network_spec(net: nn.Module) -> dict[str, Any]:

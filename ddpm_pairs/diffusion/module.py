@@ -126,7 +126,7 @@ class DDPM(L.LightningModule):
         Returns:
             (N,), float32.
         """
-        alpha_bars = self.schedule.alpha_bars
+        alpha_bars = self.schedule.alpha_bars_on(lq.device)
         x_0 = lq * 2 - 1
         x_t = add_noise(x_0, noise, index, alpha_bars).contiguous(memory_format=torch.channels_last)
         error = net(x_t, index).float() - training_target(x_0, noise, index, alpha_bars, self.prediction_type)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_pairs.diffusion.process import noise_like
+from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.schedule import Schedule
 
 SAMPLERS = ("sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral")
@@ -118,8 +118,7 @@ def make_plan(
         schedule: The noise schedule.
         t: Steps of noise, 0..T; 0 gives an empty plan.
         sampler: ``sde-dpmsolver++``, ``ancestral``, or one of the ODE samplers ``dpmsolver++`` and ``ddim``, which at
-            equal
-            t bring the picture only about half as far towards the real degradation.
+            equal t bring the picture only about half as far towards the real degradation.
         num_steps: Evaluations at most; ``None`` visits every step.
         eta: Noise of ``ddim``, 0..1.
 
@@ -141,7 +140,7 @@ def make_plan(
 def walk_back(
     predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, plans: list[Plan], generators: list[torch.Generator]
 ) -> Tensor:
-    """Walk a batch of noised pictures back to clean ones, all in lockstep.
+    """Walk a batch of noised pictures back to clean ones, all in lockstep; on CUDA the host never waits.
 
     Args:
         predict: From x_t (N, C, H, W) and table indices (N,) to the clean prediction in [-1, 1] (the ``Denoiser``).
@@ -153,17 +152,16 @@ def walk_back(
         The pictures at the end of their plans, (N, C, H, W), float32.
     """
     columns = max((len(plan) for plan in plans), default=0)
-    indices, coefficients = _tables(plans, columns)
-    indices, coefficients = indices.to(x.device), coefficients.to(x.device)
+    indices, coefficients = (to_device(table, x.device) for table in _tables(plans, columns))
     previous = torch.zeros_like(x)
     for column in range(columns):
-        clean = predict(x, indices[:, column])
-        a_x, a_m0, a_m1, a_z = (coefficients[:, column, row].view(-1, 1, 1, 1) for row in range(4))
-        noise = torch.zeros_like(x)
+        clean = predict(x, indices[column])
+        a_x, a_m0, a_m1, a_z = coefficients[column]
+        noise = x.new_zeros(x.shape)
         for n, plan in enumerate(plans):
             step = column - (columns - len(plan))
             if step >= 0 and plan.coefficients[step][3] > 0:
-                noise[n] = noise_like([generators[n]], tuple(x.shape[1:]))[0]
+                noise[n].normal_(generator=generators[n])
         x = a_x * x + a_m0 * clean + a_m1 * previous + a_z * noise
         previous = clean
     return x
@@ -176,15 +174,15 @@ def _level_pairs(schedule: Schedule, indices: list[int]) -> list[tuple[float, fl
 
 
 def _tables(plans: list[Plan], columns: int) -> tuple[Tensor, Tensor]:
-    """Plans as tables padded on the left: indices (N, columns), int64, and coefficients (N, columns, 4), float32.
+    """Plans as tables padded in front: indices (columns, N), int64, and coefficients (columns, 4, N, 1, 1, 1), float32.
 
     In a padding column a picture stays as it is.
     """
-    indices = torch.zeros(len(plans), columns, dtype=torch.int64)
-    coefficients = torch.zeros(len(plans), columns, 4, dtype=torch.float64)
-    coefficients[..., 0] = 1.0
+    indices = torch.zeros(columns, len(plans), dtype=torch.int64)
+    coefficients = torch.zeros(columns, 4, len(plans), dtype=torch.float64)
+    coefficients[:, 0] = 1.0
     for n, plan in enumerate(plans):
         if len(plan):
-            indices[n, -len(plan) :] = torch.tensor(plan.indices)
-            coefficients[n, -len(plan) :] = torch.tensor(plan.coefficients, dtype=torch.float64)
-    return indices, coefficients.float()
+            indices[-len(plan) :, n] = torch.tensor(plan.indices)
+            coefficients[-len(plan) :, :, n] = torch.tensor(plan.coefficients, dtype=torch.float64)
+    return indices, coefficients.float().view(columns, 4, len(plans), 1, 1, 1)

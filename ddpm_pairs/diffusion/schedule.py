@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ddpm_pairs.devices import to_device
+
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
 
@@ -60,6 +62,16 @@ class Schedule:
     def log_snr(self) -> Tensor:
         r"""Log signal-to-noise ratio :math:`\ln(\bar\alpha_i / (1 - \bar\alpha_i))`, falling, shape (T,), float64."""
         return torch.log(self.alpha_bars) - torch.log1p(-self.alpha_bars)
+
+    def alpha_bars_on(self, device: torch.device) -> Tensor:
+        """``alpha_bars`` on a device: copied there once, so that no step waits for it."""
+        if device not in self._copies:
+            self._copies[device] = to_device(self.alpha_bars, device)
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, Tensor]:
+        return {}
 
     def log_snr_at(self, t: int) -> float:
         """Log-SNR after ``t`` steps of noise; infinite for t = 0."""

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.callbacks import ProgressBar
+
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.diffusion import load_denoiser
 from ddpm_pairs.files import refusals_told
+from ddpm_pairs.pairs.progress import PairsProgress
 from ddpm_pairs.pairs.writer import PairWriter
 from ddpm_pairs.reports.pairs import report_pairs
 from ddpm_pairs.reports.wandb_log import log_pairs
@@ -31,7 +34,9 @@ def prepare(cli: "TrainerCLI") -> Callable[[], None]:
     device = cli.trainer.strategy.root_device
     writer.check(cli.model, cli.datamodule, device.type)
     cli.model.prepare(device)
-    cli.trainer.callbacks.append(writer)
+    callbacks = [one for one in cli.trainer.callbacks if not isinstance(one, ProgressBar)]
+    bar = [PairsProgress(writer)] if len(callbacks) < len(cli.trainer.callbacks) else []
+    cli.trainer.callbacks = [*callbacks, writer, *bar]
 
     def work() -> None:
         cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=None, return_predictions=False)

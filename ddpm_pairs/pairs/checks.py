@@ -1,7 +1,9 @@
 """What is checked before pairs are made: the degradation, the checkpoint, and the machine."""
 
+from collections.abc import Callable, Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
@@ -84,19 +86,33 @@ def check_checkpoint(denoiser: Denoiser | None, t_max: int, net: nn.Module | Non
         raise ValueError(f"{option} {wanted}, but the checkpoint has {held}: leave the option out")
 
 
+def whole_multiple(side: int, multiple: int) -> int:
+    """A side that the network takes: ``side`` rounded down to a multiple, one at least."""
+    return max(side // multiple, 1) * multiple
+
+
+def noise_batch(shape: Sequence[int], t_max: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Noise to try a denoiser with, the same on every machine: x_t of ``shape``, and table indices below ``t_max``."""
+    x_t = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return x_t.to(device), (torch.arange(shape[0]) % t_max).to(device)
+
+
 @torch.inference_mode()
-def check_rows(denoiser: Denoiser, slots: int, device: torch.device, precision: str) -> None:
-    """Try whether a picture's result depends on its neighbours: a random batch, and the same batch reversed.
+def check_rows(predict: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, index: Tensor, how: str) -> None:
+    """Try whether a picture's result depends on its neighbours: a batch, and the same batch reversed.
+
+    Args:
+        predict: The denoiser.
+        x_t: The batch, (N, 3, H, W), all pictures different.
+        index: Its table indices, (N,), all different.
+        how: How the network runs, for the error: its precision, or that it is compiled.
 
     Raises:
         ValueError: if it does.
     """
-    side = max(64 // denoiser.multiple, 1) * denoiser.multiple
-    x_t = torch.randn(slots, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
-    index = torch.arange(slots, device=device) % denoiser.t_max
-    if not torch.equal(denoiser(x_t, index), denoiser(x_t.flip(0), index.flip(0)).flip(0)):
+    if not torch.equal(predict(x_t, index), predict(x_t.flip(0), index.flip(0)).flip(0)):
         raise ValueError(
-            f"on this machine a picture's result depends on its neighbours in a batch of {slots} "
-            f"({device.type}, {precision}, {torch.get_num_threads()} threads), so pairs could not be made "
-            "again: try other --model.slots, --model.threads 1 or another --model.precision"
+            f"on this machine a picture's result depends on its neighbours in a batch of {len(x_t)} "
+            f"({x_t.device.type}, {how}, {torch.get_num_threads()} threads), so pairs could not be made again: try "
+            "other --model.slots, --model.threads 1, another --model.precision, or --model.compile false"
         )

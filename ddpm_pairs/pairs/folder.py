@@ -6,7 +6,7 @@ beside their place and moved there whole, and the line follows last.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -33,20 +33,30 @@ class PairsFolder:
     def __init__(self, root: str | Path, rank: int = 0) -> None:
         self.root, self.rank = Path(root), rank
 
-    def records(self) -> dict[str, dict[str, Any]]:
-        """Manifest lines by key, of the manifest and all parts; torn or foreign lines count as absent."""
-        return {
-            record["key"]: record for path in self.manifests() for _, record in read_lines(path) if is_record(record)
-        }
-
-    def finished(self) -> dict[str, dict[str, Any]]:
-        """The records whose HQ and LQ files are both there, by key in code-point order."""
-        records = self.records()
-        return {key: records[key] for key in sorted(records) if self._has_files(records[key])}
-
     def keys(self) -> set[str]:
-        """The keys of ``finished()``, in the memory of the keys alone."""
-        return set(self._lines())
+        """The keys of ``records()``, in the memory of the keys alone."""
+        keys = set()
+        for path in self.manifests():
+            for _, record in read_lines(path):
+                if is_record(record):
+                    (keys.add if self._has_files(record) else keys.discard)(record["key"])
+        return keys
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Manifest lines of the pairs that exist, read one by one in code-point order of their keys.
+
+        Torn or foreign lines, and those whose HQ or LQ file is missing, count as absent.
+        """
+        return map(json.loads, self._sorted_lines())
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """The manifest line of one pair; ``None`` where there is no such pair."""
+        found = None
+        for path in self.manifests():
+            for _, record in read_lines(path):
+                if is_record(record) and record["key"] == key:
+                    found = record if self._has_files(record) else None
+        return found
 
     def manifests(self) -> list[Path]:
         """The manifest and its parts, as far as there are any; of one key the last line counts."""
@@ -66,8 +76,8 @@ class PairsFolder:
             raise OutputError(f"{name!r} leads out of {self.root}: expected a name below it, and no links to elsewhere")
         return path
 
-    def publish(self, hq: Tensor | bytes, lq: Tensor | bytes, record: dict[str, Any]) -> dict[str, Any]:
-        """Put a pair into the folder; it exists when this returns.
+    def store(self, hq: Tensor | bytes, lq: Tensor | bytes, record: dict[str, Any]) -> dict[str, Any]:
+        """Place the files of a pair. Several threads may do so at once, for different pairs.
 
         Args:
             hq: (3, H, W), uint8, or a PNG file's bytes.
@@ -75,7 +85,7 @@ class PairsFolder:
             record: The manifest line without the files' hashes; ``hq`` and ``lq`` name the files.
 
         Returns:
-            The line as written.
+            The whole line, for ``note``.
 
         Raises:
             OutputError: if a file cannot be written, or its name leads out of the folder.
@@ -83,9 +93,15 @@ class PairsFolder:
         hq_png, lq_png = (one if isinstance(one, bytes) else encode_png(one) for one in (hq, lq))
         place(self.path(record["hq"]), hq_png, self.rank)
         place(self.path(record["lq"]), lq_png, self.rank)
-        line = record | {"hq_sha256": sha256(hq_png).hexdigest(), "lq_sha256": sha256(lq_png).hexdigest()}
+        return record | {"hq_sha256": sha256(hq_png).hexdigest(), "lq_sha256": sha256(lq_png).hexdigest()}
+
+    def note(self, line: dict[str, Any]) -> None:
+        """Append the line of a pair whose files are in place; the pair exists when this returns.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
         self._append(f"manifest.rank{self.rank}.jsonl", line)
-        return line
 
     def report(self, failures: Iterable[Failure]) -> None:
         """Note sources that gave no pair in this rank's part of the failures."""
@@ -97,12 +113,8 @@ class PairsFolder:
         if not self.root.is_dir():
             return
         with refusals_told(self.root):
-            lines = self._lines()
-            with placing(self.root / MANIFEST, self.rank) as manifest, ExitStack() as stack:
-                opened = {path: stack.enter_context(path.open("rb")) for path in {path for path, _ in lines.values()}}
-                for path, position in (lines[key] for key in sorted(lines)):
-                    opened[path].seek(position)
-                    manifest.write(opened[path].readline().strip() + b"\n")
+            with placing(self.root / MANIFEST, self.rank) as manifest:
+                manifest.writelines(self._sorted_lines())
             for pattern in (PARTS, FAILURE_PARTS, *_TEMPORARY):
                 for path in self.root.glob(pattern):
                     if path.is_file():  # a folder of keys may be called x.tmp
@@ -128,31 +140,34 @@ class PairsFolder:
             self.root.mkdir(parents=True, exist_ok=True)
         self.compact()
         with placing(self.root / META_INFO, self.rank) as file:
-            for _, record in read_lines(self.root / MANIFEST):
-                file.write(meta_line(record).encode())
+            file.writelines(meta_line(record).encode() for record in self.joined())
         lines = [line_of({"source": failure.source, "reason": failure.reason}) for failure in failed]
         place(self.root / FAILURES, "".join(lines).encode(), self.rank)
         return failed
 
-    def finish(self, failures: Iterable[Failure]) -> tuple[dict[str, dict[str, Any]], list[Failure]]:
-        """``join`` for a run that also wants to tell of its pairs.
+    def joined(self) -> Iterator[dict[str, Any]]:
+        """The records of a folder that ``join`` has joined, read one by one, as they stand there."""
+        return (record for _, record in read_lines(self.root / MANIFEST))
 
-        Returns:
-            The finished records by key, and all failures.
-        """
-        failed = self.join(failures)
-        return self.finished(), failed
+    def joined_at(self, numbers: Container[int]) -> list[dict[str, Any]]:
+        """Some records of a folder that ``join`` has joined, by their line's number from 0; only those are parsed."""
+        with (self.root / MANIFEST).open("rb") as file:
+            return [json.loads(line) for number, line in enumerate(file) if number in numbers]
 
-    def _lines(self) -> dict[str, tuple[Path, int]]:
-        """Where the lines of the finished pairs stand, by key: file and position."""
-        lines = {}
+    def _sorted_lines(self) -> Iterator[bytes]:
+        """The lines of the pairs that exist, with their line breaks; of each key only its line's place is kept."""
+        lines: dict[str, tuple[Path, int]] = {}
         for path in self.manifests():
             for position, record in read_lines(path):
                 if is_record(record):
                     lines[record["key"]] = (path, position)
                     if not self._has_files(record):
                         del lines[record["key"]]
-        return lines
+        with ExitStack() as stack:
+            opened = {path: stack.enter_context(path.open("rb")) for path in {path for path, _ in lines.values()}}
+            for path, position in (lines[key] for key in sorted(lines)):
+                opened[path].seek(position)
+                yield opened[path].readline().strip() + b"\n"
 
     def _has_files(self, record: dict[str, Any]) -> bool:
         return (self.root / record["hq"]).is_file() and (self.root / record["lq"]).is_file()

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.degradations import HQPreparation
+from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.pairs.checks import check_checkpoint, check_options, check_rows, degradation_of
+from ddpm_pairs.pairs.checks import check_checkpoint, check_options, degradation_of
 from ddpm_pairs.pairs.geometry import canvas_size, crop_to_multiple, pad_to_canvas
+from ddpm_pairs.pairs.machine import Machine
 from ddpm_pairs.pairs.pair import MIN_LQ_SIDE, Pair, Work, quality, too_small
 from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, synthesize
-from ddpm_pairs.pairs.tiles import TiledDenoiser, tile_side
+from ddpm_pairs.pairs.tiles import TiledDenoiser, tile_count
 from ddpm_pairs.pixels import eight_bit
 from ddpm_pairs.protocols import OwnDegradation
 
@@ -42,10 +44,11 @@ class PairGenerator(L.LightningModule):
         t_max: Largest t; t is uniform over t_min..t_max.
         t_weights: Weights of equally long bands from t_min to t_max, such as ``[3, 2, 1]`` for more small t; t is
             uniform within a band.
-        sampler: ``sde-dpmsolver++`` (default), ``ancestral`` (the paper's; give ``num_steps: null``), or the ODE
-            samplers ``dpmsolver++`` and ``ddim``, which at equal t come only about half as near to the real
-            degradation.
-        num_steps: Network evaluations a pair at most; null visits every step.
+        mode: Sampler and network evaluations a pair at most: ``fast`` (8), ``default`` (12) and ``high`` (20) of
+            ``sde-dpmsolver++``, or ``exact``, the paper's ``ancestral`` through every step.
+        sampler: Instead of the mode's: one of these, or the ODE samplers ``dpmsolver++`` and ``ddim``, which at equal t
+            come only about half as near to the real degradation.
+        num_steps: Network evaluations a pair at most, instead of the mode's.
         eta: Noise of ``ddim``, 0..1.
         variants: Pairs of each HQ picture, each with draws of its own; the further ones are ``<key>~1``, ``<key>~2``.
         psnr_drop: Pairs whose PSNR lies more than so many dB below that of their initial LQ are marked
@@ -54,7 +57,10 @@ class PairGenerator(L.LightningModule):
             tiles of about this side. Null never cuts.
         slots: Pictures that go through the network together, 4 or 8.
         threads: CPU threads a process, 1, 2 or 4.
-        precision: ``fp32`` or ``bf16`` for the network; null takes bf16 on CUDA and fp32 on a CPU.
+        precision: ``fp32`` or ``bf16`` for the network; null takes bf16 where it is measured to be at least 1.3 times
+            as fast as fp32.
+        compile: Compile the network, once for every canvas size (minutes, kept for later runs): for long runs over few
+            sizes. Where it cannot be compiled, a warning says so and it runs as it is.
         net: Only to insist on a network: an error if the checkpoint holds another.
         schedule: Only to insist on a schedule: an error if the checkpoint holds another.
         seed: Seed of everything drawn; the command line sets it to ``seed_everything``.
@@ -73,8 +79,9 @@ class PairGenerator(L.LightningModule):
         t_min: int = 0,
         t_max: int = 250,
         t_weights: list[float] | None = None,
-        sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] = "sde-dpmsolver++",
-        num_steps: int | None = 12,
+        mode: Literal["fast", "default", "high", "exact"] = "default",
+        sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] | None = None,
+        num_steps: int | None = None,
         eta: float = 0.0,
         variants: int = 1,
         psnr_drop: float | None = 2.0,
@@ -82,6 +89,7 @@ class PairGenerator(L.LightningModule):
         slots: int = 8,
         threads: int = 2,
         precision: Literal["fp32", "bf16"] | None = None,
+        compile: bool = False,
         net: nn.Module | None = None,
         schedule: Literal["linear", "cosine", "sigmoid"] | None = None,
         seed: int = 0,
@@ -92,9 +100,9 @@ class PairGenerator(L.LightningModule):
         check_options(slots, threads, variants, psnr_drop, tile)
         self.hq_preparation = HQPreparation(sharpen_hq, gray_hq)
         self.t_min, self.t_max, self.t_weights = t_min, t_max, t_weights
-        self.sampling = Sampling(sampler, num_steps, eta)
+        self.sampling = Sampling.of_mode(mode, sampler, num_steps, eta)
         self.variants, self.psnr_drop, self.tile = variants, psnr_drop, tile
-        self.slots, self.threads, self.precision = slots, threads, precision
+        self.machine = Machine(slots, threads, precision, compile)
         self.required_net, self.required_schedule = [net], schedule  # in a list, so as not to become a submodule
         self.seed = seed
         self.denoiser: Denoiser | None = None
@@ -115,40 +123,57 @@ class PairGenerator(L.LightningModule):
         """LQ sides are worked at multiples of this: the denoiser's, or ``default_multiple`` while there is none."""
         return self.default_multiple if self.denoiser is None else self.denoiser.multiple
 
+    @property
+    def slots(self) -> int:
+        """Pictures that go through the network together."""
+        return self.machine.slots
+
+    @property
+    def threads(self) -> int:
+        """CPU threads a process."""
+        return self.machine.threads
+
+    @property
+    def precision(self) -> str | None:
+        """The network's; ``None`` before it is chosen, and where no network is used."""
+        return self.machine.precision
+
     def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
         """The HQ canvas (height, width) on which an HQ picture of this (height, width) is worked."""
         cropped = (size[0] - size[0] % self.scale, size[1] - size[1] % self.scale)
         return canvas_size(cropped, self.scale, self.multiple)
 
+    def tiles(self, canvas: tuple[int, int]) -> int:
+        """Into how many tiles an HQ canvas is cut for the network; 1 where it goes through in one piece."""
+        return tile_count(tuple(side // self.scale for side in canvas), self.tile, self.multiple)
+
     def together(self, canvas: tuple[int, int]) -> int:
         """How many pictures of an HQ canvas are worked together: ``slots``, or 1 where it is cut into tiles."""
-        longest = max(canvas) // self.scale
-        return 1 if self.tile is not None and longest > tile_side(self.tile, self.multiple) else self.slots
+        return self.slots if self.tiles(canvas) == 1 else 1
+
+    def evaluations(self, key: str) -> int:
+        """Network evaluations that the picture of this key takes, on all of its canvas."""
+        if self.denoiser is None:
+            return 0
+        t = draw_t(self.seed, key, self.t_min, self.t_max, self.t_weights)
+        return self.sampling.evaluations(self.denoiser.schedule, t)
 
     def prepare(self, device: torch.device) -> None:
-        """Move the network to ``device`` in its precision, set the threads, and try whether rows are independent.
+        """Bring the network to ``device``; see ``Machine.prepare``, whose errors it raises.
 
         Done once a device; the command line does it before the Trainer begins.
-
-        Raises:
-            ValueError: on a machine, or with a network, where a picture's result depends on its neighbours.
         """
         if self._prepared_for == device:
             return
         self._prepared_for = device
-        if device.type == "cpu":
-            torch.set_num_threads(self.threads)
-        if self.denoiser is None:
-            return
-        self.precision = self.precision or ("bf16" if device.type == "cuda" else "fp32")
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.denoiser.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-        check_rows(self.denoiser, self.slots, device, self.precision)
+        self.denoiser = self.machine.prepare(self.denoiser, device)
 
     def on_predict_start(self) -> None:
-        """Check the arguments against the checkpoint and prepare the network."""
+        """Check the arguments against the checkpoint and prepare the network, alike on all ranks."""
         self.check()
         self.prepare(self.device)
+        if self.denoiser is not None:
+            self.denoiser = self.machine.agree(self.denoiser, self.trainer.strategy, self.device)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> tuple[list[Pair], list[Failure]]:
         """Pairs of one batch of ``HighQualityImages``, and the pictures that gave none."""
@@ -176,6 +201,7 @@ class PairGenerator(L.LightningModule):
             t=draw_t(self.seed, picture.key, self.t_min, self.t_max, self.t_weights),
             degradation=self.degradation.draw(generator_for(self.seed, picture.key, "degradation")),
             hq_preparation=prepared,
+            hq_png=None if any(prepared.values()) or hq.shape != picture.hq.shape else picture.png,
         )
 
     def make(self, work: Iterable[Work]) -> Iterator[Pair]:
@@ -201,7 +227,7 @@ class PairGenerator(L.LightningModule):
         return [self._pair(one, initial[n], lq[n], self.tile if together == 1 else None) for n, one in enumerate(chunk)]
 
     def _degrade(self, work: list[Work], canvas: tuple[int, int]) -> Tensor:
-        hq = torch.stack([pad_to_canvas(one.hq, canvas) for one in work]).to(self.device).float().div_(255)
+        hq = to_device(torch.stack([pad_to_canvas(one.hq, canvas) for one in work]), self.device).float().div_(255)
         return self.degradation.apply(hq, [one.degradation for one in work])
 
     def _pair(self, one: Work, initial: Tensor, lq: Tensor, tile: int | None) -> Pair:
@@ -224,4 +250,4 @@ class PairGenerator(L.LightningModule):
             "lq_size": [width, height],
             **quality(one.hq, initial, lq, self.psnr_drop),
         }
-        return Pair(one.hq, lq, record)
+        return Pair(one.hq, lq, record, one.hq_png)

@@ -21,15 +21,24 @@ class Work:
     t: int
     degradation: dict[str, Any]
     hq_preparation: dict[str, Any]
+    hq_png: bytes | None = None  # a file that holds just that HQ
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A finished pair: HQ and LQ, uint8 (3, H, W) and (3, H / scale, W / scale) on the CPU, and its manifest record."""
+    """A finished pair.
+
+    Attributes:
+        hq: uint8 (3, H, W), on the CPU.
+        lq: uint8 (3, H / scale, W / scale), on the CPU.
+        record: Its manifest record.
+        hq_png: A PNG file of ``hq``, where there is one already.
+    """
 
     hq: Tensor
     lq: Tensor
     record: dict[str, Any]
+    hq_png: bytes | None = None
 
 
 def too_small(height: int, width: int, scale: int) -> str:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from errno import EACCES, ENOTDIR
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
@@ -56,16 +57,21 @@ def check_sources(root: Path, data: HighQualityImages, variants: int) -> None:
     earlier = read_run(root)
     if earlier is None or earlier["places"]["hq_dir"] == str(Path(data.hq_dir).resolve()):
         return
-    done = PairsFolder(root).finished()
-    for picture in data.pictures:
-        made_from = {done[key].get("source_sha256") for key in variant_keys(picture.key, variants) if key in done}
+    pictures = {key: one for one in data.pictures for key in variant_keys(one.key, variants)}
+
+    @lru_cache(maxsize=1024)  # variants of one picture lie near each other
+    def hash_of(path: Path) -> str:
+        return sha256(path.read_bytes()).hexdigest()
+
+    for record in PairsFolder(root).records():
+        picture = pictures.get(record["key"])
         try:
-            present = sha256(picture.path.read_bytes()).hexdigest() if made_from else None
+            same = picture is None or hash_of(picture.path) == record.get("source_sha256")
         except OSError:  # becomes a failure later
             continue
-        if made_from - {present}:
+        if not same:
             raise ValueError(
-                f"--output_dir {root} holds a pair {picture.key!r} made from another picture than that of "
+                f"--output_dir {root} holds a pair {record['key']!r} made from another picture than that of "
                 f"--data.hq_dir {data.hq_dir}: give another folder"
             )
 

@@ -1,6 +1,7 @@
 """What is to be made, and in which batches: pictures, their variants, and canvases."""
 
 from collections.abc import Container
+from typing import NamedTuple
 
 from ddpm_pairs.data.decode import UnreadablePicture, read_size
 from ddpm_pairs.data.pictures import Failure, Picture
@@ -38,11 +39,28 @@ def unfinished(pictures: list[Picture], variants: int, done: Container[str]) -> 
     ]
 
 
-def plan_batches(pictures: list[Picture], generator: PairGenerator) -> tuple[list[list[Picture]], list[Failure]]:
-    """Batches of ``slots`` pictures that share a canvas size, and the pictures whose header already rules them out.
+class Planned(NamedTuple):
+    """What ``plan_batches`` found.
 
-    Only headers are read, of the variants of one picture once. A picture that is worked in tiles is a batch of its own,
-    so that it is on disk before the next one begins.
+    Attributes:
+        batches: What shall be worked together, in this order.
+        failures: Pictures whose header already rules them out.
+        occupancy: Share of the network's slots that pictures or tiles of theirs use, over the whole plan, 0..1; the
+            rest are repeats that fill up short batches, and slots whose picture walks later than its batch. ``None``
+            where no network runs.
+    """
+
+    batches: list[list[Picture]]
+    failures: list[Failure]
+    occupancy: float | None
+
+
+def plan_batches(pictures: list[Picture], generator: PairGenerator) -> Planned:
+    """Batches of ``slots`` pictures that share a canvas size and walk back about equally long.
+
+    Only headers are read, of the variants of one picture once. Within a canvas the longest walks come first, so that
+    the pictures of a batch begin and end together whatever their t. A picture that is worked in tiles is a batch of its
+    own, so that it is on disk before the next one begins.
     """
     canvases: dict[str, tuple[int, int]] = {}
     failures: dict[str, Failure] = {}
@@ -56,12 +74,18 @@ def plan_batches(pictures: list[Picture], generator: PairGenerator) -> tuple[lis
             failures[source] = Failure(source, too_small(height, width, generator.scale))
         else:
             canvases[source] = generator.canvas((height, width))
-    by_canvas: dict[tuple[int, int], list[Picture]] = {}
-    sized = [(canvases[picture.source], picture) for picture in pictures if picture.source in canvases]
-    for canvas, picture in sorted(sized, key=lambda one: (one[0], one[1].key)):
-        by_canvas.setdefault(canvas, []).append(picture)
-    batches = []
-    for canvas, group in by_canvas.items():
-        together = generator.together(canvas)
-        batches += [group[first : first + together] for first in range(0, len(group), together)]
-    return batches, list(failures.values())
+    by_canvas: dict[tuple[int, int], list[tuple[int, Picture]]] = {}
+    for picture in pictures:
+        if picture.source in canvases:
+            walk = (generator.evaluations(picture.key), picture)
+            by_canvas.setdefault(canvases[picture.source], []).append(walk)
+    batches, used, slots = [], 0, 0
+    for canvas, walks in sorted(by_canvas.items()):
+        walks.sort(key=lambda walk: (-walk[0], walk[1].key))
+        together, tiles = generator.together(canvas), generator.tiles(canvas)
+        for first in range(0, len(walks), together):
+            lengths, batch = zip(*walks[first : first + together], strict=True)
+            batches.append(list(batch))
+            used += tiles * sum(lengths)
+            slots += -(-tiles // generator.slots) * generator.slots * max(lengths)
+    return Planned(batches, list(failures.values()), used / slots if slots else None)

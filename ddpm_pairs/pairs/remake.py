@@ -57,7 +57,7 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
     run = read_run(pairs)
     if run is None:
         raise ValueError(f"{pairs} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
-    record = PairsFolder(pairs).finished().get(key)
+    record = PairsFolder(pairs).record(key)
     if record is None:
         raise ValueError(f"{pairs} holds no pair with the key {key!r}: expected one of its manifest.jsonl")
     # Pairs of a mixed folder differ in what their lines tell; for the rest run.yaml speaks.

@@ -15,9 +15,7 @@ from ddpm_pairs.degradations import Degradation, build_degradation
 from ddpm_pairs.pairs.generator import PairGenerator
 
 RUN_FILE = "run.yaml"
-_PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow")
-# A resumed run takes these from the folder, because the last bits of a picture depend on them.
-_TAKEN_OVER = ("precision", "slots", "threads")
+_PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow", "opencv-python-headless")
 
 
 def run_settings(generator: PairGenerator, checkpoint: str | None, device: str) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def read_run(root: Path) -> dict[str, Any] | None:
 
 
 def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool) -> None:
-    """Let a generator go on with a folder, taking precision, slots and threads from it.
+    """Let a generator go on with a folder, working as the machine did that began it.
 
     A folder may get more variants than it has: those that it has stay what they are.
 
@@ -90,8 +88,7 @@ def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_
             "give another folder, the same settings, or --allow_mixed true to go on all the same"
         )
     if not changed:
-        for name in _TAKEN_OVER:
-            setattr(generator, name, earlier["machine"][name])
+        generator.machine.take_over(earlier["machine"])
 
 
 def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - plain values of any kind
@@ -131,8 +128,7 @@ def write_run(
     """
     content = {
         "settings": settings,
-        "machine": {name: getattr(generator, name) for name in (*_TAKEN_OVER, "multiple")}
-        | {"processor": platform.machine()},
+        "machine": {**generator.machine.record(), "multiple": generator.multiple, "processor": platform.machine()},
         "places": places,
         "versions": {name: version(name) for name in _PACKAGES},
         "config": config,
@@ -155,8 +151,10 @@ def generator_from_run(run: dict[str, Any]) -> PairGenerator:
     names = ("scale", "preset", "t_min", "t_max", "t_weights", "sampler", "num_steps", "eta", "variants", "psnr_drop")
     names += ("tile", "seed")
     taken = {name: settings[name] for name in names}
+    taken["mode"] = "exact" if taken["num_steps"] is None else "default"  # in which null leaves every step
     degradation = build_from_spec(settings["degradation"], settings["scale"], settings["preset"])
-    generator = PairGenerator(degradation=degradation, **taken, **{name: machine[name] for name in _TAKEN_OVER})
+    generator = PairGenerator(degradation=degradation, **taken)
+    generator.machine.take_over(machine)
     generator.default_multiple = machine["multiple"]
     return generator
 

@@ -3,17 +3,27 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.diffusion.process import add_noise, noise_like
-from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, make_plan, walk_back
+from ddpm_pairs.diffusion.process import add_noise
+from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, index_grid, make_plan, walk_back
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.pixels import psnr_of
 from ddpm_pairs.seeding import seed_of
+
+MODES = {
+    "fast": ("sde-dpmsolver++", 8),
+    "default": ("sde-dpmsolver++", 12),
+    "high": ("sde-dpmsolver++", 20),
+    "exact": ("ancestral", None),
+}
+"""Sampler and network evaluations of each mode; ``None`` visits every step."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,37 @@ class Sampling:
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler {self.sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
         if self.num_steps is not None and self.num_steps < 1:
-            raise ValueError(f"num_steps is {self.num_steps}: expected 1 or more, or null for every step")
+            raise ValueError(f"num_steps is {self.num_steps}: expected 1 or more")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}: expected 0 to 1")
+
+    @classmethod
+    def of_mode(
+        cls, mode: str, sampler: str | None = None, num_steps: int | None = None, eta: float = 0.0
+    ) -> "Sampling":
+        """What a mode stands for, in its own values where none are given.
+
+        Args:
+            mode: One of ``MODES``.
+            sampler: Instead of the mode's.
+            num_steps: Instead of the mode's.
+            eta: Noise of ``ddim``, 0..1.
+
+        Raises:
+            ValueError: for an unknown mode or values outside their range.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode}: expected one of {', '.join(MODES)}")
+        usual_sampler, usual_steps = MODES[mode]
+        return cls(sampler or usual_sampler, usual_steps if num_steps is None else num_steps, eta)
 
     def plan(self, schedule: Schedule, t: int) -> Plan:
         """The plan from step ``t``."""
         return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
+
+    def evaluations(self, schedule: Schedule, t: int) -> int:
+        """Network evaluations from step ``t``."""
+        return _evaluations(schedule, t, self.num_steps)
 
     def told(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
         """What a manifest line tells of the walk back from step ``t``; no schedule is needed for t = 0."""
@@ -53,8 +87,13 @@ class Sampling:
             "logsnr": round(schedule.log_snr_at(t), 6) if t > 0 else None,
             "sampler": self.sampler,
             "num_steps": self.num_steps,
-            "evaluations": len(self.plan(schedule, t)) if t > 0 else 0,
+            "evaluations": self.evaluations(schedule, t) if t > 0 else 0,
         }
+
+
+@lru_cache(maxsize=4096)
+def _evaluations(schedule: Schedule, t: int, num_steps: int | None) -> int:
+    return len(index_grid(schedule, t, num_steps))
 
 
 def generator_for(seed: int, key: str, stream: str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -106,6 +145,8 @@ def synthesize(
 ) -> Tensor:
     """Noise initial LQ pictures to their steps and walk them back (Yang et al. section 3.3).
 
+    On CUDA everything is queued; the host waits for nothing.
+
     Args:
         denoiser: The trained DDPM, on the device of the pictures.
         initial_lq: (N, 3, h, w), float32 in [0, 1], sides multiples of ``denoiser.multiple``.
@@ -118,14 +159,16 @@ def synthesize(
         (N, 3, h, w), float32 in [0, 1]. Row n depends on picture n, ts[n] and keys[n] alone.
     """
     device = initial_lq.device
-    x_0, shape = initial_lq * 2 - 1, tuple(initial_lq.shape[1:])
+    x_0 = initial_lq * 2 - 1
     plans = [sampling.plan(denoiser.schedule, t) for t in ts]
-    noise = noise_like([generator_for(seed, key, "noise", device) for key in keys], shape)
-    start = torch.tensor([max(t - 1, 0) for t in ts])
+    noise = x_0.new_empty(x_0.shape)
+    for picture, key in zip(noise, keys, strict=True):
+        picture.normal_(generator=generator_for(seed, key, "noise", device))
+    start = to_device(torch.tensor([max(t - 1, 0) for t in ts]), device)
     walks = [generator_for(seed, key, "steps", device) for key in keys]
-    x_t = add_noise(x_0, noise, start, denoiser.schedule.alpha_bars)
+    x_t = add_noise(x_0, noise, start, denoiser.schedule.alpha_bars_on(device))
     lq = (walk_back(denoiser, x_t, plans, walks) + 1) / 2
-    untouched = torch.tensor([t == 0 for t in ts], device=device).view(-1, 1, 1, 1)
+    untouched = to_device(torch.tensor([t == 0 for t in ts]), device).view(-1, 1, 1, 1)
     return torch.where(untouched, initial_lq, lq.clamp(0, 1))
 
 

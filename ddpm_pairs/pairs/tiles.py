@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
 
 SHARE_OF_OVERLAP = 4
@@ -69,6 +70,14 @@ def lay_out(length: int, tile: int, multiple: int) -> Line:
     return Line(length, side, [n * rest // (count - 1) * multiple for n in range(count)])
 
 
+def tile_count(size: tuple[int, int], tile: int | None, multiple: int) -> int:
+    """Into how many tiles a picture of (height, width) LQ px is cut; 1 where it is whole, as with ``tile`` ``None``."""
+    if tile is None or max(size) <= tile_side(tile, multiple):
+        return 1
+    rows, columns = (len(lay_out(length, tile, multiple).starts) for length in size)
+    return rows * columns
+
+
 class TiledDenoiser:
     """A denoiser for one large picture, tile by tile; it takes the place of a ``Denoiser``.
 
@@ -88,7 +97,7 @@ class TiledDenoiser:
     ) -> None:
         self.denoiser, self.schedule, self.slots = denoiser, denoiser.schedule, slots
         rows, columns = (lay_out(length, tile, denoiser.multiple) for length in size)
-        down, across = rows.weights().to(device), columns.weights().to(device)
+        down, across = (to_device(line.weights(), torch.device(device)) for line in (rows, columns))
         self.boxes = [
             (slice(top, top + rows.side), slice(left, left + columns.side))
             for top in rows.starts

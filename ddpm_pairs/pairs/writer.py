@@ -1,6 +1,8 @@
 """The callback that writes pairs to disk as they are made, and goes on where an earlier run ended."""
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,17 @@ import lightning as L
 
 from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.files import refusals_told, sha256_of
+from ddpm_pairs.files import OutputError, refusals_told, sha256_of
 from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.generator import Pair, PairGenerator
 from ddpm_pairs.pairs.lock import FolderLock
 from ddpm_pairs.pairs.places import check_places, check_sources, without_long_names
 from ddpm_pairs.pairs.plan import check_variants, plan_batches, unfinished
+from ddpm_pairs.pairs.publisher import Publisher
 from ddpm_pairs.pairs.run_record import go_on, run_settings, write_run
+from ddpm_pairs.pairs.tally import Tally
+
+MOST_ENCODERS = 8
 
 
 class PairWriter(L.Callback):
@@ -27,7 +33,10 @@ class PairWriter(L.Callback):
         config: The resolved config of the command line, for ``run.yaml``.
 
     Attributes:
-        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``records`` and ``failures``.
+        share: From ``setup`` on, the pairs that this rank is to make.
+        publisher: From ``setup`` on, what publishes the pairs of this rank.
+        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``tally`` (of all pairs in the
+            folder), ``failures`` and ``occupancy`` (of the network's slots, see ``plan_batches``).
     """
 
     def __init__(
@@ -40,8 +49,10 @@ class PairWriter(L.Callback):
         self.root, self.checkpoint, self.allow_mixed, self.config = Path(output_dir), checkpoint, allow_mixed, config
         self.folder, self.lock = PairsFolder(self.root), FolderLock(self.root)
         self.failures: list[Failure] = []
-        self.done: set[str] = set()
+        self.earlier = self.share = 0
+        self.publisher: Publisher | None = None
         self.settings: dict[str, Any] | None = None
+        self.occupancy: float | None = None
         self.summary: dict[str, Any] = {}
 
     def check(self, generator: PairGenerator, data: HighQualityImages, device: str) -> None:
@@ -84,11 +95,17 @@ class PairWriter(L.Callback):
             self.folder.compact()
         trainer.strategy.barrier("pairs folder tidied")
         self.lock.share()
-        self.done = self.folder.keys()
-        todo, unnameable = without_long_names(self.root, unfinished(data.pictures, pl_module.variants, self.done))
-        batches, unusable = plan_batches(todo, pl_module)
-        self.failures = [*data.failures, *unnameable, *unusable]
-        data.schedule(batches)
+        done = self.folder.keys()
+        self.earlier = len(done)
+        todo, unnameable = without_long_names(self.root, unfinished(data.pictures, pl_module.variants, done))
+        planned = plan_batches(todo, pl_module)
+        self.occupancy = planned.occupancy
+        self.failures = [*data.failures, *unnameable, *planned.failures]
+        data.schedule(planned.batches)
+        self.share = sum(map(len, planned.batches[trainer.global_rank :: trainer.world_size]))
+        workers = encoders(trainer.num_devices)
+        # Two batches: one is encoded while the network makes the next.
+        self.publisher = Publisher(self.folder, workers, depth=2 * max(pl_module.slots, workers))
         self.begin = time.monotonic()
 
     def on_predict_epoch_start(self, trainer: L.Trainer, pl_module: PairGenerator) -> None:
@@ -105,26 +122,39 @@ class PairWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Publish the pairs of a batch."""
+        """Publish the pairs of a batch, in the background."""
         pairs, failures = outputs
         self.folder.report(failures)
         for pair in pairs:
-            self.folder.publish(pair.hq, pair.lq, pair.record)
+            self.publisher.submit(pair)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: PairGenerator) -> None:
+        """Wait until the last pairs are published."""
+        self.publisher.close()
 
     def teardown(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
         """Join what the ranks wrote; not called after an interruption."""
         trainer.strategy.barrier("pairs written")
         seconds = time.monotonic() - self.begin
         if trainer.is_global_zero:
-            records, failures = self.folder.finish(self.failures)
+            failures = self.folder.join(self.failures)
             if not (self.root / "run.yaml").is_file():  # nothing was left to make on this rank
                 self._describe(trainer, pl_module)
-            made = sum(key not in self.done for key in records)
-            self.summary = {"made": made, "seconds": seconds, "records": records, "failures": failures}
+            tally = Tally(self.folder.joined())
+            self.summary = {
+                "made": tally.pairs - self.earlier,
+                "seconds": seconds,
+                "tally": tally,
+                "failures": failures,
+                "occupancy": self.occupancy,
+            }
         self.lock.release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: PairGenerator, exception: BaseException) -> None:
-        """Let the folder go; what is in it is whole, and the next run goes on from there."""
+        """Publish what is made, and let the folder go; what is in it is whole, and the next run goes on from there."""
+        if self.publisher is not None:
+            with suppress(OutputError):  # told already, or less urgent than what ends the run
+                self.publisher.close()
         self.lock.release()
 
     def _describe(self, trainer: L.Trainer, generator: PairGenerator) -> None:
@@ -132,3 +162,9 @@ class PairWriter(L.Callback):
         places["checkpoint"] = None if self.checkpoint is None else str(Path(self.checkpoint).resolve())
         with refusals_told(self.root / "run.yaml"):
             write_run(self.root, generator, self.settings, places, self.config)
+
+
+def encoders(processes: int) -> int:
+    """How many threads each of so many processes on this machine has for encoding; the pairs do not depend on it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores // processes, 1), MOST_ENCODERS)

@@ -1,6 +1,6 @@
 """What ``predict`` tells about a pairs folder: a summary on the terminal and ``contact_sheet.png``."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
+from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.generator import PairGenerator
 from ddpm_pairs.pairs.geometry import pad_to_canvas
 from ddpm_pairs.pairs.run_record import generator_from_run, read_run
+from ddpm_pairs.pairs.tally import Tally
 from ddpm_pairs.pixels import eight_bit
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
+from ddpm_pairs.reports.html.browser import spread
 
 SHEET = "contact_sheet.png"
 PAIRS_SHOWN, FAILURES_SHOWN = 12, 10
@@ -31,9 +34,8 @@ def report_pairs(root: Path, summary: dict[str, Any]) -> None:
         root: The pairs folder.
         summary: ``PairWriter.summary``.
     """
-    records = summary["records"]
-    if records:
-        write_contact_sheet(root, records)
+    if summary["tally"].pairs:
+        write_contact_sheet(root, summary["tally"].pairs)
     console = Console(highlight=False)
     for label, text in summary_lines(root, summary):
         console.print(Text.assemble((f"{label:<20}", "bold"), text), soft_wrap=True)
@@ -41,17 +43,19 @@ def report_pairs(root: Path, summary: dict[str, Any]) -> None:
 
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The summary as labels (empty on lines that continue a list) and texts."""
-    records, failures, made = list(summary["records"].values()), summary["failures"], summary["made"]
-    lines = [("pairs made now", f"{made}, in the folder {len(records)}")]
+    tally, failures, made = summary["tally"], summary["failures"], summary["made"]
+    lines = [("pairs made now", f"{made}, in the folder {tally.pairs}")]
     if made:
         lines.append(("speed", f"{made / max(summary['seconds'], 1e-9):.2f} pairs/s ({summary['seconds']:.1f} s)"))
-    if records:
+    if summary["occupancy"] is not None:
+        lines.append(("network slots used", f"{100 * summary['occupancy']:.1f}%"))
+    if tally.pairs:
         lines += [
-            ("PSNR of LQ", _quartiles(record["psnr"] for record in records)),
-            ("PSNR of initial LQ", _quartiles(record["psnr_initial"] for record in records)),
-            ("accepted", _accepted(records)),
-            ("evaluations a pair", f"{np.mean([record['evaluations'] for record in records]):.1f} on average"),
-            ("t", f"{np.mean([record['t'] for record in records]):.0f} on average"),
+            ("PSNR of LQ", _quartiles(tally.psnr)),
+            ("PSNR of initial LQ", _quartiles(tally.psnr_initial)),
+            ("accepted", _accepted(tally)),
+            ("evaluations a pair", f"{tally.evaluations / tally.pairs:.1f} on average"),
+            ("t", f"{tally.t / tally.pairs:.0f} on average"),
         ]
     if failures:
         lines.append(("sources skipped", f"{len(failures)}, all in {root / 'failures.jsonl'}"))
@@ -59,20 +63,20 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
         if len(failures) > FAILURES_SHOWN:
             lines.append(("", f"and {len(failures) - FAILURES_SHOWN} more"))
     lines.append(("folder", str(root)))
-    if records:
+    if tally.pairs:
         lines.append(("to look at", str(root / SHEET)))
     return lines
 
 
-def write_contact_sheet(root: Path, records: dict[str, Record]) -> None:
+def write_contact_sheet(root: Path, pairs: int) -> None:
     """Show up to 12 pairs, evenly spread over the sorted keys: HQ, initial LQ, LQ.
 
     The initial LQ is made again, see ``initial_lq``, and left blank for pairs of another degradation than
     ``run.yaml``'s.
 
     Args:
-        root: The pairs folder, with its ``run.yaml``.
-        records: Manifest lines by key, at least one.
+        root: The pairs folder of a run that has ended, with its ``run.yaml``.
+        pairs: How many it holds, at least one.
 
     Raises:
         ValueError: without ``run.yaml``.
@@ -82,16 +86,10 @@ def write_contact_sheet(root: Path, records: dict[str, Record]) -> None:
         raise ValueError(f"{root} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
     generator = generator_from_run(run)
     generator.to("cuda" if run["settings"]["device"] == "cuda" and torch.cuda.is_available() else "cpu")
-    keys = spread(sorted(records), PAIRS_SHOWN)
-    entries = [_entry(root, records[key], generator) for key in keys]
-    heading = f"{root.resolve().name}: {len(records)} pairs, {generator.degradation.name}, scale {generator.scale}"
+    shown = PairsFolder(root).joined_at(spread(pairs, PAIRS_SHOWN))
+    entries = [_entry(root, record, generator) for record in shown]
+    heading = f"{root.resolve().name}: {pairs} pairs, {generator.degradation.name}, scale {generator.scale}"
     save_sheet(root / SHEET, entries, HEADINGS, heading)
-
-
-def spread(keys: list[str], count: int) -> list[str]:
-    """At most ``count`` keys, evenly spread, the first and the last among them."""
-    places = np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)
-    return [keys[place] for place in places]
 
 
 def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor | None:
@@ -135,21 +133,20 @@ def _open(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def _accepted(records: list[Record]) -> str:
+def _accepted(tally: Tally) -> str:
     """How many pairs the quality gate let through, and what becomes of the others."""
-    rejected = sum(not record["accepted"] for record in records)
-    text = f"{len(records) - rejected} of {len(records)}"
+    rejected = tally.pairs - tally.accepted
+    text = f"{tally.accepted} of {tally.pairs}"
     if rejected:
         text += f"; {rejected} lost more PSNR than --model.psnr_drop allows, restorers leave them out"
-    if 2 * rejected > len(records):
+    if 2 * rejected > tally.pairs:
         text += " (a smaller --model.t_max or a softer start loses less)"
     return text
 
 
-def _quartiles(values: Any) -> str:  # noqa: ANN401 - any iterable of numbers and None
-    """Quartiles that are values themselves, since an infinite one (None) cannot be interpolated."""
-    numbers = [math.inf if value is None else value for value in values]
-    low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75], method="inverted_cdf")
+def _quartiles(values: Sequence[float]) -> str:
+    """Quartiles that are values themselves, since an infinite one cannot be interpolated."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf")
     return f"{low:.1f} / {middle:.1f} / {high:.1f} dB (quartiles)"
 
 

@@ -20,7 +20,7 @@ from ddpm_pairs.pairs.run_record import build_from_spec
 from ddpm_pairs.pairs.synthesis import generator_for
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, TILE, font_of, shown_part, tile, write_line
 from ddpm_pairs.reports.histograms import save_histograms
-from ddpm_pairs.reports.pairs import spread
+from ddpm_pairs.reports.html.browser import spread
 from ddpm_pairs.reports.parameters import columns, phrases
 from ddpm_pairs.shipped import shipped_config
 
@@ -57,11 +57,11 @@ def main(arguments: Namespace) -> int:
         raise ValueError(f"--output_dir {root} lies in --data.hq_dir {arguments.hq_dir}: give another folder")
     many = [generator.degradation.draw(generator_for(arguments.seed, str(n), "draws")) for n in range(HISTOGRAM_DRAWS)]
     drawn = columns(many)
-    chosen = {picture.key: picture for picture in found}
+    by_key = sorted(found, key=lambda picture: picture.key)
     rows = [
         row
-        for key in spread(sorted(chosen), arguments.pictures)
-        if (row := _row(chosen[key], generator, arguments.draws if drawn else 1)) is not None
+        for place in spread(len(by_key), arguments.pictures)
+        if (row := _row(by_key[place], generator, arguments.draws if drawn else 1)) is not None
     ]
     if not rows:
         raise ValueError(f"--data.hq_dir: none of the pictures of {arguments.hq_dir} that were tried can be used")

@@ -82,16 +82,18 @@ def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) ->
         root: The pairs folder.
         summary: ``PairWriter.summary``.
     """
-    runs, records = _wandb_runs(loggers), list(summary["records"].values())
-    numbers = {"made": summary["made"], "in_folder": len(records), "skipped": len(summary["failures"])}
+    runs, tally = _wandb_runs(loggers), summary["tally"]
+    numbers = {"made": summary["made"], "in_folder": tally.pairs, "skipped": len(summary["failures"])}
     if summary["made"]:
         numbers["per_second"] = summary["made"] / max(summary["seconds"], 1e-9)
-    if records:
-        numbers["accepted"] = sum(record["accepted"] for record in records)
-        numbers["t_mean"] = float(np.mean([record["t"] for record in records]))
-        for name in ("psnr", "psnr_initial"):
-            finite = [record[name] for record in records if record[name] is not None]
-            numbers[f"{name}_median"] = float(np.median(finite)) if finite else None
+    if summary["occupancy"] is not None:
+        numbers["slots_used"] = summary["occupancy"]
+    if tally.pairs:
+        numbers["accepted"] = tally.accepted
+        numbers["t_mean"] = tally.t / tally.pairs
+        for name, values in (("psnr", tally.psnr), ("psnr_initial", tally.psnr_initial)):
+            finite = np.asarray(values)[np.isfinite(values)]
+            numbers[f"{name}_median"] = float(np.median(finite)) if len(finite) else None
     for run in runs:
         if (root / SHEET).is_file():
             import wandb  # only here: importing it takes a moment

@@ -32,7 +32,7 @@ def responses(schedule, plan, powers=POWERS):
     x = torch.zeros(1 + len(noisy), 1, 1, len(powers), dtype=torch.float64)
     x[0] = 1
     generators = [torch.Generator().manual_seed(0) for _ in x]
-    drawn = torch.randn(1, 1, len(powers), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(1, 1, len(powers), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     out = walk_back(denoise, x, [only(None), *map(only, noisy)], generators)
     return out[0].flatten(), (out[1:] / drawn).flatten(1)
 

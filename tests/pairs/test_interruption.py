@@ -1,62 +1,16 @@
 """A process killed at any event in the output folder leaves what the same command brings to the same end."""
 
-import itertools
-import json
 import os
 import shutil
-import sys
-from hashlib import sha256
+import socket
 
+import lightning as L
 import pytest
-from forked_child import in_child
-from PIL import Image
+from dying import die_at, whole_pairs
+from forked_child import in_child, in_children
 
-from ddpm_pairs.pairs import PairGenerator
-
-WATCHED = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
-
-
-def die_at(step, root):
-    """Let this process die, as by kill -9, at the n-th step of its work below `root`.
-
-    Every change of the folder is a step, just before it; opening a file to write is two, the second in the middle of
-    writing.
-    """
-    prefix, steps = os.fspath(root), itertools.count(1)
-
-    def watch(event, arguments):
-        if event not in WATCHED or not isinstance(arguments[0], (str, os.PathLike)):
-            return
-        path = os.fspath(arguments[0])
-        if not path.startswith(prefix):
-            return
-        if event != "open":
-            if next(steps) == step:
-                os._exit(9)
-        elif arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            if next(steps) == step:
-                os._exit(9)
-            if next(steps) == step:
-                os.write(os.open(path, arguments[2] | os.O_CREAT, 0o644), b'{"key": "half')
-                os._exit(9)
-
-    sys.addaudithook(watch)
-
-
-def whole_pairs(root):
-    """Keys whose line a dead run left; pictures in their place are whole, and no line lacks its files."""
-    for kind in ("hq", "lq"):
-        for path in (root / kind).rglob("*.png"):
-            Image.open(path).load()
-    keys = set()
-    for path in root.glob("manifest*.jsonl"):
-        for line in path.read_text().splitlines():
-            if line.endswith("}"):
-                record = json.loads(line)
-                assert (root / record["hq"]).is_file()
-                assert sha256((root / record["lq"]).read_bytes()).hexdigest() == record["lq_sha256"]
-                keys.add(record["key"])
-    return keys
+from ddpm_pairs.data import HighQualityImages
+from ddpm_pairs.pairs import PairGenerator, PairWriter
 
 
 def test_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content):
@@ -88,7 +42,7 @@ def test_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content)
         assert status == 9
         killed += 1
         there = whole_pairs(out)
-        if killed % 2 == 0:  # the second attempt is killed as well
+        if killed % 4 == 0:  # the second attempt is killed as well
             assert attempt(2 + killed % 9) == 9
             assert there <= whole_pairs(out)
         run(out)
@@ -98,6 +52,72 @@ def test_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content)
     assert content(out) == whole
     # Folders, two pairs of two files and a line, run.yaml, failures, manifest, meta_info: all were steps to die at.
     assert killed >= 35 and most == {"e", "sub/c"}
+
+
+def predict_as_rank(rank, port, hq, out):
+    """What one of two processes does that torchrun has started."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "1"}
+    trainer = L.Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", callbacks=[PairWriter(str(out))],
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    data = HighQualityImages(str(hq), num_workers=0)
+    trainer.predict(PairGenerator("bicubic", t_max=0, slots=4, threads=1), data, return_predictions=False)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_one_of_two_ranks_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content):
+    """The other rank ends as under torchrun; the next run has one rank or two."""
+    for key in ("b", "d", "é"):
+        (hq_folder / f"{key}.png").unlink()  # what is left are three canvases, two batches for rank 0, one for rank 1
+    (hq_folder / "broken.png").write_bytes((hq_folder / "e.png").read_bytes()[:300])
+
+    def alone(out):
+        predict(PairGenerator("bicubic", t_max=0, slots=4, threads=1), hq_folder, out)
+
+    def both(out, dying=None, step=0):
+        port = free_port()
+
+        def work(rank):
+            if rank == dying:
+                die_at(step, out)
+            predict_as_rank(rank, port, hq_folder, out)
+
+        return in_children([lambda: work(0), lambda: work(1)])
+
+    alone(tmp_path / "unbroken")
+    whole = content(tmp_path / "unbroken")
+    assert len(whole) == 11  # four pairs, manifest, meta_info, failures
+    assert both(tmp_path / "two") == [0, 0] and content(tmp_path / "two") == whole
+
+    most = set()
+    for dying in (0, 1):
+        killed, out = 0, tmp_path / "pairs"
+        while True:
+            statuses = both(out, dying, killed + 1)
+            if statuses == [0, 0]:
+                break
+            assert statuses[dying] == 9
+            killed += 1
+            most |= whole_pairs(out)
+            if killed % 2:
+                alone(out)
+            else:
+                assert both(out) == [0, 0]
+            assert content(out) == whole, f"rank {dying} killed at step {killed}"
+            shutil.rmtree(out, ignore_errors=True)
+        assert content(out) == whole
+        shutil.rmtree(out)
+        assert killed >= (45, 12)[dying]
+    assert most == {"B", "a", "e", "sub/c"}
 
 
 @pytest.mark.parametrize("cut", [1, 40, -1])

@@ -1,16 +1,20 @@
 """Parts of manifests joined by hand."""
 
 import json
+import math
 import tracemalloc
 
 import pytest
 import torch
 
 from ddpm_pairs.cli import main
+from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.pairs import PairGenerator
 from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.merge import Merged, merge
+from ddpm_pairs.pairs.places import check_sources
+from ddpm_pairs.pairs.tally import Tally
 from ddpm_pairs.pairs.verify import verify
 
 PICTURE = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
@@ -18,7 +22,8 @@ PICTURE = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
 
 def publish(folder, *keys):
     for key in keys:
-        folder.publish(PICTURE, PICTURE, {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [4, 4]})
+        record = {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [4, 4]}
+        folder.note(folder.store(PICTURE, PICTURE, record))
 
 
 def test_parts_of_two_ranks(tmp_path, capsys):
@@ -74,20 +79,56 @@ def test_merged_in_the_middle_and_gone_on_with(hq_folder, tmp_path, predict, con
     assert content(out) == whole
 
 
-def test_a_million_lines_are_not_kept_in_memory(tmp_path):
-    """Of each line only its place is remembered: a long record costs no more than a short one."""
-    folder = PairsFolder(tmp_path)
-    publish(folder, "a")
-    line = json.loads((tmp_path / "manifest.rank0.jsonl").read_text())
-    with (tmp_path / "manifest.rank0.jsonl").open("w") as file:
+@pytest.fixture
+def long_lines(tmp_path):
+    """200 lines of 100 kB, of pairs that have their files."""
+    root = tmp_path / "pairs"
+    publish(PairsFolder(root), "a")
+    line = json.loads((root / "manifest.rank0.jsonl").read_text())
+    line |= {"psnr": 20.0, "psnr_initial": None, "t": 3, "evaluations": 2, "accepted": True, "source_sha256": "0" * 64}
+    with (root / "manifest.rank0.jsonl").open("w") as file:
         for number in range(200):
             file.write(json.dumps(line | {"key": f"{number:04d}", "drawn": "x" * 100_000}) + "\n")
+    return root
+
+
+def peak_of(work):
+    """Most bytes that were allocated at once."""
     tracemalloc.start()
-    merge(tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len((tmp_path / "manifest.jsonl").read_text()) > 20e6
-    assert peak < 5e6
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_million_lines_are_not_kept_in_memory(long_lines):
+    """Of each line only its place is remembered: a long record costs no more than a short one."""
+    assert peak_of(lambda: merge(long_lines)) < 5e6
+    assert len((long_lines / "manifest.jsonl").read_text()) > 20e6
+
+
+def test_nor_where_they_are_read(long_lines, hq_folder):
+    folder, found = PairsFolder(long_lines), {}
+    data = HighQualityImages(str(hq_folder))
+    data.find()
+    (long_lines / "run.yaml").write_text("{settings: {preset: x, tile: 1}, machine: {}, places: {hq_dir: elsewhere}}")
+    reading = {
+        "keys": folder.keys,
+        "records": lambda: sum(record["t"] for record in folder.records()),
+        "record": lambda: folder.record("0150")["key"],
+        "tally": lambda: Tally(folder.joined()),
+        "sheet": lambda: [record["key"] for record in folder.joined_at([0, 100, 199])],
+        "sources": lambda: check_sources(long_lines, data, 1),
+    }
+    merge(long_lines)
+    for name, read in reading.items():
+        assert peak_of(lambda name=name, read=read: found.update({name: read()})) < 3e6, name
+    assert (len(found["keys"]), found["records"], found["record"]) == (200, 600, "0150")
+    assert found["sheet"] == ["0000", "0100", "0199"]
+    tally = found["tally"]
+    assert (tally.pairs, tally.accepted, tally.t, tally.evaluations) == (200, 200, 600, 400)
+    assert list(tally.psnr) == [20.0] * 200 and list(tally.psnr_initial) == [math.inf] * 200
 
 
 @pytest.mark.parametrize("name", ["hq", "x.png"])

@@ -135,7 +135,7 @@ def test_lmdb_as_basicsr_reads_it(pairs, tmp_path):
                 content = transaction.get(key.encode("ascii"))
                 assert content == (pairs / records_of(pairs)[unquote(key)][kind]).read_bytes()
                 width, height = Image.open(io.BytesIO(content)).size
-                assert line == f"{key}.png ({height},{width},3) 3"
+                assert line == f"{key}.png ({height},{width},3) 1"
         environment.close()
     assert keys["hq"] == keys["lq"] and sorted(map(unquote, keys["hq"])) == KEYS
 

@@ -9,6 +9,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from tiny_ddpm import tiny_denoiser
 
+from ddpm_pairs.diffusion import Schedule
 from ddpm_pairs.pairs.synthesis import Sampling, check_t, draw_t, generator_for, psnr_against_hq, synthesize
 from ddpm_pairs.pixels import eight_bit
 
@@ -103,6 +104,31 @@ def test_quantize_rounds_to_nearest_and_clamps():
 def test_sampling_checks_its_values(options, text):
     with pytest.raises(ValueError, match=text):
         Sampling(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"mode": "fast"}, ("sde-dpmsolver++", 8)),
+        ({"mode": "default"}, ("sde-dpmsolver++", 12)),
+        ({"mode": "high"}, ("sde-dpmsolver++", 20)),
+        ({"mode": "exact"}, ("ancestral", None)),
+        ({"mode": "exact", "num_steps": 9}, ("ancestral", 9)),
+        ({"mode": "high", "sampler": "ddim"}, ("ddim", 20)),
+        ({"mode": "exact", "sampler": "dpmsolver++"}, ("dpmsolver++", None)),
+    ],
+)
+def test_modes_and_what_is_given_instead(options, expected):
+    sampling = Sampling.of_mode(**options)
+    assert (sampling.sampler, sampling.num_steps) == expected
+    schedule = Schedule("cosine", 1000)
+    for t in (0, 1, 7, 300):
+        assert sampling.evaluations(schedule, t) == len(sampling.plan(schedule, t)) <= min(t, expected[1] or t)
+
+
+def test_unknown_mode():
+    with pytest.raises(ValueError, match="mode is slow: expected one of fast, default, high, exact"):
+        Sampling.of_mode("slow")
 
 
 def test_t_zero_is_untouched_beside_others():

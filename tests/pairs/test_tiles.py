@@ -147,7 +147,8 @@ def pictures_of(sizes):
 
 
 def made_by(options, pictures, channels=(8, 16)):
-    generator = PairGenerator(**{"t_min": 20, "t_max": 40, "slots": 4, "threads": 1, "num_steps": 3} | options)
+    usual = {"t_min": 20, "t_max": 40, "slots": 4, "threads": 1, "num_steps": 3, "precision": "fp32"}
+    generator = PairGenerator(**usual | options)
     generator.denoiser = tiny_denoiser(channels)
     generator.prepare(CPU)
     return {pair.record["key"]: pair for pair in generator.make([generator.draw(one) for one in pictures])}

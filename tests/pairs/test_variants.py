@@ -103,12 +103,13 @@ def test_batches_share_a_canvas_and_large_pictures_have_one_each(few):
     data.find()
     generator = PairGenerator("bicubic", t_max=0, slots=4, threads=1)
     todo = unfinished(data.pictures, 3, ())
-    batches, failures = plan_batches(todo, generator)
+    batches, failures, occupancy = plan_batches(todo, generator)
+    assert occupancy is None  # no network
     assert [[one.key for one in batch] for batch in batches] == [["a", "a~1", "a~2"], ["sub/c", "sub/c~1", "sub/c~2"]]
     assert [failure.source for failure in failures] == ["broken.png"]
     generator = PairGenerator("bicubic", scale=2, t_max=0, slots=4, threads=1, tile=64)
     Image.new("RGB", (130, 64)).save(few / "wide.png")
     data = HighQualityImages(str(few))
     data.find()
-    batches, _ = plan_batches(unfinished(data.pictures, 2, ()), generator)
+    batches = plan_batches(unfinished(data.pictures, 2, ()), generator).batches
     assert [len(batch) for batch in batches] == [2, 1, 1, 2] and batches[1][0].key == "wide"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageCms
 from tiny_ddpm import save_ckpt, tiny_denoiser
 from torch import nn
 
@@ -28,7 +28,7 @@ def records_of(root):
 
 def trained(**options):
     """A quick generator with the tiny DDPM."""
-    quick = {"degradation": "bicubic", "t_max": 40, "slots": 4, "threads": 1, "num_steps": 3}
+    quick = {"degradation": "bicubic", "t_max": 40, "slots": 4, "threads": 1, "num_steps": 3, "precision": "fp32"}
     generator = PairGenerator(**quick | options)
     generator.denoiser = tiny_denoiser()
     return generator
@@ -42,7 +42,8 @@ def test_folder_holds_exactly_what_the_contract_names(hq_folder, tmp_path, predi
     expected = {f"{kind}/{key}.png" for kind in ("hq", "lq") for key in KEYS}
     expected |= {"manifest.jsonl", "meta_info.txt", "run.yaml", "failures.jsonl"}
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == expected
-    assert (summary["made"], list(summary["records"])) == (7, KEYS)
+    assert (summary["made"], summary["tally"].pairs, len(summary["failures"])) == (7, 7, 1)
+    assert summary["occupancy"] == 7 / 16  # five of one canvas and two of others, in batches of four
 
     records = records_of(out)
     assert [record["key"] for record in records] == KEYS
@@ -162,7 +163,7 @@ def test_nothing_at_all_in_the_manifest(hq_folder, tmp_path, predict, content):
         ({"t_max": 30}, "t_max 40 -> 30"),
         ({"seed": 1}, "seed 0 -> 1"),
         ({"degradation": "real_esrgan"}, "degradation.name bicubic -> real_esrgan"),
-        ({"num_steps": None}, "num_steps 3 -> None"),
+        ({"num_steps": None}, "num_steps 3 -> 12"),
         ({"sampler": "ancestral"}, "sampler sde-dpmsolver"),
         ({"scale": 2}, "scale 4 -> 2"),
         ({"psnr_drop": None}, "psnr_drop 2.0 -> None"),
@@ -321,8 +322,9 @@ def test_awkward_pictures_come_out_or_are_listed(tmp_path, photos, predict, pixe
     Image.fromarray(np.concatenate([photo, alpha], axis=2)).save(root / "alpha.png")
     (root / "readme.md").write_text("notes")
     summary = predict(PairGenerator("bicubic", t_max=0, threads=1), root, tmp_path / "pairs")
-    assert list(summary["records"]) == ["alpha", "cmyk", "deep", "good"]
-    made = {key: pixels(tmp_path / "pairs" / "hq" / f"{key}.png") for key in summary["records"]}
+    keys = ["alpha", "cmyk", "deep", "good"]
+    assert [record["key"] for record in records_of(tmp_path / "pairs")] == keys and summary["made"] == 4
+    made = {key: pixels(tmp_path / "pairs" / "hq" / f"{key}.png") for key in keys}
     np.testing.assert_array_equal(made["good"], photo)
     np.testing.assert_array_equal(made["deep"], np.repeat(((deep + 128) // 257).astype(np.uint8)[..., None], 3, axis=2))
     np.testing.assert_array_equal(made["alpha"][:, :32], photo[:, :32])
@@ -335,9 +337,39 @@ def test_awkward_pictures_come_out_or_are_listed(tmp_path, photos, predict, pixe
     assert "too small: 3x3, expected 64 px" in reasons["small.png"] and "suffix" in reasons["readme.md"]
 
 
+def test_hq_that_needs_no_change_is_copied(tmp_path, photos, predict, pixels):
+    root, photo = tmp_path / "hq", photos[0]
+    root.mkdir()
+    sizes = {"plain": (64, 64), "cropped": (67, 93), "profile": (64, 64)}
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for key, (height, width) in sizes.items():
+        options = {"icc_profile": profile} if key == "profile" else {}
+        Image.fromarray(photo[:height, :width]).save(root / f"{key}.png", compress_level=0, **options)
+    Image.fromarray(photo[:64, :64]).save(root / "bitmap.bmp")
+    summary = predict(PairGenerator("bicubic", t_max=0, threads=1, variants=2), root, tmp_path / "pairs")
+    assert summary["made"] == 8
+    for record in records_of(tmp_path / "pairs"):
+        written = (tmp_path / "pairs" / record["hq"]).read_bytes()
+        assert (written == (root / record["source"]).read_bytes()) is record["key"].startswith("plain")
+        assert record["hq_sha256"] == sha256(written).hexdigest()
+        height, width = pixels(tmp_path / "pairs" / record["hq"]).shape[:2]
+        assert height % 4 == width % 4 == 0
+        if not record["key"].startswith("profile"):
+            np.testing.assert_array_equal(pixels(tmp_path / "pairs" / record["hq"]), photo[:height, :width])
+
+
+@pytest.mark.parametrize("preparation", [{"sharpen_hq": True}, {"gray_hq": 1.0}])
+def test_hq_that_is_prepared_is_not_copied(tmp_path, photos, predict, pixels, preparation):
+    (tmp_path / "hq").mkdir()
+    Image.fromarray(photos[0][:64, :64]).save(tmp_path / "hq" / "a.png")
+    predict(PairGenerator("bicubic", t_max=0, threads=1, **preparation), tmp_path / "hq", tmp_path / "pairs")
+    assert not np.array_equal(pixels(tmp_path / "pairs" / "hq" / "a.png"), photos[0][:64, :64])
+
+
 def test_lines_end_where_json_says(tmp_path):
     """A key or an argument may hold what Python takes for a line break."""
     folder = PairsFolder(tmp_path)
     picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
-    folder.publish(picture, picture, {"key": "a\u2028b", "hq": "hq/x.png", "lq": "lq/x.png", "note": "\x85\u2029"})
-    assert list(PairsFolder(tmp_path).finished()) == ["a\u2028b"]
+    record = {"key": "a\u2028b", "hq": "hq/x.png", "lq": "lq/x.png", "note": "\x85\u2029"}
+    folder.note(folder.store(picture, picture, record))
+    assert [one["key"] for one in PairsFolder(tmp_path).records()] == ["a\u2028b"]

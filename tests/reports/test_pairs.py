@@ -12,9 +12,11 @@ from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.diffusion import Schedule, UNet
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.pairs import PairGenerator, PairWriter
+from ddpm_pairs.pairs.folder import PairsFolder
 from ddpm_pairs.pairs.run_record import generator_from_run, read_run
 from ddpm_pairs.pairs.synthesis import psnr_against_hq
-from ddpm_pairs.reports.pairs import initial_lq, report_pairs, spread, summary_lines
+from ddpm_pairs.pairs.tally import Tally
+from ddpm_pairs.reports.pairs import initial_lq, report_pairs, summary_lines
 
 
 def make_pairs(root, hq, scale, degradation="real_esrgan"):
@@ -67,9 +69,9 @@ def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
 
 def test_initial_lq_is_the_one_that_was_used(tmp_path, hq_dir):
     root = tmp_path / "pairs"
-    records = make_pairs(root, hq_dir, 4)["records"]
+    assert make_pairs(root, hq_dir, 4)["tally"].pairs == 2
     generator = generator_from_run(read_run(root))
-    for record in records.values():
+    for record in PairsFolder(root).records():
         initial = initial_lq(root, record, generator)
         hq = torch.from_numpy(np.array(Image.open(root / record["hq"]))).permute(2, 0, 1)
         assert psnr_against_hq(hq, initial) == pytest.approx(record["psnr_initial"], abs=0.01)
@@ -78,9 +80,10 @@ def test_initial_lq_is_the_one_that_was_used(tmp_path, hq_dir):
 def test_initial_lq_of_another_degradation_is_left_blank(tmp_path, hq_dir):
     root = tmp_path / "pairs"
     summary = make_pairs(root, hq_dir, 4)
-    record = summary["records"]["landscape"]
-    record["degradation"] = {"name": "other", "parameters": {}}
-    assert initial_lq(root, record, generator_from_run(read_run(root))) is None
+    first, second = PairsFolder(root).records()
+    first["degradation"] = {"name": "other", "parameters": {}}
+    assert initial_lq(root, first, generator_from_run(read_run(root))) is None
+    (root / "manifest.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
     report_pairs(root, summary)
     pixels = np.asarray(Image.open(root / "contact_sheet.png"))
     place = pixels[88 : 88 + 192, 24 + 264 : 24 + 264 + 256]
@@ -97,7 +100,7 @@ def test_one_pair_and_none(tmp_path, hq_dir, capsys):
     capsys.readouterr()
 
     empty = tmp_path / "empty"
-    report_pairs(empty, {"made": 0, "seconds": 0.1, "records": {}, "failures": [Failure("a.png", "torn")]})
+    report_pairs(empty, summary_of([], made=0, failures=[Failure("a.png", "torn")]))
     text = capsys.readouterr().out
     assert "0, in the folder 0" in text and "a.png: torn" in text and "contact_sheet" not in text
     assert not empty.exists()
@@ -107,11 +110,14 @@ def record(psnr, initial, t=10, evaluations=4, accepted=True):
     return {"psnr": psnr, "psnr_initial": initial, "t": t, "evaluations": evaluations, "accepted": accepted}
 
 
+def summary_of(records, made=5, seconds=1.0, failures=(), occupancy=None):
+    return {"made": made, "seconds": seconds, "tally": Tally(records), "failures": failures, "occupancy": occupancy}
+
+
 def test_numbers_of_the_summary(tmp_path):
-    records = {f"{n}": record(20.0 + n, 30.0 + n, t=10 * n, evaluations=2 * n) for n in range(5)}
+    records = [record(20.0 + n, 30.0 + n, t=10 * n, evaluations=2 * n) for n in range(5)]
     failures = [Failure(f"{n}.png", "torn") for n in range(12)]
-    summary = {"made": 4, "seconds": 8.0, "records": records, "failures": failures}
-    lines = summary_lines(tmp_path, summary)
+    lines = summary_lines(tmp_path, summary_of(iter(records), 4, 8.0, failures, occupancy=0.98712))
     texts = dict(lines)
     assert texts["pairs made now"] == "4, in the folder 5"
     assert texts["speed"] == "0.50 pairs/s (8.0 s)"
@@ -119,6 +125,7 @@ def test_numbers_of_the_summary(tmp_path):
     assert texts["PSNR of initial LQ"] == "31.0 / 32.0 / 33.0 dB (quartiles)"
     assert texts["evaluations a pair"] == "4.0 on average"
     assert texts["t"] == "20 on average"
+    assert texts["network slots used"] == "98.7%"
     assert texts["sources skipped"] == f"12, all in {tmp_path / 'failures.jsonl'}"
     listed = [text for label, text in lines if not label]
     assert listed == [*(f"{n}.png: torn" for n in range(10)), "and 2 more"]
@@ -133,20 +140,13 @@ def test_numbers_of_the_summary(tmp_path):
     ],
 )
 def test_summary_counts_what_the_gate_let_through(tmp_path, rejected, text):
-    records = {f"{n}": record(20.0, 23.0, accepted=n >= rejected) for n in range(5)}
-    summary = {"made": 5, "seconds": 1.0, "records": records, "failures": []}
+    summary = summary_of([record(20.0, 23.0, accepted=n >= rejected) for n in range(5)])
     assert dict(summary_lines(tmp_path, summary))["accepted"].endswith(text)
 
 
 def test_equal_pictures_count_as_infinitely_good(tmp_path):
-    records = {f"{n}": record(psnr, psnr, t=0, evaluations=0) for n, psnr in enumerate([None, 20.0, None])}
-    texts = dict(summary_lines(tmp_path, {"made": 0, "seconds": 0.0, "records": records, "failures": []}))
+    records = [record(psnr, psnr, t=0, evaluations=0) for psnr in (None, 20.0, None)]
+    texts = dict(summary_lines(tmp_path, summary_of(records, made=0)))
     assert texts["PSNR of LQ"] == "20.0 / inf / inf dB (quartiles)"
-    assert "speed" not in texts
+    assert "speed" not in texts and "network slots used" not in texts
     assert json.dumps(texts)
-
-
-@pytest.mark.parametrize(("n", "places"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (12, range(12)), (23, range(0, 23, 2))])
-def test_keys_are_evenly_spread(n, places):
-    keys = [f"{i:03d}" for i in range(n)]
-    assert spread(keys, 12) == [keys[place] for place in places]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ddpm_pairs.callbacks.before_after import centre
-from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.metrics.evaluated import Evaluated
 from ddpm_pairs.reports.restoration import report_restored, report_scores
 
@@ -107,7 +107,7 @@ def test_report_shows_pictures_where_references_are_known(evaluated, photos, tmp
             path = tmp_path / folder / f"{key}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(photos[n]).save(path)
-        references[key] = path
+        references[key] = Picture(key, path, path.name)
     report_scores(tmp_path, evaluated, references=references)
     page = (tmp_path / "report.html").read_text()
     assert "sub/a (PSNR" in page and "LQ enlarged" in page

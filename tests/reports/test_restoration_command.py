@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from ddpm_pairs.cli import main
+from ddpm_pairs.pairs.pack import pack
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -103,6 +104,27 @@ def test_a_test_goes_on_and_refuses_other_weights(place, capsys):
     capsys.readouterr()
     assert main([*TEST.split(), "--model.tile", "80"]) == 2
     assert "tile differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["webdataset", "lmdb"])
+def test_packed_pairs_give_what_the_folder_gives(place, form):
+    if form == "lmdb":
+        pytest.importorskip("lmdb", reason="needs the lmdb package")
+    lines = []
+    for number in range(7):
+        name, width = f"sub/{number}", 64 + 16 * (number % 2)
+        sizes = {"hq_size": [width, 64], "lq_size": [width // 4, 16]}
+        lines.append(json.dumps({"key": name, "hq": f"hq/{name}.png", "lq": f"lq/{name}.png"} | sizes) + "\n")
+    (place / "pairs" / "manifest.jsonl").write_text("".join(lines))
+    pack(place / "pairs", place / "packed", form)
+    for words in (FIT, TEST):
+        assert main(words.split()) == 0
+        folder = f"packed_{words.split()[-1]}"
+        assert main([*words.split(), "--data.pairs_dir", "packed", "--output_dir", folder]) == 0
+    one, other = (torch.load(place / run / "last.ckpt", weights_only=True) for run in ("run", "packed_run"))
+    assert all(torch.equal(other["state_dict"][name], weight) for name, weight in one["state_dict"].items())
+    for name in ("metrics.json", "pictures.csv", "report.html"):
+        assert (place / "packed_scores" / name).read_bytes() == (place / "scores" / name).read_bytes()
 
 
 def test_missing_weights_are_one_line_before_any_work(place, monkeypatch, capsys):

@@ -43,19 +43,23 @@ class StudyFolder:
     def __init__(self, root: Path) -> None:
         self.root, self.pictures = root, root / "pictures"
 
+    def settings(self) -> dict[str, Any]:
+        """What the study was begun with; empty where there is none, or its file cannot be read."""
+        path = self.root / SETTINGS
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        except (ValueError, TypeError):
+            return {}
+
     def check(self, settings: dict[str, Any]) -> None:
         """Refuse to go on with a study of other settings.
 
         Raises:
             ValueError: naming the first setting that differs.
         """
-        path = self.root / SETTINGS
-        if not path.is_file():
+        if not (self.root / SETTINGS).is_file():
             return
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            earlier = {}
+        earlier = self.settings()
         for name, value in json.loads(json.dumps(settings)).items():
             if earlier.get(name) != value:
                 raise ValueError(

@@ -23,8 +23,8 @@ from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeature
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
 from ddpm_pairs.metrics.texture import native_patches
 from ddpm_pairs.pairs.generator import Pair, PairGenerator, Work
+from ddpm_pairs.pairs.plan import plan_batches
 from ddpm_pairs.pairs.synthesis import generator_for
-from ddpm_pairs.pairs.writer import plan_batches
 from ddpm_pairs.reports.t_study.cells import RealSet, make_cells, table, write_csv
 from ddpm_pairs.reports.t_study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.reports.t_study.pictures import save_grid, save_plot
@@ -52,12 +52,13 @@ class TStudy(L.LightningModule):
         preset: The degradations', ``natural`` or ``faces``.
         psnr_drop: The recommended t may cost this many dB of median PSNR against t = 0; null allows any.
         psnr_floor: The recommended t keeps this median PSNR in dB; null asks for none.
+        mode: As ``PairGenerator``'s.
         sampler: As ``PairGenerator``'s.
         num_steps: As ``PairGenerator``'s.
         slots: As ``PairGenerator``'s.
         tile: As ``PairGenerator``'s.
         threads: As ``PairGenerator``'s.
-        precision: As ``PairGenerator``'s.
+        precision: As ``PairGenerator``'s; a study that goes on keeps the one that it began with.
         features: ``inception``, or ``random`` to try out a study without weights.
         seed: Seed of everything drawn; the command line sets it to ``seed_everything``.
 
@@ -75,8 +76,9 @@ class TStudy(L.LightningModule):
         preset: Literal["natural", "faces"] = "natural",
         psnr_drop: float | None = 2.0,
         psnr_floor: float | None = None,
-        sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] = "sde-dpmsolver++",
-        num_steps: int | None = 12,
+        mode: Literal["fast", "default", "high", "exact"] = "default",
+        sampler: Literal["sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral"] | None = None,
+        num_steps: int | None = None,
         slots: int = 8,
         tile: int | None = 256,
         threads: int = 2,
@@ -94,12 +96,13 @@ class TStudy(L.LightningModule):
         if patch < MIN_SIDE:
             raise ValueError(f"patch is {patch}: expected {MIN_SIDE} px or more")
         self.ts = sorted({0, *ts})
-        shared = {"scale": scale, "preset": preset, "sampler": sampler, "num_steps": num_steps, "slots": slots}
-        shared["tile"] = tile
+        shared = {"scale": scale, "preset": preset, "slots": slots, "tile": tile, "threads": threads, "seed": seed}
+        walk = {"mode": mode, "sampler": sampler, "num_steps": num_steps, "precision": precision}
         self.generators = [  # their t_max only says that a network is needed; t is set picture by picture
-            PairGenerator(name, t_max=max(self.ts), threads=threads, precision=precision, seed=seed, **shared)
-            for name in degradations
+            PairGenerator(name, t_max=max(self.ts), **shared, **walk) for name in degradations
         ]
+        for generator in self.generators:
+            generator.machine = self.generators[0].machine  # one network serves them all
         self.degradations = list(degradations)
         self.settings = {
             "degradations": self.degradations,
@@ -107,10 +110,10 @@ class TStudy(L.LightningModule):
             "pictures": pictures,
             "patch": patch,
             **shared,
-            "threads": threads,
+            "sampler": self.generators[0].sampling.sampler,
+            "num_steps": self.generators[0].sampling.num_steps,
             "precision": precision,
             "features": features,
-            "seed": seed,
         }
         self.pictures, self.patch, self.scale, self.seed = pictures, patch, scale, seed
         self.psnr_drop, self.psnr_floor, self.features = psnr_drop, psnr_floor, features
@@ -144,20 +147,26 @@ class TStudy(L.LightningModule):
                 "which can be halved to see how far real pictures lie from real ones"
             )
         self.settings |= {"ts": self.ts, "checkpoint": checkpoint}
-        self.folder = StudyFolder(root)
+        self.folder, machine = StudyFolder(root), self.generators[0].machine
+        if machine.precision is None:
+            machine.precision = self.settings["precision"] = self.folder.settings().get("precision")
         self.folder.check(self.settings)
         self.network = Inception(weights_path(INCEPTION)) if self.features == "inception" else RandomFeatures()
         self.network.to(device)
-        for generator in self.generators:
-            generator.t_max = max(self.ts)
-            generator.denoiser = denoiser
-            generator.check()
-            generator.to(device)
-            generator.prepare(device)
+        self.generators[0].t_max, self.generators[0].denoiser = max(self.ts), denoiser
+        self.generators[0].check()
+        self._use(machine.prepare(denoiser, device), device)
         # all generators cut canvases alike; a batch goes through the network t by t, so that no slot stays empty
         todo = [picture for picture in self.chosen if not self.folder.has(picture.key)]
-        data.schedule(plan_batches(todo, self.generators[0])[0])
+        data.schedule(plan_batches(todo, self.generators[0]).batches)
         self._data = [data]  # in a list, so as not to become a submodule of anything
+
+    def _use(self, denoiser: Denoiser, device: torch.device) -> None:
+        """Let all generators make pairs with one network."""
+        for generator in self.generators:
+            generator.denoiser = denoiser
+            generator.to(device)
+        self.settings["precision"] = self.generators[0].precision
 
     def _choose(self, pictures: list[Picture]) -> list[Picture]:
         """The first pictures, in a seeded order, whose LQ holds a patch."""
@@ -183,7 +192,9 @@ class TStudy(L.LightningModule):
         return sorted(chosen, key=lambda one: one.key)
 
     def on_test_start(self) -> None:
-        """Write down the settings."""
+        """Let the ranks agree on how to work, and write down the settings."""
+        machine = self.generators[0].machine
+        self._use(machine.agree(self.generators[0].denoiser, self.trainer.strategy, self.device), self.device)
         if self.trainer.is_global_zero:
             self.folder.open(self.settings)
         self.trainer.strategy.barrier()

@@ -46,7 +46,8 @@ WORDS = [
     ),
     *("--data.num_workers", "0", "--model.ts", "[0,10,60,100]", "--model.patch", "32"),
     *("--model.features", "random"),
-    *("--model.threads", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+    *("--model.threads", "1", "--model.precision", "fp32"),
+    *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
     *("--output_dir", "study"),
 ]
 
@@ -74,6 +75,7 @@ def test_study_of_a_checkpoint(place, capsys):
 def test_lq_and_psnr_are_those_of_predict(place):
     assert main([*WORDS, "--model.degradations", "[real_esrgan]", "--model.ts", "[60]"]) == 0
     words = "predict --config pairs_natural.yaml --ckpt_path tiny.safetensors --data.hq_dir hq --model.threads 1"
+    words += " --model.precision fp32"
     words += " --model.t_min 60 --model.t_max 60 --output_dir pairs --trainer.accelerator cpu --data.num_workers 0"
     assert main(words.split()) == 0
     lines = [json.loads(line) for line in (place / "pairs" / "manifest.jsonl").read_text().splitlines()]

@@ -1,0 +1,182 @@
+"""Publishing in the background."""
+
+import json
+import shutil
+import threading
+import weakref
+
+import pytest
+import torch
+from dying import die_at, whole_pairs
+from forked_child import in_children
+
+from ddpm_pairs.files import OutputError
+from ddpm_pairs.pairs.folder import PairsFolder
+from ddpm_pairs.pairs.pair import Pair
+from ddpm_pairs.pairs.publisher import Publisher
+from ddpm_pairs.pairs.verify import verify
+
+
+def pair_of(key, side=8):
+    generator = torch.Generator().manual_seed(sum(key.encode()))
+    hq, lq = (torch.randint(0, 256, (3, s, s), dtype=torch.uint8, generator=generator) for s in (side, side // 2))
+    return Pair(hq, lq, {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [side, side]})
+
+
+def keys_of(root, name="manifest.rank0.jsonl"):
+    return [json.loads(line)["key"] for line in (root / name).read_text().splitlines()]
+
+
+class Gate(PairsFolder):
+    """Places the files of a pair only when it is let through."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.open = threading.Event()
+        self.at_gate = threading.Semaphore(0)
+
+    def store(self, hq, lq, record):
+        self.at_gate.release()
+        assert self.open.wait(30)
+        return super().store(hq, lq, record)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("publisher")]
+
+
+def test_lines_stand_in_the_order_of_submission(tmp_path):
+    publisher, keys = Publisher(PairsFolder(tmp_path), 4, 8), [f"{n:02}" for n in range(20)]
+    for number, key in enumerate(keys):
+        publisher.submit(pair_of(key, 8 if number % 4 else 600))  # every fourth takes much longer than those after it
+    publisher.close()
+    assert keys_of(tmp_path) == keys and publisher.waiting == 0 and threads() == []
+    PairsFolder(tmp_path).join([])
+    assert [damage.kind for damage in verify(tmp_path).damages] == ["run.yaml"]  # every pixel of 20 pairs is there
+
+
+def test_a_line_is_there_as_soon_as_its_files_are(tmp_path):
+    publisher = Publisher(PairsFolder(tmp_path), 1, 8)
+    publisher.submit(pair_of("a"))
+    publisher.drain()
+    assert keys_of(tmp_path) == ["a"]
+    publisher.submit(pair_of("b"))
+    publisher.close()
+    assert keys_of(tmp_path) == ["a", "b"]
+
+
+def test_who_submits_too_much_waits(tmp_path):
+    folder = Gate(tmp_path)
+    publisher = Publisher(folder, 2, 3)
+    for key in "abc":
+        publisher.submit(pair_of(key))
+    for _ in range(2):  # as many threads as there are
+        assert folder.at_gate.acquire(timeout=30)
+    assert publisher.waiting == 3
+    fourth = threading.Thread(target=lambda: publisher.submit(pair_of("d")))
+    fourth.start()
+    fourth.join(0.2)
+    assert fourth.is_alive() and publisher.waiting == 3
+    folder.open.set()
+    fourth.join(30)
+    assert not fourth.is_alive()
+    publisher.close()
+    assert keys_of(tmp_path) == list("abcd")
+
+
+def test_published_pairs_do_not_stay_in_memory(tmp_path):
+    publisher, alive = Publisher(PairsFolder(tmp_path), 2, 2), []
+    for number in range(12):
+        pair = pair_of(str(number))
+        alive.append(weakref.ref(pair))
+        publisher.submit(pair)
+        del pair
+        # those under way, and what the two threads may be just letting go
+        assert sum(one() is not None for one in alive) <= 4
+    publisher.close()
+    assert not any(one() for one in alive)
+
+
+def test_an_error_comes_to_the_caller_and_no_line_follows(tmp_path):
+    (tmp_path / "lq" / "c.png").mkdir(parents=True)
+    publisher = Publisher(PairsFolder(tmp_path), 2, 4)
+    with pytest.raises(OutputError, match=r"lq/c.png cannot be written \(Is a directory\)"):
+        for key in "abcdefghijkl":
+            publisher.submit(pair_of(key))
+        publisher.drain()
+    with pytest.raises(OutputError, match="lq/c.png"):
+        publisher.close()
+    assert keys_of(tmp_path) == ["a", "b"] and threads() == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_after_a_line_that_could_not_be_written_none_follows(tmp_path):
+    """It may be torn, as on a full disk, and a line behind it would be lost with it."""
+    blocked = tmp_path / "manifest.rank0.jsonl"
+    blocked.mkdir()
+    publisher = Publisher(PairsFolder(tmp_path), 1, 9)
+    publisher.submit(pair_of("a"))
+    with pytest.raises(OutputError, match="manifest.rank0.jsonl cannot be written"):
+        publisher.drain()
+    blocked.rmdir()
+    for wait in (lambda: publisher.submit(pair_of("b")), publisher.close):
+        with pytest.raises(OutputError, match="manifest.rank0.jsonl cannot be written"):
+            wait()
+    assert not blocked.exists() and threads() == []
+
+
+def publish_share(root, keys, rank=0, ranks=1):
+    """What a rank does."""
+    publisher = Publisher(PairsFolder(root, rank), 2, 3)
+    for key in keys[rank::ranks]:
+        publisher.submit(pair_of(key))
+    publisher.close()
+
+
+def kill_at_every_step(keys, ranks, out, content, unbroken):
+    """Kill rank 0 at each step, go on with one rank and with two, and compare; returns how often, and what was there.
+
+    Raises:
+        AssertionError: if a folder is not what an unbroken run leaves.
+    """
+    publish_share(unbroken, keys)
+    PairsFolder(unbroken).join([])
+    whole, killed, there = content(unbroken), 0, set()
+    assert len(whole) == 2 * len(keys) + 3  # and the manifest, meta_info and failures
+    while True:
+
+        def work(rank, step=killed + 1):
+            if rank == 0:
+                die_at(step, out)
+            publish_share(out, keys, rank, ranks)
+
+        statuses = in_children([lambda rank=rank: work(rank) for rank in range(ranks)])
+        if statuses[0] == 0:
+            break
+        assert statuses[0] == 9
+        killed += 1
+        there |= whole_pairs(out)
+        PairsFolder(out).compact()
+        done = PairsFolder(out).keys()
+        for rank in range(1 + killed % 2):
+            publish_share(out, [key for key in keys if key not in done], rank, 1 + killed % 2)
+        PairsFolder(out).join([])
+        assert content(out) == whole, f"killed at step {killed}"
+        shutil.rmtree(out)
+    return killed, there
+
+
+# Of each pair: two files opened, half written and moved, and a line begun and half written.
+STEPS_OF_A_PAIR = 2 * 3 + 2
+
+
+def test_killed_at_every_step(tmp_path, content):
+    keys = ["a", "b", "sub/c"]
+    killed, there = kill_at_every_step(keys, 1, tmp_path / "pairs", content, tmp_path / "unbroken")
+    assert killed >= 3 * STEPS_OF_A_PAIR and there >= {"a", "b"}
+
+
+def test_one_of_two_ranks_killed_at_every_step(tmp_path, content):
+    keys = ["a", "b", "sub/c", "d"]
+    killed, there = kill_at_every_step(keys, 2, tmp_path / "pairs", content, tmp_path / "unbroken")
+    assert killed >= 2 * STEPS_OF_A_PAIR and there >= {"a", "b", "d"}
