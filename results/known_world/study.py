@@ -13,6 +13,7 @@ in two terminals. The last step prints the table.
 
 import argparse
 import csv
+import json
 import os
 import shlex
 import subprocess
@@ -21,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.stats import bootstrap
 
 from ddpm_pairs.seeding import seed_of
@@ -46,6 +46,8 @@ TRAININGS = {
     "true": ["true"],
 }
 """Which pairs each restorer is trained on, equally many samples of each."""
+DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3}
+"""What is scored, and the decimals shown."""
 DDPM = (
     "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
     "--data.crop_size 32 --trainer.max_steps 6000 --ckpt_path last --output_dir {work}/ddpm"
@@ -127,41 +129,32 @@ def share_out(photographs: Path, work: Path) -> None:
 
 
 def table(work: Path) -> str:
-    """Scores on the test, the gain over handcrafted pairs, its paired 95% interval, its share of the ceiling's."""
+    """Scores on the test, gains over handcrafted pairs with paired 95% intervals, and the share of the ceiling's."""
     scores = {name: per_picture(work / f"scores_{name}") for name in TRAININGS if (work / f"scores_{name}").is_dir()}
-    scores = {"enlarged bicubically": enlarged(work), **scores}
+    start = json.loads((work / "scores_handcrafted" / "metrics.json").read_text())["input"]
     ceiling = (scores["true"]["psnr"] - scores["handcrafted"]["psnr"]).mean()
-    lines = [
-        "| trained on | PSNR dB | gain over handcrafted, dB (95%) | share of the ceiling's gain | SSIM | LPIPS |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = ["trained on", *(f"{metric}, gain (95%)" for metric in DIGITS), "share of the ceiling's gain in PSNR"]
+    rows = [heads, ["---"] * len(heads)]
+    rows.append(["enlarged bicubically", *(f"{start[metric]:.{digits}f}" for metric, digits in DIGITS.items()), ""])
     for name, values in scores.items():
-        cells = [name.replace("_", ", "), f"{values['psnr'].mean():.2f}", "", ""]
-        if name != "handcrafted":
-            gain = values["psnr"] - scores["handcrafted"]["psnr"]
-            found = bootstrap((gain,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
-            cells[2] = f"{gain.mean():+.2f} ({found.low:+.2f} to {found.high:+.2f})"
-            cells[3] = f"{100 * gain.mean() / ceiling:.0f}%"
-        cells += [f"{values[metric].mean():.3f}" if metric in values else "" for metric in ("ssim", "lpips")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        row = [name.replace("_", ", ")]
+        for metric, digits in DIGITS.items():
+            row.append(f"{values[metric].mean():.{digits}f}")
+            if name != "handcrafted":
+                gain = values[metric] - scores["handcrafted"][metric]
+                found = bootstrap((gain,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+                mean, low, high = (f"{value:+.{digits}f}" for value in (gain.mean(), found.low, found.high))
+                row[-1] += f", {mean} ({low} to {high})"
+        share = (values["psnr"] - scores["handcrafted"]["psnr"]).mean() / ceiling
+        rows.append([*row, "" if name == "handcrafted" else f"{100 * share:.0f}%"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def per_picture(folder: Path) -> dict[str, np.ndarray]:
     """Scores of the test pictures in the order of their keys."""
     with (folder / "pictures.csv").open(encoding="utf-8", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["key"])
-    return {metric: np.array([float(row[metric]) for row in rows]) for metric in ("psnr", "ssim", "lpips")}
-
-
-def enlarged(work: Path) -> dict[str, np.ndarray]:
-    """PSNR of LQ enlarged bicubically."""
-    values = []
-    for path in sorted((work / "test_pairs" / "hq").iterdir()):
-        with Image.open(path) as hq, Image.open(work / "test_pairs" / "lq" / path.name) as lq:
-            error = np.asarray(hq, float) - np.asarray(lq.resize(hq.size, Image.Resampling.BICUBIC), float)
-        values.append(10 * np.log10(255**2 / np.square(error).mean()))
-    return {"psnr": np.array(values)}
+    return {metric: np.array([float(row[metric]) for row in rows]) for metric in DIGITS}
 
 
 if __name__ == "__main__":
