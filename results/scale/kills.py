@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from small_runs import ended, forked, kill, predict_words, start, wait, write_checkpoint, write_pictures
+from small_runs import ended, kill, predict_words, prepared, start, wait, write_pictures
 
 from ddpm_pairs.pairs.folder import PARTS, PairsFolder
 from ddpm_pairs.pairs.inspection import inspect_folder
@@ -49,12 +49,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30, help="number of runs that are killed")
     parser.add_argument("--pictures", type=int, default=300, help="HQ pictures of each run")
     arguments = parser.parse_args()
-    work, log = arguments.work, arguments.work / "log.txt"
-    if work.exists():
-        parser.error(f"{work} is there already: give a new folder")
-    work.mkdir(parents=True)
-    # In a process of its own: one that has computed with torch cannot be forked safely.
-    wait([forked(lambda: prepare(work, arguments.pictures), log)], log)
+    work = arguments.work
+    log = prepared(work, lambda: prepare(work, arguments.pictures))
 
     seconds = {ranks: unbroken(work, ranks, log) for ranks in (1, 2)}
     whole = content(work / "unbroken_1")
@@ -75,10 +71,9 @@ def main() -> None:
 
 
 def prepare(work: Path, pictures: int) -> None:
-    """The pictures, one that cannot be read among them, and the network."""
+    """The pictures, one that cannot be read among them."""
     write_pictures(work / "hq", pictures, side=192, bitmaps=True)
     (work / "hq" / "broken.png").write_text("no picture")
-    write_checkpoint(work / "tiny.ckpt")
 
 
 def unbroken(work: Path, ranks: int, log: Path) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from small_runs import ended, forked, predict_words, start, wait, write_checkpoint, write_pictures
+from small_runs import ended, predict_words, prepared, start, wait, write_pictures
 
 from ddpm_pairs.pairs.folder import PARTS
 
@@ -38,12 +38,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="loader processes")
     parser.add_argument("--every", type=float, default=0.5, help="seconds between two readings")
     arguments = parser.parse_args()
-    work, log = arguments.work, arguments.work / "log.txt"
-    if work.exists():
-        parser.error(f"{work} is there already: give a new folder")
-    work.mkdir(parents=True)
-    # In a process of its own: one that has computed with torch cannot be forked safely.
-    wait([forked(lambda: prepare(work, arguments.pictures), log)], log)
+    work = arguments.work
+    log = prepared(work, lambda: write_pictures(work / "hq", arguments.pictures))
 
     processes = start(predict_words(work, work / "pairs", arguments.workers), 1, log)
     readings = watch(work / "pairs", processes, arguments.every)
@@ -55,12 +51,6 @@ def main() -> None:
         writer.writerows(readings)
     draw(work / "memory.png", readings, names)
     print(table(readings, names))
-
-
-def prepare(work: Path, pictures: int) -> None:
-    """The pictures and the network."""
-    write_pictures(work / "hq", pictures)
-    write_checkpoint(work / "tiny.ckpt")
 
 
 def watch(out: Path, processes: list[int], every: float) -> list[Reading]:

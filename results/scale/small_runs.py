@@ -45,6 +45,30 @@ def write_checkpoint(path: Path) -> None:
     torch.save({"ddpm_pairs": denoiser.spec(), "state_dict": state}, path)
 
 
+def prepared(work: Path, pictures: Callable[[], None]) -> Path:
+    """Make a folder for a study, with the pictures and the network in it.
+
+    Args:
+        work: The folder, which must not be there yet.
+        pictures: Writes the pictures.
+
+    Returns:
+        The file in it that takes what all processes print.
+    """
+    if work.exists():
+        raise SystemExit(f"{work} is there already: give a new folder")
+    work.mkdir(parents=True)
+    log = work / "log.txt"
+
+    def fill() -> None:
+        pictures()
+        write_checkpoint(work / "tiny.ckpt")
+
+    # In a process of its own: one that has computed with torch cannot be forked safely.
+    wait([forked(fill, log)], log)
+    return log
+
+
 def predict_words(work: Path, out: Path, workers: int = 1) -> list[str]:
     """The command line of predict on these pictures."""
     words = "predict --config pairs_natural.yaml --model.degradation bicubic --model.t_max 60 --model.num_steps 2"
