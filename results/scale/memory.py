@@ -44,6 +44,8 @@ def main() -> None:
     processes = start(predict_words(work, work / "pairs", arguments.workers), 1, log)
     readings = watch(work / "pairs", processes, arguments.every)
     wait(processes, log)
+    if not readings:
+        raise SystemExit("the run ended before anything was read: give more --pictures, or less --every")
     names = sorted({name for reading in readings for name in reading} - {"seconds", "pairs"})
     with (work / "memory.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["seconds", "pairs", *names])
