@@ -19,8 +19,7 @@ from ddpm_pairs.degradations.draws import seed, uniform
 from ddpm_pairs.degradations.jpeg import jpeg
 from ddpm_pairs.degradations.kernels import build_kernels
 from ddpm_pairs.degradations.noise import luminance
-from ddpm_pairs.degradations.precision import full_float32
-from ddpm_pairs.devices import to_device
+from ddpm_pairs.devices import full_float32, to_device
 
 OPTICS_RADIUS = 2  # in LQ pixels: more than three standard deviations of the widest optical blur
 CHROMA_SIDE = 9

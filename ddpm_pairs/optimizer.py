@@ -1,11 +1,34 @@
 """What trainings share: Adam with a learning rate that may warm up and decay, and the end of a lost fit."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
+
+
+class Adam(torch.optim.Adam):
+    """Torch's Adam with its fused kernel made safe for mixed precision and for checkpoints from elsewhere.
+
+    The kernel offers to unscale gradients by itself, and Lightning then refuses to clip them; here the offer is taken
+    back. It walks through weights and state in the order of memory, and a checkpoint may come from a device where the
+    weights lay otherwise, which is an error on a GPU and gives wrong numbers on a CPU; a loaded state takes the layout
+    of the weights.
+    """
+
+    def __init__(self, parameters: Iterable[Any], **options: object) -> None:
+        super().__init__(parameters, **options)
+        self._step_supports_amp_scaling = False
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state; see ``torch.optim.Optimizer.load_state_dict``."""
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            for name, value in state.items():
+                if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def adam(module: L.LightningModule, learning_rate: float, warmup_steps: int, cosine_decay: bool) -> dict[str, Any]:
@@ -29,8 +52,7 @@ def adam(module: L.LightningModule, learning_rate: float, warmup_steps: int, cos
         fall = 0.505 + 0.495 * math.cos(math.pi * min(step / total, 1)) if cosine_decay else 1.0
         return rise * fall
 
-    fused = module.device.type == "cuda"
-    optimizer = torch.optim.Adam(module.net.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=fused)
+    optimizer = Adam(module.net.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import ddpm_pairs.callbacks
@@ -35,6 +37,9 @@ from ddpm_pairs.reports.wandb_run import WandbRun, finished
 from ddpm_pairs.restoration.restorer import Restorer
 
 USER_ERROR, INTERRUPTED = 2, 130
+
+LONGEST_WAIT = timedelta(days=7)
+"""For ranks that finished their share of pictures; after the usual half hour the slower ones would be stopped."""
 
 
 def run(argv: list[str]) -> int:
@@ -160,6 +165,8 @@ class TrainerCLI(LightningCLI):
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.output_dir), enable_checkpointing=self.subcommand == "fit", **kwargs
         )
+        if self.subcommand != "fit" and isinstance(trainer.strategy, DDPStrategy):
+            trainer.strategy._timeout = LONGEST_WAIT
         go_on = self.subcommand != "fit" or (self.output_dir / "last.ckpt").is_file()
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch.cli import LightningCLI
 from PIL import Image
 from tiny_ddpm import save_ckpt, save_folder, save_safetensors, tiny_denoiser
@@ -22,7 +23,7 @@ from ddpm_pairs.command_line import configs_first
 from ddpm_pairs.diffusion import DDPM
 from ddpm_pairs.pairs import PairGenerator
 from ddpm_pairs.shipped import config_names, configs_folder
-from ddpm_pairs.trainer_cli import TrainerCLI
+from ddpm_pairs.trainer_cli import LONGEST_WAIT, TrainerCLI
 
 TINY = {
     "model": {
@@ -356,6 +357,13 @@ def test_what_is_typed_beats_configs_wherever_it_stands(place):
     assert type(cli.model) is PairGenerator
     assert (cli.model.t_max, cli.model.slots, cli.model.t_min, cli.model.scale) == (30, 4, 2, 4)
     assert cli.output_dir == Path("runs/pairs_natural")
+
+
+def test_ranks_that_are_done_wait_for_the_slowest(place):
+    ddp = "--trainer.accelerator cpu --trainer.strategy ddp --trainer.devices 2"
+    predict = f"predict --config pairs.yaml --data.hq_dir ../hq {CKPT} {ddp}"
+    assert TrainerCLI(shlex.split(predict)).trainer.strategy._timeout == LONGEST_WAIT
+    assert TrainerCLI(shlex.split(f"{FIT} {ddp}")).trainer.strategy._timeout == default_pg_timeout
 
 
 def test_checkpoint_hyperparameters_never_count(place):

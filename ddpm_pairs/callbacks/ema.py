@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -46,6 +47,12 @@ class EMA(WeightAveraging):
     def _swap_models(self, pl_module: L.LightningModule) -> None:
         super()._swap_models(pl_module)
         self._swapped = not self._swapped
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lay the average out as the weights, which were laid out after the copy; alike, they are averaged fast."""
+        for average, current in zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True):
+            if average.stride() != current.stride():
+                average.data = torch.empty_like(current.data).copy_(average.data)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Swap the average in."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import lightning as L
-import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ddpm_pairs.data.pictures import Failure
@@ -91,7 +90,7 @@ class PictureDataModule(L.LightningDataModule, ABC):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=persistent and self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             worker_init_fn=_begin_worker,
         )
 

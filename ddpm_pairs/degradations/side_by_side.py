@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.degradations.base import round_to_8_bit
-from ddpm_pairs.degradations.precision import full_float32
+from ddpm_pairs.devices import full_float32
 
 
 @torch.no_grad()

@@ -109,8 +109,8 @@ class DDPM(L.LightningModule):
         return Denoiser(self.net, self.schedule, self.prediction_type, self.t_max)
 
     def setup(self, stage: str) -> None:
-        """Compile in place, which leaves the names of the weights as they are; channels_last for fast convolutions."""
-        self.net.to(memory_format=torch.channels_last)
+        """Compile in place, which leaves the names of the weights as they are; lay them out for fast convolutions."""
+        self.net.to(memory_format=_layout(self.trainer.strategy.root_device))
         if self.compile_network and stage == "fit":
             self.net.compile()
 
@@ -128,7 +128,7 @@ class DDPM(L.LightningModule):
         """
         alpha_bars = self.schedule.alpha_bars_on(lq.device)
         x_0 = lq * 2 - 1
-        x_t = add_noise(x_0, noise, index, alpha_bars).contiguous(memory_format=torch.channels_last)
+        x_t = add_noise(x_0, noise, index, alpha_bars).contiguous(memory_format=_layout(lq.device))
         error = net(x_t, index).float() - training_target(x_0, noise, index, alpha_bars, self.prediction_type)
         return (error.abs() if self.loss == "l1" else error.square()).mean(dim=(1, 2, 3))
 
@@ -178,6 +178,11 @@ class DDPM(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe network, schedule and objective, so that the file explains itself."""
         checkpoint["ddpm_pairs"] = self.denoiser().spec()
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    # On a CPU, convolutions gain less by channels_last than the backward of GroupNorm loses.
+    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
 
 
 def _initial_network(init_from: str, net: nn.Module | None, schedule: Schedule, prediction_type: str) -> nn.Module:

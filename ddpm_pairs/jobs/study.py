@@ -31,6 +31,7 @@ def prepare(cli: "TrainerCLI") -> Callable[[], None]:
     def work() -> None:
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:
+            cli.model.to(device)  # where the other features were computed; the Trainer leaves it on the CPU
             log_study(cli.trainer.loggers, cli.output_dir, cli.model.report(cli.ckpt_path))
 
     return work

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from ddpm_pairs.devices import full_float32
+
 LAYERS = {"fid": "2048", "fid192": "192"}
 """Inception's layer behind each score; KID uses that of ``fid``."""
 
@@ -58,7 +60,7 @@ class Inception(nn.Module):
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """Features (N, 2048) and (N, 192) of uint8 (N, 3, H, W), under the names of ``LAYERS``."""
-        with torch.autocast(pictures.device.type, enabled=False):
+        with full_float32(pictures.device):
             return dict(zip(LAYERS, self.network(pictures), strict=True))
 
 

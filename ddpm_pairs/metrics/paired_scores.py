@@ -9,6 +9,7 @@ from scipy.stats import bootstrap
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from ddpm_pairs.devices import full_float32
 from ddpm_pairs.lpips_network import lpips_network
 
 PAIRED = ("psnr", "ssim", "lpips")
@@ -41,7 +42,7 @@ class LPIPS(nn.Module):
     @torch.no_grad()
     def forward(self, result: Tensor, reference: Tensor) -> Tensor:
         """Distances (N,) of uint8 (N, 3, H, W) pictures."""
-        with torch.autocast(result.device.type, enabled=False):
+        with full_float32(result.device):
             return self.network(result.float() / 127.5 - 1, reference.float() / 127.5 - 1).flatten()
 
 

@@ -119,6 +119,11 @@ class PairGenerator(L.LightningModule):
         check_checkpoint(self.denoiser, self.t_max, self.required_net[0], self.required_schedule)
 
     @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What DDP shall not copy from rank 0: all ranks loaded one file, and may not yet agree on a precision."""
+        return [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
+
+    @property
     def multiple(self) -> int:
         """LQ sides are worked at multiples of this: the denoiser's, or ``default_multiple`` while there is none."""
         return self.default_multiple if self.denoiser is None else self.denoiser.multiple
@@ -223,7 +228,7 @@ class PairGenerator(L.LightningModule):
                 denoiser = TiledDenoiser(denoiser, tuple(initial.shape[2:]), self.tile, self.slots, self.device)
             ts, keys = [one.t for one in filled], [one.key for one in filled]
             lq = synthesize(denoiser, initial, ts, keys, self.seed, self.sampling)
-        initial, lq = eight_bit(initial).cpu(), eight_bit(lq).cpu()
+        initial, lq = eight_bit(initial), eight_bit(lq)
         return [self._pair(one, initial[n], lq[n], self.tile if together == 1 else None) for n, one in enumerate(chunk)]
 
     def _degrade(self, work: list[Work], canvas: tuple[int, int]) -> Tensor:
@@ -248,6 +253,6 @@ class PairGenerator(L.LightningModule):
             "tile": tile,
             "hq_size": [one.hq.shape[2], one.hq.shape[1]],
             "lq_size": [width, height],
-            **quality(one.hq, initial, lq, self.psnr_drop),
+            **quality(to_device(one.hq, self.device), initial, lq, self.psnr_drop),
         }
-        return Pair(one.hq, lq, record, one.hq_png)
+        return Pair(one.hq, lq.cpu(), record, one.hq_png)

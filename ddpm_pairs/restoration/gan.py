@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy, Strategy
 from torch import Tensor, nn
-from torch.optim import Adam
 
+from ddpm_pairs.optimizer import Adam
 from ddpm_pairs.seeding import seed_of
 
 REMEDY = "lower learning rates or with --model.gradient_clip 1.0"
@@ -68,7 +68,9 @@ def average_gradients(parameters: Iterable[nn.Parameter], strategy: Strategy) ->
     gradients = [one.grad for one in parameters]
     if not isinstance(strategy, ParallelStrategy) or strategy.world_size == 1:
         return
-    mean = strategy.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+    mean = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(mean)  # the strategy's reduce has a barrier, at which the host waits for the GPU
+    mean /= strategy.world_size
     for gradient, part in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 

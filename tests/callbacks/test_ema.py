@@ -78,6 +78,21 @@ def test_before_the_first_update_the_average_is_the_beginning(trainer, module, p
     torch.testing.assert_close(copied(model), initial, atol=0, rtol=0)
 
 
+def test_average_lies_in_memory_as_the_weights_do(trainer, module, pictures):
+    """Callbacks are set up before the module lays its weights out."""
+
+    def setup(stage):
+        model.net.to(memory_format=torch.channels_last)
+
+    ema, model = EMA(0.9, 1), module()
+    model.setup = setup
+    trainer(2, [ema]).fit(model, pictures())
+    weights = list(model.parameters())
+    assert any(not weight.is_contiguous() for weight in weights)
+    for average, weight in zip(ema._average_model.module.parameters(), weights, strict=True):
+        assert average.stride() == weight.stride()
+
+
 def losses_of(model, data, weights):
     """Mean loss and its bands by hand, in one batch."""
     loader = data.val_dataloader()

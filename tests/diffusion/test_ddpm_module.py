@@ -224,6 +224,7 @@ class TestCheckpoint:
     def test_compiling_leaves_the_names(self):
         module = DDPM(tiny_unet(), compile=True)
         names = set(module.state_dict())
+        module.trainer = trainer(1)
         module.setup("fit")
         assert set(module.state_dict()) == names
 

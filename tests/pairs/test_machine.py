@@ -5,6 +5,7 @@ import pytest
 import torch
 import yaml
 from forked_child import in_children
+from lightning.pytorch.overrides.distributed import _sync_module_states
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from tiny_ddpm import save_ckpt, tiny_denoiser
@@ -122,6 +123,9 @@ def test_ranks_work_as_the_first_one_chose(tmp_path):
             assert machine.precision == ("bf16", "fp32")[number]
             if number == 0:
                 machine.compile, denoiser = True, CompiledDenoiser(denoiser)
+            generator = PairGenerator("bicubic")
+            generator.denoiser = denoiser
+            _sync_module_states(generator)  # as Lightning does before predict begins
             denoiser = machine.agree(denoiser, strategy, CPU)
             assert next(denoiser.parameters()).dtype == torch.bfloat16
             assert machine.record()["precision"] == "bf16" and machine.precision_probe["fp32_ms"] >= 60

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ddpm_pairs.degradations.precision import full_float32
+from ddpm_pairs.devices import full_float32
 
 
 @pytest.fixture

@@ -1,0 +1,69 @@
+"""The known world: photographs shared out between a camera, the HQ of pairs, and a test whose truth is known."""
+
+from pathlib import Path
+
+from ddpm_pairs.seeding import seed_of
+from results.steps import Steps
+
+SHARES = {"scenes": 200, "hq": 80, "test": 30}
+VARIANTS = 4
+"""Each HQ picture is degraded so many times, with other draws."""
+CAMERA = "--model.degradation ddpm_pairs.camera.Camera --model.t_max 0"
+DDPM = (
+    "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
+    "--data.crop_size 32 --trainer.max_steps 6000 --ckpt_path last --output_dir {work}/ddpm"
+)
+
+
+def add_world(steps: Steps, photographs: Path) -> None:
+    """Photographs, the camera's LQ pictures, the test, and the DDPM that learns the camera."""
+    steps.always("photographs", lambda: share_out(photographs, steps.work))
+    for folder, source in (("camera", "scenes"), ("test_pairs", "test")):
+        places = f"--data.hq_dir {{work}}/{source} --output_dir {{work}}/{folder}"
+        steps.command(folder, f"{predict(steps)} {CAMERA} {places}")
+    steps.command("ddpm", DDPM)
+
+
+def add_pairs(steps: Steps, kind: str, options: str) -> None:
+    """Pairs of the HQ pictures, a folder a variant."""
+    for seed in range(VARIANTS):
+        places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{kind}_{seed}"
+        steps.command(f"pairs_{kind}_{seed}", f"{predict(steps)} {options} --seed_everything {seed} {places}")
+
+
+def add_restorer(steps: Steps, name: str, kinds: list[str], iterations: int, folder: str = "") -> None:
+    """Train a restorer on equally many samples of these kinds of pairs and score it on the test.
+
+    Args:
+        steps: The study.
+        name: Of the restorer.
+        kinds: Of pairs.
+        iterations: Of the training.
+        folder: Where restorers and scores go, below ``work`` and ending in a slash.
+    """
+    folders = ",".join(f"{{work}}/pairs/{kind}_{seed}" for kind in kinds for seed in range(VARIANTS))
+    run, scores = f"{{work}}/{folder}rrdb_{name}", f"{{work}}/{folder}scores_{name}"
+    options = f"--data.pairs_dir '[{folders}]' --trainer.max_steps {iterations}"
+    fit = f"fit --config rrdb_small.yaml {options} --ckpt_path last --output_dir {run}"
+    steps.command(f"{folder}fit_{name}", fit)
+    places = f"--ckpt_path {run}/last.ckpt --data.pairs_dir {{work}}/test_pairs --output_dir {scores}"
+    steps.command(f"{folder}test_{name}", f"test --config rrdb_small.yaml {places}")
+
+
+def predict(steps: Steps) -> str:
+    """The beginning of every command that makes pairs."""
+    return f"predict --config pairs_natural.yaml --model.threads {steps.threads}"
+
+
+def share_out(photographs: Path, work: Path) -> None:
+    """Link each photograph into one of the folders, in a seeded order."""
+    found = sorted(photographs.iterdir(), key=lambda path: seed_of("known world", path.name))
+    if len(found) < sum(SHARES.values()):
+        raise SystemExit(f"{photographs} holds {len(found)} files: expected {sum(SHARES.values())} photographs or more")
+    for folder, count in SHARES.items():
+        (work / folder).mkdir(parents=True, exist_ok=True)
+        for path in found[:count]:
+            link = work / folder / path.name
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+        found = found[count:]
