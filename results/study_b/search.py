@@ -1,0 +1,84 @@
+"""Which pairs train the best restorer? Many recipes, tried small in a world whose truth is known.
+
+The world is that of ``results/known_world``, so that nothing is chosen on the pictures that Study B is judged by. Each
+recipe makes four variants of the 80 HQ pictures; a short training of the small RRDB network judges it.
+
+    python -m results.study_b.search --photographs web_photos/ --work /tmp/known_world
+
+The folder may be that of the known world's study: its pictures, DDPM and pairs are taken over. The last step prints the
+table; what a recipe's LQ look like beside the camera's stands in it too, to see what foretells a good restorer.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
+from results.known_world.world import CAMERA, VARIANTS, add_pairs, add_restorer, add_world
+from results.realism import HEADS, RealPictures, compare, kept, median_psnr
+from results.steps import Steps, study_parser
+
+FOLDER = "search/"
+
+DDPM = "--ckpt_path {work}/ddpm/last.ckpt --model.psnr_drop null --model.precision bf16"
+BLUR = "--config results/study_b/mild_blur.yaml"
+
+
+def walked(start: str, t_min: int, t_max: int) -> str:
+    """Options of pairs from a start and a range of t."""
+    return f"{DDPM} {start} --model.t_min {t_min} --model.t_max {t_max}"
+
+
+STARTS = {
+    "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
+    "true": CAMERA,
+    "bicubic": "--model.degradation bicubic --model.t_max 0",
+    "ours": walked("--model.degradation bicubic", 50, 150),
+    "bicubic_10_40": walked("--model.degradation bicubic", 10, 40),
+    "bicubic_100_250": walked("--model.degradation bicubic", 100, 250),
+    "blur_50_150": walked(BLUR, 50, 150),
+    "blur_100_250": walked(BLUR, 100, 250),
+    "classical_50_150": walked("--model.degradation classical", 50, 150),
+    "real_esrgan_50_150": walked("--model.degradation real_esrgan", 50, 150),
+    "real_esrgan_10_40": walked("--model.degradation real_esrgan", 10, 40),
+    "bsrgan_50_150": walked("--model.degradation bsrgan", 50, 150),
+}
+TRAININGS = {kind: [kind] for kind in STARTS} | {"half": ["handcrafted", "ours"]}
+"""Which pairs each restorer is trained on, equally many samples of each."""
+
+
+def main() -> None:
+    """Read the command line and run what is not done."""
+    parser = study_parser(__doc__, iterations=1200)
+    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
+    arguments = parser.parse_args()
+    steps = Steps(arguments.work, arguments.threads)
+    add_world(steps, arguments.photographs)
+    for kind, options in STARTS.items():
+        add_pairs(steps, kind, options)
+    for name, kinds in TRAININGS.items():
+        add_restorer(steps, name, kinds, arguments.iterations, FOLDER)
+    steps.always("table", lambda: print(table(arguments.work)))
+    steps.run(arguments.only)
+
+
+def table(work: Path) -> str:
+    """What each recipe's LQ look like beside the camera's, and what the restorer that learned from them scores."""
+    real, search = RealPictures(work / "camera" / "lq"), work / FOLDER
+    rows = [["pairs", "PSNR of a pair", *HEADS, *DIGITS, "PSNR over handcrafted"]]
+    rows.append(["real against real", "", *kept(search / "floor.json", real.floor).cells(), *[""] * 4])
+    base = per_picture(search / "scores_handcrafted")["psnr"]
+    for name, kinds in TRAININGS.items():
+        scores = search / f"scores_{name}"
+        if not scores.is_dir():
+            continue
+        folders = [work / "pairs" / f"{kind}_{seed}" for kind in kinds for seed in range(VARIANTS)]
+        found = kept(search / f"{name}.json", partial(compare, real, folders))
+        values = per_picture(scores)
+        row = [name, f"{median_psnr(one / 'manifest.jsonl' for one in folders):.1f}", *found.cells()]
+        row += [f"{values[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
+        rows.append([*row, gain_in_words(values["psnr"] - base, DIGITS["psnr"])])
+    return markdown(rows)
+
+
+if __name__ == "__main__":
+    main()

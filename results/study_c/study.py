@@ -1,0 +1,114 @@
+"""Samplers: does a walk of a dozen evaluations give what the paper's gives in hundreds?
+
+The embedded DDPM takes the same handcrafted LQ from the same t back in several ways; each way's LQ are compared with
+the camera's own and with the LQ that they came from.
+
+    PYTHONPATH=benchmarks python -m results.study_c.study --hq_dir web_photos/ --lq_dir lq_train/ --work work/
+
+A way that is done is left alone. The last lines are the table.
+"""
+
+import argparse
+import statistics
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from walks import UNIPC, Job, Walk, build, ours
+
+from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.diffusion import load_denoiser
+from ddpm_pairs.metrics.texture import native_patches
+from ddpm_pairs.pairs import PairGenerator
+from ddpm_pairs.pairs.synthesis import Sampling, generator_for
+from ddpm_pairs.pixels import eight_bit, psnr_of
+from ddpm_pairs.shipped import weights_file
+from results.known_world.gains import markdown
+from results.realism import HEADS, RealPictures, kept, read
+
+SCALE, SIDE, BATCH = 4, 64, 8
+WAYS: dict[str, Sampling | None] = {
+    "ancestral, every step": Sampling("ancestral", None),
+    "ours, k = 8": Sampling("sde-dpmsolver++", 8),
+    "ours, k = 12": Sampling("sde-dpmsolver++", 12),
+    "ours, k = 20": Sampling("sde-dpmsolver++", 20),
+    "DDIM, k = 12": Sampling("ddim", 12),
+    "DDIM, k = 50": Sampling("ddim", 50),
+    "UniPC, 50-step grid, as the authors released": None,
+}
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Read the command line, do what is not done, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hq_dir", type=Path, required=True, help="HQ pictures with sides of 256 px or more")
+    parser.add_argument("--lq_dir", type=Path, required=True, help="the camera's LQ pictures")
+    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--ckpt_path", default="blind_camera", help="the DDPM")
+    parser.add_argument("--start", default="bicubic", help="the handcrafted start")
+    parser.add_argument("--ts", nargs="+", type=int, default=[50, 100, 200])
+    parser.add_argument("--patches", type=int, default=256, help="of each way and t")
+    parser.add_argument("--threads", type=int, choices=(1, 2, 4), default=2, help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    starts = initial_lq(arguments.hq_dir, arguments.start, arguments.patches)
+    real = RealPictures(arguments.lq_dir, arguments.patches, SIDE)
+    floor = kept(arguments.work / "floor.json", real.floor)
+    initial = kept(arguments.work / "initial.json", partial(real.compare, list(starts)))
+    rows = [["way", "t", *HEADS, "PSNR to initial LQ, dB", "evaluations", "ms a patch"]]
+    rows.append(["the camera, half against half", "", *floor.cells(), "", "", ""])
+    rows.append(["initial LQ", "0", *initial.cells(), "", "", ""])
+    for t in arguments.ts:
+        for way in WAYS:
+            path = arguments.work / f"{way.replace(' ', '_')}_{t}.npz"
+            if not path.exists():
+                save(path, Job(starts, [t] * len(starts)), walk_of(way, arguments.ckpt_path, arguments.threads))
+            done = np.load(path)
+            lq = torch.from_numpy(done["lq"])
+            found = kept(path.with_suffix(".json"), partial(real.compare, list(lq.float() / 255)))
+            nearness = statistics.fmean(psnr_of(eight_bit(start), one) for start, one in zip(starts, lq, strict=True))
+            ending = [f"{nearness:.1f}", str(done["evaluations"]), f"{done['seconds'] / len(lq) * 1e3:.0f}"]
+            rows.append([way, str(t), *found.cells(), *ending])
+    print(markdown(rows))
+
+
+def initial_lq(hq_dir: Path, start: str, n: int) -> Tensor:
+    """Handcrafted LQ patches (n, 3, 64, 64), float32 in [0, 1], of native HQ patches."""
+    hq = native_patches(read(hq_dir, side=SIDE * SCALE), n=n, seed=0, size=SIDE * SCALE)
+    model = build_degradation(start, SCALE)
+    drawn = [model.draw(generator_for(0, str(number), "degradation")) for number in range(n)]
+    groups = [slice(first, first + BATCH) for first in range(0, n, BATCH)]
+    return torch.cat([model.apply(hq[group], drawn[group]) for group in groups])
+
+
+def walk_of(way: str, ckpt_path: str, threads: int) -> Walk:
+    """A way with a network of its own; ours in the precision that ``predict`` would choose."""
+    denoiser = load_denoiser(weights_file(ckpt_path)).eval()
+    sampling = WAYS[way]
+    if sampling is None:
+        return build(UNIPC, denoiser, CPU, threads, 1)
+    generator = PairGenerator(threads=threads)
+    generator.denoiser = denoiser
+    generator.prepare(CPU)
+    denoiser = generator.denoiser
+    run = partial(ours, denoiser, sampling, CPU, BATCH)
+    return Walk(denoiser, denoiser, generator.precision, run, partial(sampling.evaluations, denoiser.schedule))
+
+
+def save(path: Path, job: Job, walk: Walk) -> None:
+    """Walk back and keep LQ, seconds and evaluations a picture."""
+    begin = time.perf_counter()
+    lq = walk.run(job)
+    seconds = time.perf_counter() - begin
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name("unfinished.npz")
+    np.savez(unfinished, lq=lq.numpy(), seconds=seconds, evaluations=walk.needs(job.ts[0]))
+    unfinished.rename(path)
+
+
+if __name__ == "__main__":
+    main()
