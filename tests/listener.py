@@ -1,5 +1,7 @@
 """A LightningModule that keeps the batches of a DataModule, and a stand-in for its trainer's ranks."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import torch
 
@@ -24,8 +26,9 @@ class Listener(L.LightningModule):
 
 
 class Ranks:
-    """The part of a Trainer that places a process among others."""
+    """The part of a Trainer that places a process among others, and on a device."""
 
-    def __init__(self, global_rank, world_size, global_step=0, accumulate_grad_batches=1):
+    def __init__(self, global_rank, world_size, global_step=0, accumulate_grad_batches=1, device="cpu"):
+        self.strategy = SimpleNamespace(root_device=torch.device(device))
         self.global_rank, self.world_size = global_rank, world_size
         self.global_step, self.accumulate_grad_batches = global_step, accumulate_grad_batches

@@ -141,3 +141,11 @@ def test_class_path_works_on_the_command_line(name, folder):
 def test_the_package_has_nothing_else():
     with pytest.raises(AttributeError, match="no attribute 'MediumQualityImages'"):
         _ = ddpm_pairs.data.MediumQualityImages
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_pinned_for_a_gpu_that_is_used(folder, device):
+    data = HighQualityImages(str(folder), num_workers=0)
+    data.find()
+    data.trainer = Ranks(0, 1, device=device)
+    assert data.predict_dataloader().pin_memory is (device == "cuda")
