@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format doctor clean
+.PHONY: help install demo test test-all lint format doctor clean study-known-world study-search study-b study-c
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make .venv with everything in it (about 6 GB)
 
@@ -39,6 +39,23 @@ format: $(INSTALLED)  ## mend style and format where that can be done mechanical
 
 doctor: $(INSTALLED)  ## report what is installed and found
 	$(BIN)/ddpm-pairs doctor
+
+# Studies of results/, from a folder of pictures DATA; everything that they make lies in WORK, and they go on where they were.
+DATA ?= data
+WORK ?= work
+
+study-known-world: $(INSTALLED)  ## rerun results/known_world; DATA=folder of pictures, WORK=folder to fill
+	$(BIN)/python -m results.known_world.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
+
+study-search: $(INSTALLED)  ## rerun the search for a recipe of results/study_b
+	$(BIN)/python -m results.study_b.search --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
+
+study-b: $(INSTALLED)  ## rerun results/study_b
+	$(BIN)/python -m results.study_b.study --data $(DATA) --work $(WORK)/study_b
+
+study-c: $(INSTALLED)  ## rerun results/study_c
+	PYTHONPATH=benchmarks $(BIN)/python -m results.study_c.study --hq_dir $(DATA)/hq_natural/web_photos \
+		--lq_dir $(DATA)/blind_camera/lq_train --work $(WORK)/study_c
 
 clean:  ## remove .venv and build outputs
 	rm -rf .venv build dist ddpm_pairs.egg-info .pytest_cache .ruff_cache

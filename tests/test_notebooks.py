@@ -6,11 +6,25 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+import torch
+
+from ddpm_pairs.diffusion import load_denoiser
+from ddpm_pairs.shipped import weights_file
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 TINY = {
+    "01_train_ddpm": {
+        "pictures": {"train": 6, "test": 4},
+        "side": 32,
+        "crop_size": 16,
+        "batch_size": 4,
+        "steps": 3,
+        "ts": [5, 20],
+        "walked": 2,
+    },
+    "02_make_pairs": {"pictures": 4, "side": 128, "t_min": 5, "t_max": 10},
     "03_train_restorer": {
         "pictures": {"train": 6, "test": 2},
         "side": 64,
@@ -19,7 +33,8 @@ TINY = {
         "channels": 8,
         "blocks": 1,
         "steps": 4,
-    }
+    },
+    "04_choose_t": {"pictures": {"hq": 4, "lq": 8}, "side": 128, "patch": 32, "ts": [5]},
 }
 """In place of what the cell tagged `parameters` sets, by notebook."""
 
@@ -37,6 +52,8 @@ def run(path, parameters, tmp_path, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for folder in ("DDPM_PAIRS_WEIGHTS", "TORCH_HOME"):  # where there are no weights, alike on all machines
+        monkeypatch.setenv(folder, str(tmp_path / "nothing"))
     namespace = {"__name__": "__main__"}
     for number, cell in enumerate(cells(path)):
         if cell["cell_type"] == "code":
@@ -54,9 +71,60 @@ def test_notebook_runs_on_tiny_data(path, tmp_path, monkeypatch):
     tagged = [cell for cell in cells(path) if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1
     left = run(path, TINY[path.stem], tmp_path, monkeypatch)
-    if path.stem == "03_train_restorer":
-        assert len(left["losses"]) == 4 and left["evaluation"].result.n == 2
-        assert len(list((left["root"] / "restored").rglob("*.png"))) == 2
+    assert list(tmp_path.iterdir()) == [left["root"]]
+    CHECKS[path.stem](left)
+
+
+def check_ddpm(left):
+    assert len(left["losses"]) == 3
+    assert left["before"].keys() == left["after"].keys() and left["before"] != left["after"]
+    shipped, trained = load_denoiser(weights_file("blind_camera")).state_dict(), left["model"].denoiser().state_dict()
+    saved = load_denoiser(left["checkpoint"]).state_dict()
+    assert all(torch.equal(saved[name], trained[name]) for name in trained)
+    assert not all(torch.equal(shipped[name], trained[name]) for name in trained)
+    back = left["back"]
+    assert list(back) == [(name, t) for name in ("blind_camera", "trained") for t in (5, 20)]
+    for name in ("blind_camera", "trained"):
+        near, far = ((back[name, t] - left["real"]).square().mean() for t in (5, 20))
+        assert 0 < near < far
+    assert [row.name for row in left["gap"].rows] == [f"{name}, t = {t}" for name, t in back]
+
+
+def check_pairs(left):
+    folder = left["root"] / "pairs"
+    assert len(left["records"]) == 4 and all(5 <= record["t"] <= 10 for record in left["records"])
+    for record, start, lq in zip(left["records"], *left["sets"].values(), strict=True):
+        assert start.shape == lq.shape == (3, 32, 32) and not torch.equal(start, lq)
+        assert (folder / record["hq"]).is_file()
+    assert left["same"] and left["key"] == left["records"][-1]["key"]
+    assert left["gap"].rows[0].chroma_noise != left["gap"].rows[1].chroma_noise
+
+
+def check_restorer(left):
+    assert len(left["losses"]) == 4 and left["evaluation"].result.n == 2
+    assert len(list((left["root"] / "restored").rglob("*.png"))) == 2
+
+
+def check_study(left):
+    assert left["features"] == "random"
+    cells = {(row["degradation"], int(row["t"])): row for row in left["rows"]}
+    assert list(cells) == [(start, t) for start in ("bicubic", "classical") for t in (0, 5)]
+    allowed = [
+        float(row["fid192"])
+        for (start, _), row in cells.items()
+        if float(row["psnr_median"]) >= float(cells[start, 0]["psnr_median"]) - 2
+    ]
+    chosen = left["chosen"]
+    assert float(cells[chosen.degradation, chosen.t]["fid192"]) == min(allowed)
+    assert (left["root"] / "study" / "grid.png").is_file()
+
+
+CHECKS = {
+    "01_train_ddpm": check_ddpm,
+    "02_make_pairs": check_pairs,
+    "03_train_restorer": check_restorer,
+    "04_choose_t": check_study,
+}
 
 
 @pytest.mark.slow
