@@ -15,8 +15,7 @@ import json
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.known_world.world import CAMERA, add_pairs, add_restorer, add_world
-from results.steps import Steps, study_parser
+from results.known_world.world import CAMERA, run_study
 
 STARTS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
@@ -27,21 +26,6 @@ STARTS = {
 }
 TRAININGS = {"handcrafted": ["handcrafted"], "ours": ["ours"], "half": ["handcrafted", "ours"], "true": ["true"]}
 """Which pairs each restorer is trained on, equally many samples of each."""
-
-
-def main() -> None:
-    """Read the command line and run what is not done."""
-    parser = study_parser(__doc__, iterations=8000)
-    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
-    arguments = parser.parse_args()
-    steps = Steps(arguments.work, arguments.threads)
-    add_world(steps, arguments.photographs)
-    for kind, options in STARTS.items():
-        add_pairs(steps, kind, options)
-    for name, kinds in TRAININGS.items():
-        add_restorer(steps, name, kinds, arguments.iterations)
-    steps.always("table", lambda: print(table(arguments.work)))
-    steps.run(arguments.only)
 
 
 def table(work: Path) -> str:
@@ -62,4 +46,4 @@ def table(work: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, 8000, STARTS, TRAININGS, table)

@@ -1,9 +1,10 @@
 """The known world: photographs shared out between a camera, the HQ of pairs, and a test whose truth is known."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ddpm_pairs.seeding import seed_of
-from results.steps import Steps
+from results.steps import Steps, study_parser
 
 SHARES = {"scenes": 200, "hq": 80, "test": 30}
 VARIANTS = 4
@@ -13,6 +14,37 @@ DDPM = (
     "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
     "--data.crop_size 32 --trainer.max_steps 6000 --ckpt_path last --output_dir {work}/ddpm"
 )
+
+
+def run_study(
+    description: str,
+    iterations: int,
+    starts: Mapping[str, str],
+    trainings: Mapping[str, list[str]],
+    table: Callable[[Path], str],
+    folder: str = "",
+) -> None:
+    """Read the command line, run what is not done, and print the table.
+
+    Args:
+        description: Of the study, for its help.
+        iterations: Of each restorer, unless the command line says otherwise.
+        starts: Options of ``predict`` by kind of pairs.
+        trainings: Kinds of pairs by restorer.
+        table: From the folder of the world to what is printed at the end.
+        folder: Where restorers and scores go, see ``add_restorer``.
+    """
+    parser = study_parser(description, iterations)
+    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
+    arguments = parser.parse_args()
+    steps = Steps(arguments.work, arguments.threads)
+    add_world(steps, arguments.photographs)
+    for kind, options in starts.items():
+        add_pairs(steps, kind, options)
+    for name, kinds in trainings.items():
+        add_restorer(steps, name, kinds, arguments.iterations, folder)
+    steps.always("table", lambda: print(table(arguments.work)))
+    steps.run(arguments.only)
 
 
 def add_world(steps: Steps, photographs: Path) -> None:
@@ -31,7 +63,7 @@ def add_pairs(steps: Steps, kind: str, options: str) -> None:
         steps.command(f"pairs_{kind}_{seed}", f"{predict(steps)} {options} --seed_everything {seed} {places}")
 
 
-def add_restorer(steps: Steps, name: str, kinds: list[str], iterations: int, folder: str = "") -> None:
+def add_restorer(steps: Steps, name: str, kinds: list[str], iterations: int, folder: str) -> None:
     """Train a restorer on equally many samples of these kinds of pairs and score it on the test.
 
     Args:

@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.known_world.world import CAMERA, VARIANTS, add_pairs, add_restorer, add_world
+from results.known_world.world import CAMERA, VARIANTS, run_study
 from results.realism import HEADS, RealPictures, compare, kept, median_psnr
-from results.steps import Steps, study_parser
 
 FOLDER = "search/"
 
@@ -46,21 +45,6 @@ TRAININGS = {kind: [kind] for kind in STARTS} | {"half": ["handcrafted", "ours"]
 """Which pairs each restorer is trained on, equally many samples of each."""
 
 
-def main() -> None:
-    """Read the command line and run what is not done."""
-    parser = study_parser(__doc__, iterations=1200)
-    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
-    arguments = parser.parse_args()
-    steps = Steps(arguments.work, arguments.threads)
-    add_world(steps, arguments.photographs)
-    for kind, options in STARTS.items():
-        add_pairs(steps, kind, options)
-    for name, kinds in TRAININGS.items():
-        add_restorer(steps, name, kinds, arguments.iterations, FOLDER)
-    steps.always("table", lambda: print(table(arguments.work)))
-    steps.run(arguments.only)
-
-
 def table(work: Path) -> str:
     """What each recipe's LQ look like beside the camera's, and what the restorer that learned from them scores."""
     real, search = RealPictures(work / "camera" / "lq"), work / FOLDER
@@ -81,4 +65,4 @@ def table(work: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, 1200, STARTS, TRAININGS, table, FOLDER)
