@@ -24,6 +24,7 @@ LIGHTNING_VERBS = {
 OWN_VERBS = {
     "demo": "ddpm_pairs.demo",
     "preview": "ddpm_pairs.reports.preview",
+    "calibrate": "ddpm_pairs.pairs.calibrate",
     "score": "ddpm_pairs.reports.score_folders",
     "remake": "ddpm_pairs.pairs.remake",
     "verify": "ddpm_pairs.pairs.verify",
@@ -155,6 +156,13 @@ def _verb_parsers() -> dict[str, _Parser]:
     preview.add_argument("--pictures", type=int, default=6, help="pictures, spread over the folder (default: 6)")
     preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
 
+    calibrate = parser("calibrate", "a handcrafted start that gives pairs the spectrum of the real pictures, as YAML")
+    calibrate.add_argument(
+        "pairs", type=Path, metavar="PAIRS", help="pairs folder of 'predict --model.degradation bicubic' with your t"
+    )
+    calibrate.add_argument("lq_dir", type=Path, metavar="LQ_DIR", help="folder of real LQ pictures")
+    calibrate.add_argument("out", type=Path, metavar="OUT", help="config to write, NAME.yaml")
+
     remake = parser("remake", "make one pair again from its manifest line and compare it with the file")
     remake.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
     remake.add_argument("key", metavar="KEY", help="key of the pair, as in the manifest")
@@ -212,6 +220,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     return {
         "demo": demo,
         "preview": preview,
+        "calibrate": calibrate,
         "score": score,
         "remake": remake,
         "verify": verify,

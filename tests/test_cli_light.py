@@ -60,7 +60,7 @@ def test_version_is_the_packages(tmp_path):
 
 def test_help_names_every_verb(tmp_path):
     text = run(["--help"], tmp_path).stdout
-    for verb in ["fit", "validate", "test", "predict", "demo", "preview", "remake", "export", "doctor"]:
+    for verb in ["fit", "validate", "test", "predict", "demo", "preview", "calibrate", "remake", "export", "doctor"]:
         assert f"\n  {verb} " in text
 
 

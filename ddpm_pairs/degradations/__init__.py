@@ -4,6 +4,7 @@ Every model draws the parameters of one picture from a generator (`draw`), so th
 replayed, and applies them to a batch as a pure function (`apply`). `ddpm_pairs.degradations.base` holds the protocol.
 """
 
+from ddpm_pairs.degradations.band_gain import BandGain
 from ddpm_pairs.degradations.base import Degradation
 from ddpm_pairs.degradations.bicubic import Bicubic
 from ddpm_pairs.degradations.bsrgan import BSRGAN
@@ -15,6 +16,7 @@ from ddpm_pairs.degradations.real_esrgan import RealESRGAN
 
 __all__ = [
     "BSRGAN",
+    "BandGain",
     "Bicubic",
     "Blur",
     "Chain",

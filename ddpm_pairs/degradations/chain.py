@@ -22,8 +22,8 @@ class Chain:
     and not by what was drawn, so that no picture depends on its neighbours.
 
     Args:
-        operations: `Blur`, `Resize`, `Noise`, `Jpeg` of `ddpm_pairs.degradations`, or objects of one's own with the
-            methods `draw(generator)` and `apply(images, parameters, lq_size)` of those.
+        operations: `Blur`, `Resize`, `Noise`, `Jpeg`, `BandGain` of `ddpm_pairs.degradations`, or objects of one's own
+            with the methods `draw(generator)` and `apply(images, parameters, lq_size)` of those.
         scale: HQ side over LQ side: 1, 2 or 4.
 
     Raises:
@@ -35,7 +35,9 @@ class Chain:
     def __init__(self, operations: Sequence[OwnOperation], scale: int = 4) -> None:
         check_scale(self.name, scale, "natural")
         if not operations:
-            raise ValueError("chain got no operations: give at least one of Blur, Resize, Noise, Jpeg, or your own")
+            raise ValueError(
+                "chain got no operations: give at least one of Blur, Resize, Noise, Jpeg, BandGain, or your own"
+            )
         self.operations, self.scale = list(operations), scale
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.schedule import Schedule
 
 SAMPLERS = ("sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral")
+CURVE = 1.2
+"""Of the grid: 1 is uniform in log-SNR, and more makes the steps near t smaller than those near the clean picture."""
 Coefficients = list[tuple[float, float, float, float]]
 
 
@@ -41,17 +43,21 @@ def index_grid(schedule: Schedule, t: int, num_steps: int | None) -> list[int]:
     Args:
         schedule: The noise schedule.
         t: Steps of noise, 0..T.
-        num_steps: At most so many indices, those nearest to a grid uniform in log-SNR, without repeats (fewer where t
-            itself is smaller or neighbours coincide). ``None`` visits every index.
+        num_steps: At most so many indices, without repeats (fewer where t itself is smaller or neighbours coincide):
+            those nearest to log-SNR a + (b - a) u**CURVE, from a at index t - 1 to b at index 0, for u uniform from 0
+            to 1. ``None`` visits every index.
 
-    Steps uniform in log-SNR that end at index 0 keep the fine noise that steps uniform in t remove.
+    Steps spread over log-SNR that end at index 0 keep the fine noise that steps uniform in t remove. Of a network that
+    was trained and is not ideal, 12 steps uniform in log-SNR still remove more of it than the ancestral walk does;
+    with ``CURVE`` 1.2 the two agree within 0.1 dB an octave (``results/study_c``).
     """
     if num_steps is None or t <= num_steps:
         return list(range(t - 1, -1, -1))
     if num_steps == 1:
         return [t - 1]
     log_snr = schedule.log_snr[:t]
-    wanted = torch.linspace(log_snr[-1].item(), log_snr[0].item(), num_steps, dtype=torch.float64)
+    share = torch.linspace(0, 1, num_steps, dtype=torch.float64) ** CURVE
+    wanted = torch.lerp(log_snr[-1], log_snr[0], share)
     nearest = (wanted[:, None] - log_snr[None, :]).abs().argmin(dim=1).tolist()
     return sorted(set(nearest), reverse=True)
 

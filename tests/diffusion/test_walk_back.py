@@ -157,13 +157,13 @@ class TestCoefficients:
 class TestGrid:
     @pytest.mark.parametrize("name", ["linear", "cosine", "sigmoid"])
     @pytest.mark.parametrize(("t", "num_steps"), [(1000, 12), (500, 12), (250, 8), (40, 20), (13, 12), (300, 2)])
-    def test_is_uniform_in_log_snr(self, name, t, num_steps):
+    def test_is_spread_over_log_snr(self, name, t, num_steps):
         schedule = Schedule(name, 1000)
         table = schedule.log_snr.numpy()[:t]
         grid = index_grid(schedule, t, num_steps)
         expected = set()
         for k in range(num_steps):
-            wanted = table[-1] + (table[0] - table[-1]) * k / (num_steps - 1)
+            wanted = table[-1] + (table[0] - table[-1]) * (k / (num_steps - 1)) ** 1.2
             expected.add(min(range(t), key=lambda i: abs(table[i] - wanted)))
         assert grid == sorted(expected, reverse=True)
         assert (grid[0], grid[-1]) == (t - 1, 0)
