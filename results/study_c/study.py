@@ -13,6 +13,7 @@ import statistics
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from walks import UNIPC, Job, Walk, build, ours
 
 from ddpm_pairs.degradations import build_degradation
-from ddpm_pairs.diffusion import load_denoiser
+from ddpm_pairs.diffusion import load_denoiser, samplers
 from ddpm_pairs.metrics.texture import native_patches
 from ddpm_pairs.pairs import PairGenerator
 from ddpm_pairs.pairs.synthesis import Sampling, generator_for
@@ -35,10 +36,14 @@ WAYS: dict[str, Sampling | None] = {
     "ours, k = 8": Sampling("sde-dpmsolver++", 8),
     "ours, k = 12": Sampling("sde-dpmsolver++", 12),
     "ours, k = 20": Sampling("sde-dpmsolver++", 20),
+    "k = 12, uniform in log-SNR": Sampling("sde-dpmsolver++", 12),
+    "k = 12, curve 1.8": Sampling("sde-dpmsolver++", 12),
     "DDIM, k = 12": Sampling("ddim", 12),
     "DDIM, k = 50": Sampling("ddim", 50),
     "UniPC, 50-step grid, as the authors released": None,
 }
+CURVES = {"k = 12, uniform in log-SNR": 1.0, "k = 12, curve 1.8": 1.8}
+"""Ways on another grid than the product's, see ``ddpm_pairs.diffusion.samplers.CURVE``."""
 CPU = torch.device("cpu")
 
 
@@ -66,7 +71,8 @@ def main() -> None:
         for way in WAYS:
             path = arguments.work / f"{way.replace(' ', '_')}_{t}.npz"
             if not path.exists():
-                save(path, Job(starts, [t] * len(starts)), walk_of(way, arguments.ckpt_path, arguments.threads))
+                with patch.object(samplers, "CURVE", CURVES.get(way, samplers.CURVE)):
+                    save(path, Job(starts, [t] * len(starts)), walk_of(way, arguments.ckpt_path, arguments.threads))
             done = np.load(path)
             lq = torch.from_numpy(done["lq"])
             found = kept(path.with_suffix(".json"), partial(real.compare, list(lq.float() / 255)))
