@@ -26,12 +26,12 @@ class Steps:
 
         Args:
             name: Of the step.
-            words: What follows ``lightning``; ``{work}`` stands for the folder.
+            words: What follows ``ddpm-pairs``; ``{work}`` stands for the folder.
         """
 
         def run() -> None:
             filled = words.format(work=self.work)
-            print(f"lightning {filled}", flush=True)
+            print(f"ddpm-pairs {filled}", flush=True)
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
             subprocess.run([sys.executable, "-m", "ddpm_pairs", *shlex.split(filled)], check=True, env=environment)
 

@@ -23,13 +23,18 @@ from results.steps import Steps, study_parser
 HELD_OUT = 30
 """HQ pictures whose pairs choose between seeds and train nothing."""
 VARIANTS = 4
-DDPM = "--ckpt_path blind_camera --model.precision bf16 --model.psnr_drop null"
+WALK = "--ckpt_path blind_camera --model.precision bf16 --model.psnr_drop null --model.t_min 50 --model.t_max 150"
+PROBE = f"{WALK} --model.degradation bicubic"
+"""Pairs that the start is calibrated with."""
 KINDS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
-    "ours": f"{DDPM} --model.degradation bicubic --model.t_min 50 --model.t_max 150",
+    "ours": f"{WALK} --config {{work}}/start.yaml",
 }
-STARTS = {name: f"--model.degradation {name} --model.t_max 0" for name in ("bicubic", "classical", "bsrgan")}
-"""Handcrafted LQ that only the first table shows."""
+STARTS = {
+    **{name: f"--model.degradation {name} --model.t_max 0" for name in ("bicubic", "classical", "bsrgan")},
+    "calibrated": "--config {work}/start.yaml --model.t_max 0",
+}
+"""Handcrafted LQ that only the first table shows, besides ``PROBE``'s."""
 TRAININGS = {"handcrafted": ["handcrafted"], "pairs": ["ours"], "mix": ["handcrafted", "ours"]}
 SEEDS = {"handcrafted": 3, "pairs": 3, "mix": 1}
 RESTORERS = [f"{name}_{seed}" for name in TRAININGS for seed in range(SEEDS[name])]
@@ -44,10 +49,13 @@ def main() -> None:
     data = arguments.data.resolve()
     steps.always("photographs", lambda: link_photographs(data / "hq_natural", arguments.work))
     predict = f"predict --config pairs_natural.yaml --model.threads {arguments.threads}"
-    for kind, options in (KINDS | STARTS).items():
+    for kind, options in ({"probe": PROBE} | KINDS | STARTS).items():
         for seed in range(VARIANTS if kind in KINDS else 1):
             places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{kind}_{seed}"
             steps.command(f"pairs_{kind}_{seed}", f"{predict} {options} --seed_everything {seed} {places}")
+        if kind == "probe":
+            lq = data / "blind_camera" / "lq_train"
+            steps.command("start", f"calibrate {{work}}/pairs/probe_0 {lq} {{work}}/start.yaml")
     for kind, options in KINDS.items():
         places = f"--data.hq_dir {{work}}/held_out --output_dir {{work}}/held_out_pairs/{kind}"
         steps.command(f"held_out_{kind}", f"{predict} {options} --seed_everything {VARIANTS} {places}")
@@ -109,7 +117,7 @@ def realism_table(work: Path, real_dir: Path) -> str:
     real = RealPictures(real_dir)
     floor = kept(work / "realism" / "floor.json", real.floor)
     rows = [["LQ", "PSNR of a pair", *HEADS], ["the camera's, half against half", "", *floor.cells()]]
-    for kind in (*STARTS, *KINDS):
+    for kind in (*STARTS, "probe", *KINDS):
         folders = [work / "pairs" / f"{kind}_{seed}" for seed in range(VARIANTS if kind in KINDS else 1)]
         found = kept(work / "realism" / f"{kind}.json", partial(compare, real, folders))
         psnr = median_psnr(folder / "manifest.jsonl" for folder in folders)

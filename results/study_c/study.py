@@ -102,7 +102,7 @@ def walk_of(way: str, ckpt_path: str, threads: int) -> Walk:
     generator.prepare(CPU)
     denoiser = generator.denoiser
     run = partial(ours, denoiser, sampling, CPU, BATCH)
-    return Walk(denoiser, denoiser, generator.precision, run, partial(sampling.evaluations, denoiser.schedule))
+    return Walk(denoiser, denoiser, generator.precision, run, lambda t: len(sampling.plan(denoiser.schedule, t)))
 
 
 def save(path: Path, job: Job, walk: Walk) -> None:
