@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format doctor clean study-known-world study-search study-c
+.PHONY: help install demo test test-all lint format doctor clean study-known-world study-search study-b study-c tables
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +50,15 @@ study-known-world: $(INSTALLED)  ## rerun results/known_world; DATA=folder of pi
 study-search: $(INSTALLED)  ## rerun the search for a recipe of results/study_b
 	$(BIN)/python -m results.study_b.search --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
+study-b: $(INSTALLED)  ## rerun results/study_b
+	$(BIN)/python -m results.study_b.study --data $(DATA) --work $(WORK)/study_b
+
 study-c: $(INSTALLED)  ## rerun results/study_c
 	PYTHONPATH=benchmarks $(BIN)/python -m results.study_c.study --hq_dir $(DATA)/hq_natural/web_photos \
 		--lq_dir $(DATA)/blind_camera/lq_train --work $(WORK)/study_c
+
+tables: $(INSTALLED)  ## print the tables of results/study_b again from what it left in WORK
+	$(BIN)/python -m results.study_b.study --data $(DATA) --work $(WORK)/study_b --only table
 
 clean:  ## remove .venv and build outputs
 	rm -rf .venv build dist ddpm_pairs.egg-info .pytest_cache .ruff_cache

@@ -9,6 +9,8 @@ from results.steps import Steps, study_parser
 SHARES = {"scenes": 200, "hq": 80, "test": 30}
 VARIANTS = 4
 """Each HQ picture is degraded so many times, with other draws."""
+PROBE = "ours"
+"""The kind of pairs from bicubic LQ that ``start.yaml`` is calibrated with."""
 CAMERA = "--model.degradation ddpm_pairs.camera.Camera --model.t_max 0"
 DDPM = (
     "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
@@ -29,7 +31,7 @@ def run_study(
     Args:
         description: Of the study, for its help.
         iterations: Of each restorer, unless the command line says otherwise.
-        starts: Options of ``predict`` by kind of pairs.
+        starts: Options of ``predict`` by kind of pairs; those after ``PROBE`` may take ``{work}/start.yaml``.
         trainings: Kinds of pairs by restorer.
         table: From the folder of the world to what is printed at the end.
         folder: Where restorers and scores go, see ``add_restorer``.
@@ -41,6 +43,8 @@ def run_study(
     add_world(steps, arguments.photographs)
     for kind, options in starts.items():
         add_pairs(steps, kind, options)
+        if kind == PROBE:
+            steps.command("start", f"calibrate {{work}}/pairs/{PROBE}_0 {{work}}/camera/lq {{work}}/start.yaml")
     for name, kinds in trainings.items():
         add_restorer(steps, name, kinds, arguments.iterations, folder)
     steps.always("table", lambda: print(table(arguments.work)))

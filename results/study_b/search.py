@@ -32,6 +32,8 @@ STARTS = {
     "true": CAMERA,
     "bicubic": "--model.degradation bicubic --model.t_max 0",
     "ours": walked("--model.degradation bicubic", 50, 150),
+    "calibrated_50_150": walked("--config {work}/start.yaml", 50, 150),
+    "calibrated_noisy_50_150": walked("--config {work}/start.yaml --config results/study_b/noisy.yaml", 50, 150),
     "bicubic_10_40": walked("--model.degradation bicubic", 10, 40),
     "bicubic_100_250": walked("--model.degradation bicubic", 100, 250),
     "blur_50_150": walked(BLUR, 50, 150),
