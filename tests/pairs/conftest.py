@@ -38,7 +38,7 @@ def hq_folder(tmp_path, photos):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def predict():
     """Run predict in this process, as the command line would."""
 

@@ -59,10 +59,10 @@ def make(world, out, predict, start="bicubic", t_max=9):
     return out
 
 
-@pytest.fixture
-def pairs(world, tmp_path, predict):
+@pytest.fixture(scope="module")
+def pairs(world, tmp_path_factory, predict):
     """Pairs whose LQ are made by the known walk instead."""
-    folder = make(world, tmp_path / "pairs", predict)
+    folder = make(world, tmp_path_factory.mktemp("made") / "pairs", predict)
     generator = torch.Generator().manual_seed(1)
     for path in sorted((folder / "lq").iterdir()):
         hq = torch.from_numpy(np.array(Image.open(folder / "hq" / path.name))).permute(2, 0, 1).float() / 255
@@ -127,7 +127,9 @@ def test_pictures_that_cannot_be_used_are_told(world, pairs, tmp_path, capsys):
     [("classical", 9, "was made from classical, preset natural, t up to 9"), ("bicubic", 0, "t up to 0: expected")],
 )
 def test_other_pairs(world, tmp_path, predict, start, t_max, told):
-    folder = make(world, tmp_path / "pairs", predict, start, t_max)
+    (tmp_path / "hq").mkdir()
+    shutil.copy(world / "hq" / "0.png", tmp_path / "hq")
+    folder = make(tmp_path, tmp_path / "pairs", predict, start, t_max)
     with pytest.raises(ValueError, match=told):
         calibrate(folder, world / "lq")
 
