@@ -46,7 +46,7 @@ class Calibration:
         made: Power of the pairs' LQ.
         transfer: Of the walk, as amplitude.
         scale: Of the pairs.
-        failures: LQ pictures that were left out.
+        failures: LQ pictures, of the folder and of pairs, that were left out.
     """
 
     real: Tensor
@@ -120,32 +120,39 @@ def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
         )
     found, failures = find_pictures(lq_dir, "LQ_DIR")
     (real,) = _mean(_of_real(found, failures), f"LQ_DIR {lq_dir}")
-    start_power, made_power, cross = _mean(_of_pairs(pairs, Bicubic(settings["scale"])), str(pairs))
+    start_power, made_power, cross = _mean(_of_pairs(pairs, Bicubic(settings["scale"]), failures), str(pairs))
     return Calibration(real, start_power, made_power, cross / start_power, settings["scale"], failures)
 
 
 def _of_real(pictures: list[Picture], failures: list[Failure]) -> Iterator[Tensor]:
-    """Power of each patch; pictures without any are added to the failures."""
+    """Power of each picture's patches."""
     for picture in pictures:
-        try:
-            pixels = _read(picture.path)
-        except (UnreadablePicture, OSError) as error:
-            failures.append(Failure(picture.source, str(error)))
-            continue
-        if min(pixels.shape[1:]) < SIDE:
-            height, width = pixels.shape[1:]
-            failures.append(Failure(picture.source, f"{width}x{height} px, smaller than a patch of {SIDE} px"))
-        else:
-            yield _spectra(pixels)
+        lq = _large_enough(picture.path, picture.source, failures)
+        if lq is not None:
+            yield _spectra(lq)
 
 
-def _of_pairs(root: Path, model: Bicubic) -> Iterator[Tensor]:
+def _of_pairs(root: Path, model: Bicubic, failures: list[Failure]) -> Iterator[Tensor]:
     """Of each pair's patches: power of bicubic LQ, power of its LQ, and what they have in common."""
     folder = PairsFolder(root)
     for record in folder.records():
-        lq = _read(folder.path(record["lq"]))
-        if min(lq.shape[1:]) >= SIDE:
+        lq = _large_enough(folder.path(record["lq"]), record["lq"], failures)
+        if lq is not None:
             yield _spectra(model.apply(_read(folder.path(record["hq"]))[None], [{}])[0], lq)
+
+
+def _large_enough(path: Path, source: str, failures: list[Failure]) -> Tensor | None:
+    """The picture, or None and a failure more."""
+    try:
+        picture = _read(path)
+    except (UnreadablePicture, OSError) as error:
+        failures.append(Failure(source, str(error)))
+        return None
+    height, width = picture.shape[1:]
+    if min(height, width) < SIDE:
+        failures.append(Failure(source, f"{width}x{height} px, smaller than a patch of {SIDE} px"))
+        return None
+    return picture
 
 
 def _read(path: Path) -> Tensor:

@@ -113,7 +113,7 @@ def tables(work: Path, data: Path) -> str:
 
 
 def realism_table(work: Path, real_dir: Path) -> str:
-    """LQ of each kind beside the camera's on native patches, and the way that ours go from the start to the floor."""
+    """LQ of each kind beside the camera's on native patches."""
     real = RealPictures(real_dir)
     floor = kept(work / "realism" / "floor.json", real.floor)
     rows = [["LQ", "PSNR of a pair", *HEADS], ["the camera's, half against half", "", *floor.cells()]]

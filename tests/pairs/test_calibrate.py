@@ -118,6 +118,9 @@ def test_pictures_that_cannot_be_used_are_told(world, pairs, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "left out narrow.png: 31x64 px, smaller than a patch of 32 px" in told
     assert "left out torn.png: " in told
+    shutil.copytree(pairs, tmp_path / "pairs")
+    (tmp_path / "pairs" / "lq" / "3.png").write_bytes((pairs / "lq" / "3.png").read_bytes()[:500])
+    assert [failure.source for failure in calibrate(tmp_path / "pairs", world / "lq").failures] == ["lq/3.png"]
     expected = calibrate(pairs, world / "lq").real
     torch.testing.assert_close(calibrate(pairs, tmp_path / "lq").real, expected)
 
