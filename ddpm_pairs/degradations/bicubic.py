@@ -12,7 +12,8 @@ from ddpm_pairs.degradations.resize import resize_bicubic
 class Bicubic:
     """LQ is HQ shrunk by an antialiased bicubic filter, and nothing else.
 
-    With preset `faces` HQ is shrunk by 4 and enlarged again by the same filter.
+    With preset `faces` HQ is shrunk by 4 and enlarged again by the same filter. At scale 1 with `natural` LQ is HQ
+    as it is, a start that only the walk back degrades.
     """
 
     name = "bicubic"
@@ -21,17 +22,13 @@ class Bicubic:
         """Choose the scale.
 
         Args:
-            scale: HQ side over LQ side: 2 or 4, and 1 for `faces`.
+            scale: HQ side over LQ side: 1, 2 or 4.
             preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
 
         Raises:
-            ValueError: for another scale or preset, and for scale 1 with `natural`, which would change nothing.
+            ValueError: for another scale or preset.
         """
         self.scale, self.preset = check_scale(self.name, scale, preset), preset
-        if scale == 1 and preset == "natural":
-            raise ValueError(
-                "bicubic at scale 1 with preset natural changes nothing: give scale 2 or 4, or preset faces"
-            )
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Nothing is random: no parameters, and the generator is left as it is."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations import Bicubic, build_degradation
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import first_difference
 from ddpm_pairs.protocols import OwnDegradation
@@ -51,6 +51,19 @@ def degradation_of(asked: OwnDegradation | str, scale: int, preset: str) -> OwnD
         if has != wanted:
             raise ValueError(f"degradation has {name} {has}, --model.{name} is {wanted}: give both the same")
     return asked
+
+
+def check_start(degradation: OwnDegradation, scale: int, preset: str, t_max: int) -> None:
+    """Check that a pair's LQ can be another picture than its HQ.
+
+    Raises:
+        ValueError: where neither the start nor a walk changes HQ.
+    """
+    if (degradation.name, scale, preset, t_max) == (Bicubic.name, 1, "natural", 0):
+        raise ValueError(
+            "bicubic at scale 1 with preset natural leaves HQ as it is, and so does t_max 0: give a t_max above 0, "
+            "another degradation, or preset faces"
+        )
 
 
 def check_checkpoint(denoiser: Denoiser | None, t_max: int, net: nn.Module | None, schedule: str | None) -> None:

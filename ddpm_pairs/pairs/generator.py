@@ -13,7 +13,7 @@ from ddpm_pairs.data.pictures import Failure
 from ddpm_pairs.degradations import HQPreparation
 from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.pairs.checks import check_checkpoint, check_options, degradation_of
+from ddpm_pairs.pairs.checks import check_checkpoint, check_options, check_start, degradation_of
 from ddpm_pairs.pairs.geometry import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.pairs.machine import Machine
 from ddpm_pairs.pairs.pair import MIN_LQ_SIDE, Pair, Work, quality, too_small
@@ -97,6 +97,7 @@ class PairGenerator(L.LightningModule):
         super().__init__()
         self.degradation, self.scale, self.preset = degradation_of(degradation, scale, preset), scale, preset
         check_t(t_min, t_max, t_weights)
+        check_start(self.degradation, scale, preset, t_max)
         check_options(slots, threads, variants, psnr_drop, tile)
         self.hq_preparation = HQPreparation(sharpen_hq, gray_hq)
         self.t_min, self.t_max, self.t_weights = t_min, t_max, t_weights

@@ -118,6 +118,11 @@ def test_scale_1_takes_any_size(model, size):
     assert lq.shape == (4, 3, *size) and lq.isfinite().all()
 
 
+def test_bicubic_at_scale_1_leaves_hq_to_the_walk_as_it_is():
+    hq = crops(2, 17, 33)
+    assert torch.equal(Bicubic(1).apply(hq, [{}, {}]), hq)
+
+
 @pytest.mark.parametrize("name", ["bsrgan", "real_esrgan"])
 def test_faces_are_scale_4_brought_back(name):
     hq, faces, natural = crops(3, 64, 96), build_degradation(name, 1, "faces"), build_degradation(name, 4)
@@ -157,7 +162,6 @@ def test_models_follow_the_protocol(model):
         (("real_esrgan", 3), "scale 3: give one of 1, 2, 4"),
         (("classical", 1, "portraits"), "preset 'portraits': give one of natural, faces"),
         (("bsrgan", 4, "faces"), "bsrgan got scale 4 with preset faces, which keeps LQ on the HQ grid: give scale 1"),
-        (("bicubic", 1), "bicubic at scale 1 with preset natural changes nothing"),
     ],
 )
 def test_what_no_model_offers_is_refused_in_one_line(arguments, words):

@@ -51,9 +51,9 @@ def world(tmp_path_factory):
     return root
 
 
-def make(world, out, predict, start="bicubic", t_max=9):
+def make(world, out, predict, start="bicubic", t_max=9, scale=4):
     denoiser = tiny_denoiser()
-    generator = PairGenerator(start, t_min=min(1, t_max), t_max=t_max, slots=4, threads=1, num_steps=1)
+    generator = PairGenerator(start, scale, t_min=min(1, t_max), t_max=t_max, slots=4, threads=1, num_steps=1)
     generator.denoiser = denoiser
     predict(generator, world / "hq", out, save_ckpt(denoiser, out.with_suffix(".ckpt")))
     return out
@@ -62,7 +62,10 @@ def make(world, out, predict, start="bicubic", t_max=9):
 @pytest.fixture(scope="module")
 def pairs(world, tmp_path_factory, predict):
     """Pairs whose LQ are made by the known walk instead."""
-    folder = make(world, tmp_path_factory.mktemp("made") / "pairs", predict)
+    return walk_as_known(make(world, tmp_path_factory.mktemp("made") / "pairs", predict))
+
+
+def walk_as_known(folder):
     generator = torch.Generator().manual_seed(1)
     for path in sorted((folder / "lq").iterdir()):
         hq = torch.from_numpy(np.array(Image.open(folder / "hq" / path.name))).permute(2, 0, 1).float() / 255
@@ -82,6 +85,16 @@ def test_finds_the_camera_the_walk_and_its_noise(world, pairs):
     window = torch.hann_window(32, dtype=torch.float64)
     noise = found.noise[0] * 255**2 / window.square().sum() ** 2
     np.testing.assert_allclose(noise[5:], 0.447 * (NOISE**2 + 1 / 12), rtol=0.15)
+
+
+def test_finds_them_on_the_hq_grid(world, tmp_path, predict):
+    for path in (world / "hq").iterdir():
+        (tmp_path / "hq").mkdir(exist_ok=True)
+        Image.open(path).resize((128, 128), Image.Resampling.BICUBIC).save(tmp_path / "hq" / path.name)
+    found = calibrate(walk_as_known(make(tmp_path, tmp_path / "pairs", predict, scale=1)), world / "lq")
+    assert (found.scale, found.failures) == (1, [])
+    for row, gains in enumerate((CAMERA.luma, CAMERA.chroma)):
+        np.testing.assert_allclose(found.gains()[row], gains, atol=0.08)
 
 
 def test_contrast_of_the_sets_is_no_blur(world, pairs, tmp_path):

@@ -192,6 +192,7 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
         ({"degradation": RealESRGAN(2)}, "degradation has scale 2, --model.scale is 4"),
         ({"degradation": RealESRGAN(1), "scale": 1, "preset": "faces"}, "has preset natural, --model.preset is faces"),
         ({"preset": "faces"}, "scale 4 with preset faces"),
+        ({"degradation": "bicubic", "scale": 1, "t_max": 0}, "leaves HQ as it is, and so does t_max 0"),
         ({"variants": 0}, "variants is 0: expected 1 or more"),
         ({"psnr_drop": -0.5}, "psnr_drop is -0.5: expected 0 or more"),
         ({"tile": 63}, "tile is 63: expected 64 or more"),
