@@ -1,0 +1,153 @@
+"""Faces: realism over t and handcrafted starts, and a GPEN that learned from handcrafted and from our pairs.
+
+LQ faces are LFW's, 250 px, of which the centre is cropped and nothing is ever resized. HQ faces are portraits of 256 px
+that nobody degraded; they are shrunk first and cropped so that the mean faces of both sets have their eyes in one place.
+
+    python -m results.study_a.study --data data/ --work work/
+
+``data/`` holds `lq_faces/lfw`, `hq_faces/train` and `hq_faces/test`. Steps that are done are left alone and those that
+were interrupted go on; ``--only`` runs some steps. The last step prints the tables.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
+from results.realism import HEADS, RealPictures, compare, kept, median_psnr, read
+from results.steps import Steps, study_parser
+
+LQ_SIDE, FACE_SIDE = 144, 128
+"""px: what of LFW's centre the DDPM crops from; what of either set GPEN sees."""
+HQ_SIDE, HQ_CORNER = 173, (22, 31)
+"""px: side of shrunk HQ, with eyes 42 px apart as in LFW; left and upper edge of the face cropped from it."""
+PROBES = 150
+"""HQ faces that the start is calibrated with."""
+DDPM_STEPS, PRIOR_STEPS = 4000, 2000
+WALK = "--ckpt_path {work}/ddpm/last.ckpt --model.precision bf16"
+STUDIES = {"natural": "[0,50,100,200,300]", "faces": "[0,100,200]"}
+"""t by preset of the degradations."""
+RANGE = f"{WALK} --model.psnr_drop null --model.t_min 50 --model.t_max 150"
+PROBE = f"{RANGE} --model.degradation bicubic"
+KINDS = {
+    "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
+    "ours": f"{RANGE} --config {{work}}/start.yaml",
+}
+SIZES = f"--model.net.init_args.size {FACE_SIDE} --model.discriminator.init_args.size {FACE_SIDE}"
+GPEN = f"--config gpen_small.yaml {SIZES} --data.crop_size {FACE_SIDE}"
+
+
+def main() -> None:
+    """Read the command line and run what is not done."""
+    parser = study_parser(__doc__, iterations=2000)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of pictures")
+    arguments = parser.parse_args()
+    steps = Steps(arguments.work, arguments.threads)
+    steps.once("faces", partial(cut_faces, arguments.data, arguments.work))
+    steps.command(
+        "ddpm",
+        "fit --config ddpm_small.yaml --data.lq_dir {work}/lq --model.init_from blind_camera "
+        f"--trainer.max_steps {DDPM_STEPS} --ckpt_path last --output_dir {{work}}/ddpm",
+    )
+    add_pairs(steps)
+    steps.command(
+        "prior",
+        f"fit --config gpen_small_prior.yaml {SIZES} --data.hq_dir {{work}}/hq_train --data.crop_size {FACE_SIDE} "
+        f"--trainer.max_steps {PRIOR_STEPS} --ckpt_path last --output_dir {{work}}/prior",
+    )
+    for kind in KINDS:
+        add_restorer(steps, kind, arguments.iterations)
+    steps.always("table", lambda: print(f"{realism_table(steps.work)}\n\n{restorer_table(steps.work)}"))
+    steps.run(arguments.only)
+
+
+def cut_faces(data: Path, work: Path) -> None:
+    """Crop LFW, and shrink and crop HQ."""
+    for path in sorted((data / "lq_faces" / "lfw").iterdir()):
+        face = Image.open(path).convert("RGB")
+        for name, side in (("lq", LQ_SIDE), ("lq_faces", FACE_SIDE)):
+            save(crop(face, (face.width - side) // 2, (face.height - side) // 2, side), work / name / path.name)
+    for name in ("train", "test"):
+        for number, path in enumerate(sorted((data / "hq_faces" / name).iterdir())):
+            face = Image.open(path).convert("RGB").resize((HQ_SIDE, HQ_SIDE), Image.Resampling.LANCZOS)
+            face = crop(face, *HQ_CORNER, FACE_SIDE)
+            save(face, work / f"hq_{name}" / path.name)
+            if name == "train" and number < PROBES:
+                save(face, work / "hq_probe" / path.name)
+
+
+def crop(picture: Image.Image, left: int, top: int, side: int) -> Image.Image:
+    """A square."""
+    return picture.crop((left, top, left + side, top + side))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG beside the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path.with_suffix(".png"))
+
+
+def add_pairs(steps: Steps) -> None:
+    """The t study from each degradation, in both presets; the calibrated start; pairs of HQ for training and for test."""
+    starts = "--model.scale 1 --model.degradations [bicubic,classical,bsrgan,real_esrgan] --model.pictures 120"
+    for preset, ts in STUDIES.items():
+        options = f"{WALK} {starts} --model.preset {preset} --model.ts {ts} --model.threads {steps.threads}"
+        places = f"--data.hq_dir {{work}}/hq_train --data.lq_dir {{work}}/lq --output_dir {{work}}/t_study_{preset}"
+        steps.command(f"t_study_{preset}", f"test --config ablation.yaml {options} {places}")
+    predict = f"predict --config pairs_natural.yaml --model.scale 1 --model.threads {steps.threads}"
+    steps.command("probe", f"{predict} {PROBE} --data.hq_dir {{work}}/hq_probe --output_dir {{work}}/probe")
+    steps.command("start", "calibrate {work}/probe {work}/lq {work}/start.yaml")
+    for kind, start in KINDS.items():
+        for seed, name in enumerate(("train", "test")):
+            places = f"--data.hq_dir {{work}}/hq_{name} --output_dir {{work}}/{name}_pairs/{kind}"
+            steps.command(f"{name}_pairs_{kind}", f"{predict} {start} --seed_everything {seed} {places}")
+
+
+def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
+    """Train GPEN on pairs of a kind, score it on test pairs of both kinds, and restore LFW."""
+    starts = "--model.init_from {work}/prior/last.ckpt --model.discriminator_from {work}/prior/last.ckpt"
+    run = f"--trainer.max_steps {iterations} --ckpt_path last --output_dir {{work}}/gpen_{kind}"
+    steps.command(f"fit_{kind}", f"fit {GPEN} --data.pairs_dir {{work}}/train_pairs/{kind} {starts} {run}")
+    weights = f"{GPEN} --ckpt_path {{work}}/gpen_{kind}/last.ckpt"
+    for test in KINDS:
+        places = f"--data.pairs_dir {{work}}/test_pairs/{test} --output_dir {{work}}/scores_{kind}_on_{test}"
+        steps.command(f"test_{kind}_on_{test}", f"test {weights} {places}")
+    places = f"--data.lq_dir {{work}}/lq_faces --output_dir {{work}}/lfw_{kind}"
+    steps.command(f"restore_{kind}", f"predict {weights} {places}")
+
+
+def realism_table(work: Path) -> str:
+    """The pairs that GPEN learns from, beside LFW."""
+    real = RealPictures(work / "lq")
+    rows = [["LQ", "PSNR of a pair", *HEADS]]
+    rows.append(["LFW's, half against half", "", *kept(work / "realism" / "floor.json", real.floor).cells()])
+    for name, folder in {"HQ, walked": work / "probe"} | {kind: work / "train_pairs" / kind for kind in KINDS}.items():
+        found = kept(work / "realism" / f"{folder.name}.json", partial(compare, real, [folder]))
+        rows.append([name, f"{median_psnr([folder / 'manifest.jsonl']):.1f}", *found.cells()])
+    return markdown(rows)
+
+
+def restorer_table(work: Path) -> str:
+    """All four scores of both restorers on both tests, and how near restored LFW faces come to HQ faces."""
+    hq = RealPictures(work / "hq_train", side=FACE_SIDE)
+    rows = [["trained on", "test", *DIGITS, "FID", "LFW restored: FID", "fid192", "KID x 1000"]]
+    unrestored = kept(work / "realism" / "lfw.json", lambda: hq.compare(read(work / "lq_faces")))
+    rows.append(["LFW as it is", *[""] * (2 + len(DIGITS)), *unrestored.cells()[:3]])
+    for kind in KINDS:
+        restored = work / f"lfw_{kind}" / "restored"
+        found = kept(work / "realism" / f"lfw_{kind}.json", lambda folder=restored: hq.compare(read(folder)))
+        for test in KINDS:
+            scores, base = (per_picture(work / f"scores_{one}_on_{test}") for one in (kind, "handcrafted"))
+            row = [f"{scores[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
+            if kind != "handcrafted":
+                gains = [gain_in_words(scores[one] - base[one], digits) for one, digits in DIGITS.items()]
+                row = [f"{score}, {gain}" for score, gain in zip(row, gains, strict=True)]
+            fid = json.loads((work / f"scores_{kind}_on_{test}" / "metrics.json").read_text())["fid"]
+            rows.append([kind, test, *row, f"{fid:.1f}", *found.cells()[:3]])
+    return markdown(rows)
+
+
+if __name__ == "__main__":
+    main()
