@@ -4,7 +4,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format doctor clean study-known-world study-search study-b study-c tables
+.PHONY: help install demo test test-all lint format doctor clean study-known-world study-search study-a study-b study-c \
+	study-d tables
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ study-known-world: $(INSTALLED)  ## rerun results/known_world; DATA=folder of pi
 study-search: $(INSTALLED)  ## rerun the search for a recipe of results/study_b
 	$(BIN)/python -m results.study_b.search --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
+study-a: $(INSTALLED)  ## rerun results/study_a
+	$(BIN)/python -m results.study_a.study --data $(DATA) --work $(WORK)/study_a
+
 study-b: $(INSTALLED)  ## rerun results/study_b
 	$(BIN)/python -m results.study_b.study --data $(DATA) --work $(WORK)/study_b
 
@@ -57,7 +61,11 @@ study-c: $(INSTALLED)  ## rerun results/study_c
 	PYTHONPATH=benchmarks $(BIN)/python -m results.study_c.study --hq_dir $(DATA)/hq_natural/web_photos \
 		--lq_dir $(DATA)/blind_camera/lq_train --work $(WORK)/study_c
 
-tables: $(INSTALLED)  ## print the tables of results/study_b again from what it left in WORK
+study-d: $(INSTALLED)  ## rerun results/study_d, after study-search
+	$(BIN)/python -m results.study_d.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
+
+tables: $(INSTALLED)  ## print the tables of studies a and b again from what they left in WORK
+	$(BIN)/python -m results.study_a.study --data $(DATA) --work $(WORK)/study_a --only table
 	$(BIN)/python -m results.study_b.study --data $(DATA) --work $(WORK)/study_b --only table
 
 clean:  ## remove .venv and build outputs

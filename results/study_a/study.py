@@ -1,7 +1,7 @@
 """Faces: realism over t and handcrafted starts, and a GPEN that learned from handcrafted and from our pairs.
 
 LQ faces are LFW's, 250 px, of which the centre is cropped and nothing is ever resized. HQ faces are portraits of 256 px
-that nobody degraded; they are shrunk first and cropped so that the mean faces of both sets have their eyes in one place.
+that nobody degraded; they are shrunk first, and cropped so that mean faces of both sets have their eyes in one place.
 
     python -m results.study_a.study --data data/ --work work/
 
@@ -90,7 +90,7 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def add_pairs(steps: Steps) -> None:
-    """The t study from each degradation, in both presets; the calibrated start; pairs of HQ for training and for test."""
+    """The t study in both presets; the calibrated start; pairs of HQ for training and for test."""
     starts = "--model.scale 1 --model.degradations [bicubic,classical,bsrgan,real_esrgan] --model.pictures 120"
     for preset, ts in STUDIES.items():
         options = f"{WALK} {starts} --model.preset {preset} --model.ts {ts} --model.threads {steps.threads}"

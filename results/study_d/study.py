@@ -1,0 +1,122 @@
+"""What matters: the t that a DDPM trains on, its schedule, and what foretells the better restorer.
+
+The world is that of ``results/known_world``. Three DDPMs learn its camera from nothing, equally long: on t up to 300
+of the cosine schedule, on all its t, and on the linear schedule up to the same log-SNR. From bicubic LQ each makes
+pairs at equal log-SNR. Then the recipes of ``results/study_b/search.py`` are ranked by what can be measured of their LQ
+before any restorer is trained, and by what their restorers score.
+
+    python -m results.study_d.study --photographs web_photos/ --work world/
+
+The folder is that of the search, which comes first. The last step prints the tables.
+"""
+
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ddpm_pairs.diffusion import Schedule
+from results.known_world.gains import DIGITS, markdown, per_picture
+from results.known_world.world import VARIANTS, add_world, predict
+from results.realism import HEADS, Realism, RealPictures, compare, kept, median_psnr
+from results.steps import Steps, study_parser
+from results.study_b import search
+
+T, RANGE = 1000, 300
+TS = (50, 100, 150, 200)
+"""Of the cosine schedule."""
+
+
+def at_equal_log_snr(schedule: str, t: int) -> int:
+    """The t of a schedule whose log-SNR is nearest to that of t of the cosine schedule."""
+    wanted, other = Schedule("cosine", T).log_snr_at(t), Schedule(schedule, T)
+    return min(range(1, T + 1), key=lambda one: abs(other.log_snr_at(one) - wanted))
+
+
+DDPMS = {
+    "cosine_300": ("cosine", RANGE),
+    "cosine_1000": ("cosine", T),
+    "linear": ("linear", at_equal_log_snr("linear", RANGE)),
+}
+"""Schedule and largest t of the training."""
+
+
+def main() -> None:
+    """Read the command line and run what is not done."""
+    parser = study_parser(__doc__, iterations=5000)
+    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
+    arguments = parser.parse_args()
+    steps = Steps(arguments.work, arguments.threads)
+    add_world(steps, arguments.photographs)
+    for name in DDPMS:
+        add_ddpm(steps, name, arguments)
+    steps.always("table", lambda: print(f"{ddpm_table(steps.work)}\n\n{foretelling_table(steps.work)}"))
+    steps.run(arguments.only)
+
+
+def add_ddpm(steps: Steps, name: str, arguments: Namespace) -> None:
+    """Train a DDPM and make pairs at each t."""
+    schedule, t_max = DDPMS[name]
+    folder = f"{{work}}/matters/{name}"
+    options = f"--data.crop_size 32 --model.schedule {schedule} --model.t_max {t_max}"
+    options += f" --trainer.max_steps {arguments.iterations} --ckpt_path last"
+    lq = "--data.lq_dir {work}/camera/lq"
+    steps.command(f"matters/ddpm_{name}", f"fit --config ddpm_small.yaml {lq} {options} --output_dir {folder}/ddpm")
+    for t in TS:
+        here = at_equal_log_snr(schedule, t)
+        start = f"--ckpt_path {folder}/ddpm/last.ckpt --model.degradation bicubic --model.precision bf16"
+        options = f"{start} --model.psnr_drop null --model.t_min {here} --model.t_max {here}"
+        places = f"--data.hq_dir {{work}}/hq --output_dir {folder}/pairs_{t}"
+        steps.command(f"matters/pairs_{name}_{t}", f"{predict(steps)} {options} {places}")
+
+
+def ddpm_table(work: Path) -> str:
+    """LQ of each DDPM beside the camera's, at equal log-SNR."""
+    real = RealPictures(work / "camera" / "lq")
+    rows = [["DDPM", "t of cosine", "its own t", "PSNR of a pair", *HEADS]]
+    floor = kept(work / search.FOLDER / "floor.json", real.floor)
+    rows.append(["real against real", "", "", "", *floor.cells()])
+    for name, (schedule, t_max) in DDPMS.items():
+        for t in TS:
+            pairs = work / "matters" / name / f"pairs_{t}"
+            found = kept(pairs.with_suffix(".json"), partial(compare, real, [pairs]))
+            words = [f"{schedule}, t up to {t_max}", str(t), str(at_equal_log_snr(schedule, t))]
+            rows.append([*words, f"{median_psnr([pairs / 'manifest.jsonl']):.1f}", *found.cells()])
+    return markdown(rows)
+
+
+def foretelling_table(work: Path) -> str:
+    """Rank correlation of what is measured of a recipe's LQ with what its restorer scores; 1 foretells perfectly."""
+    real, folder = RealPictures(work / "camera" / "lq"), work / search.FOLDER
+    floor = kept(folder / "floor.json", real.floor)
+    measures, scores = [], []
+    for name in search.STARTS:
+        if (folder / f"scores_{name}").is_dir():
+            pairs = [work / "pairs" / f"{name}_{seed}" for seed in range(VARIANTS)]
+            found = kept(folder / f"{name}.json", partial(compare, real, pairs))
+            measures.append(errors(found, floor))
+            scores.append({one: values.mean() for one, values in per_picture(folder / f"scores_{name}").items()})
+    rows = [[f"error, over {len(scores)} recipes", *DIGITS]]
+    for measure in measures[0]:
+        ranked = [one[measure] for one in measures]
+        better = {metric: [(-1 if metric == "lpips" else 1) * one[metric] for one in scores] for metric in DIGITS}
+        rows.append([measure, *(f"{-spearmanr(ranked, better[metric]).statistic:+.2f}" for metric in DIGITS)])
+    return markdown(rows)
+
+
+def errors(found: Realism, floor: Realism) -> dict[str, float]:
+    """How far a set of LQ is from the camera's, in several ways; the less, the nearer."""
+    return {
+        "FID": found.fid,
+        "fid192": found.fid192,
+        "KID": found.kid,
+        "chroma noise": abs(np.log(found.chroma_noise / floor.chroma_noise)),
+        "power of the finest octave": abs(found.power_gaps[-1]),
+        "power of the 3 finest octaves, rms": float(np.sqrt(np.mean(np.square(found.power_gaps[-3:])))),
+    }
+
+
+if __name__ == "__main__":
+    main()
