@@ -19,6 +19,7 @@ from ddpm_pairs.seeding import seed_of
 from results.known_world.gains import DIGITS, markdown, per_picture
 from results.realism import HEADS, RealPictures, compare, kept, median_psnr, read
 from results.steps import Steps, study_parser
+from results.study_b.figure import save_figure
 
 HELD_OUT = 30
 """HQ pictures whose pairs choose between seeds and train nothing."""
@@ -47,6 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     steps = Steps(arguments.work, arguments.threads)
     data = arguments.data.resolve()
+    camera = data / "blind_camera" / "lq_train"
     steps.always("photographs", lambda: link_photographs(data / "hq_natural", arguments.work))
     predict = f"predict --config pairs_natural.yaml --model.threads {arguments.threads}"
     for kind, options in ({"probe": PROBE} | KINDS | STARTS).items():
@@ -54,16 +56,16 @@ def main() -> None:
             places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{kind}_{seed}"
             steps.command(f"pairs_{kind}_{seed}", f"{predict} {options} --seed_everything {seed} {places}")
         if kind == "probe":
-            lq = data / "blind_camera" / "lq_train"
-            steps.command("start", f"calibrate {{work}}/pairs/probe_0 {lq} {{work}}/start.yaml")
+            steps.command("start", f"calibrate {{work}}/pairs/probe_0 {camera} {{work}}/start.yaml")
     for kind, options in KINDS.items():
         places = f"--data.hq_dir {{work}}/held_out --output_dir {{work}}/held_out_pairs/{kind}"
         steps.command(f"held_out_{kind}", f"{predict} {options} --seed_everything {VARIANTS} {places}")
+    steps.once("figure", partial(save_figure, arguments.work, camera, Path(__file__).with_name("pairs.png")))
     for restorer in RESTORERS:
         add_restorer(steps, restorer, arguments.iterations, data)
     for name in TRAININGS:
         steps.once(f"export_{name}", partial(export, arguments.work, name))
-    steps.always("table", lambda: print(tables(arguments.work, data)))
+    steps.always("table", lambda: print(tables(arguments.work, camera)))
     steps.run(arguments.only)
 
 
@@ -107,9 +109,9 @@ def export(work: Path, name: str) -> None:
     subprocess.run([sys.executable, "-m", "ddpm_pairs", "export", weights, out, "--half"], check=True)
 
 
-def tables(work: Path, data: Path) -> str:
+def tables(work: Path, camera: Path) -> str:
     """Table 1 in kind: LQ beside the camera's; Tables 2 and 3: restorers."""
-    return f"{realism_table(work, data / 'blind_camera' / 'lq_train')}\n\n{restorer_table(work)}"
+    return f"{realism_table(work, camera)}\n\n{restorer_table(work)}"
 
 
 def realism_table(work: Path, real_dir: Path) -> str:

@@ -1,0 +1,57 @@
+"""The figure of Study B: HQ, its handcrafted LQ, ours, and a real LQ that looks alike."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
+from ddpm_pairs.seeding import seed_of
+
+SIDE, ENTRIES, THUMBNAIL = 64, 4, 4
+"""px of LQ; pictures; px by which a real LQ that looks alike is found."""
+HEADINGS = ("HQ", "handcrafted LQ", "our LQ", "a real LQ, another scene")
+FOLDERS = {"handcrafted": "handcrafted_0", "ours": "ours_0"}
+
+
+def save_figure(work: Path, real_dir: Path, path: Path) -> None:
+    """Draw pairs that a seeded order begins with; nothing is chosen by its looks.
+
+    Args:
+        work: Of the study.
+        real_dir: The camera's pictures.
+        path: Of the PNG.
+    """
+    pairs = {kind: records(work / "pairs" / folder) for kind, folder in FOLDERS.items()}
+    real = {one.stem: centre(Image.open(one).convert("RGB"), SIDE) for one in sorted(real_dir.iterdir())}
+    entries = []
+    for key in sorted(pairs["ours"], key=lambda key: seed_of("figure", key))[:ENTRIES]:
+        lq = {kind: picture(work, kind, pairs[kind][key]["lq"], SIDE) for kind in FOLDERS}
+        hq = picture(work, "ours", pairs["ours"][key]["hq"], SIDE * pairs["ours"][key]["scale"])
+        alike = min(real, key=lambda name: np.abs(thumbnail(real[name]) - thumbnail(lq["ours"])).mean())
+        pictures = (hq, lq["handcrafted"], lq["ours"], real.pop(alike))
+        entries.append(Entry(pictures, key, f"our pair: t {pairs['ours'][key]['t']}; the real LQ: {alike}"))
+    save_sheet(path, entries, HEADINGS, f"x4 pairs for one camera, {SIDE} px of LQ")
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """The lines of a pairs folder by key."""
+    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    return {line["key"]: line for line in map(json.loads, lines)}
+
+
+def picture(work: Path, kind: str, name: str, side: int) -> Image.Image:
+    """The centre of a picture of a pair."""
+    return centre(Image.open(work / "pairs" / FOLDERS[kind] / name), side)
+
+
+def centre(image: Image.Image, side: int) -> Image.Image:
+    """The square in the middle."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """Colours at a glance."""
+    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=float)
