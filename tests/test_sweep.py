@@ -41,6 +41,7 @@ def test_it_is_a_grid_of_our_command():
     assert SWEEP["command"][1] == SWEEP["program"] == "lightning"
 
 
+@pytest.mark.slow
 def test_every_run_reaches_the_study(place):
     seen = set()
     for chosen, (program, *words) in commands():

@@ -1,4 +1,4 @@
-"""The figure of Study B: HQ, its handcrafted LQ, ours, and a real LQ that looks alike."""
+"""Figures of Study B: HQ, its handcrafted LQ, ours and a real LQ; and real LQ restored after each kind of pairs."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from ddpm_pairs.seeding import seed_of
 SIDE, ENTRIES, THUMBNAIL = 64, 4, 4
 """px of LQ; pictures; px by which a real LQ that looks alike is found."""
 HEADINGS = ("HQ", "handcrafted LQ", "our LQ", "a real LQ, another scene")
+RESTORED = {"handcrafted": "after Real-ESRGAN pairs", "pairs": "after ours", "mix": "after half of each"}
 FOLDERS = {"handcrafted": "handcrafted_0", "ours": "ours_0"}
 
 
@@ -33,6 +34,25 @@ def save_figure(work: Path, real_dir: Path, path: Path) -> None:
         pictures = (hq, lq["handcrafted"], lq["ours"], real.pop(alike))
         entries.append(Entry(pictures, key, f"our pair: t {pairs['ours'][key]['t']}; the real LQ: {alike}"))
     save_sheet(path, entries, HEADINGS, f"x4 pairs for one camera, {SIDE} px of LQ")
+
+
+def save_restored(work: Path, lq_dir: Path, path: Path) -> None:
+    """Draw pictures of the test that a seeded order begins with, restored by seed 0 of each training.
+
+    Args:
+        work: Of the study.
+        lq_dir: The test's LQ.
+        path: Of the PNG.
+    """
+    names = sorted((one.stem for one in lq_dir.iterdir()), key=lambda name: seed_of("figure", name))[:ENTRIES]
+    entries = []
+    for name in names:
+        lq = Image.open(lq_dir / f"{name}.png").convert("RGB")
+        shown = [
+            centre(Image.open(work / f"lq_test_{one}_0" / "restored" / f"{name}.png"), SIDE * 4) for one in RESTORED
+        ]
+        entries.append(Entry((*shown, centre(lq, SIDE)), name, ""))
+    save_sheet(path, entries, (*RESTORED.values(), "LQ"), "pictures of the camera, restored x4")
 
 
 def records(folder: Path) -> dict[str, dict]:

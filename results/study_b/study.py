@@ -15,11 +15,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ddpm_pairs.seeding import seed_of
-from results.known_world.gains import DIGITS, markdown, per_picture
+from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
 from results.realism import HEADS, RealPictures, compare, kept, median_psnr, read
 from results.steps import Steps, study_parser
-from results.study_b.figure import save_figure
+from results.study_b.figure import save_figure, save_restored
 
 HELD_OUT = 30
 """HQ pictures whose pairs choose between seeds and train nothing."""
@@ -63,6 +65,8 @@ def main() -> None:
     steps.once("figure", partial(save_figure, arguments.work, camera, Path(__file__).with_name("pairs.png")))
     for restorer in RESTORERS:
         add_restorer(steps, restorer, arguments.iterations, data)
+    restored = partial(save_restored, arguments.work, data / "blind_camera" / "lq_test")
+    steps.once("restored", lambda: restored(Path(__file__).with_name("restored.png")))
     for name in TRAININGS:
         steps.once(f"export_{name}", partial(export, arguments.work, name))
     steps.always("table", lambda: print(tables(arguments.work, camera)))
@@ -99,7 +103,7 @@ def add_restorer(steps: Steps, restorer: str, iterations: int, data: Path) -> No
 
 def best_seed(work: Path, name: str) -> int:
     """The seed that restores held-out pairs of both kinds best, by PSNR."""
-    return max(range(SEEDS[name]), key=lambda seed: per_picture(work / f"held_out_{name}_{seed}")["psnr"].mean())
+    return max(trained_seeds(work, name), key=lambda seed: per_picture(work / f"held_out_{name}_{seed}")["psnr"].mean())
 
 
 def export(work: Path, name: str) -> None:
@@ -130,20 +134,34 @@ def realism_table(work: Path, real_dir: Path) -> str:
 def restorer_table(work: Path) -> str:
     """What each restorer makes of held-out pairs, of real pairs of other cameras, and of the blind camera's test."""
     sharp = RealPictures(work / "hq", side=128)
-    heads = ["trained on", "seed", "held-out pairs: PSNR", *(f"RealSR: {metric}" for metric in DIGITS)]
+    heads = ["trained on", "seed", "held-out pairs: PSNR", *(f"RealSR: {metric.upper()}" for metric in DIGITS)]
     rows = [[*heads, "restored test beside HQ: FID", "fid192", "KID x 1000"]]
-    for restorer in RESTORERS:
-        name, seed = restorer.rsplit("_", 1)
-        if not (work / f"held_out_{restorer}").is_dir():
-            continue
-        held_out, realsr = (per_picture(work / f"{test}_{restorer}") for test in ("held_out", "realsr"))
-        restored = work / f"lq_test_{restorer}" / "restored"
-        found = kept(
-            work / "realism" / f"restored_{restorer}.json", lambda folder=restored: sharp.compare(read(folder))
-        )
-        scores = [f"{realsr[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
-        rows.append([name, seed, f"{held_out['psnr'].mean():.2f}", *scores, *found.cells()[:3]])
+    base = mean_of_seeds(work, "realsr", "handcrafted")
+    for name in TRAININGS:
+        for seed in trained_seeds(work, name):
+            held_out, realsr = (per_picture(work / f"{test}_{name}_{seed}") for test in ("held_out", "realsr"))
+            restored = work / f"lq_test_{name}_{seed}" / "restored"
+            found = kept(
+                work / "realism" / f"restored_{name}_{seed}.json", lambda folder=restored: sharp.compare(read(folder))
+            )
+            scores = [f"{realsr[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
+            rows.append([name, str(seed), f"{held_out['psnr'].mean():.2f}", *scores, *found.cells()[:3]])
+        if name != "handcrafted":
+            mean = mean_of_seeds(work, "realsr", name)
+            gains = [gain_in_words(mean[metric] - base[metric], digits) for metric, digits in DIGITS.items()]
+            rows.append([name, "gain over handcrafted", "", *gains, "", "", ""])
     return markdown(rows)
+
+
+def trained_seeds(work: Path, name: str) -> list[int]:
+    """Seeds of which everything is done."""
+    return [seed for seed in range(SEEDS[name]) if (work / "done" / f"restore_{name}_{seed}").exists()]
+
+
+def mean_of_seeds(work: Path, test: str, name: str) -> dict[str, np.ndarray]:
+    """Scores picture by picture, mean of the seeds that are trained."""
+    found = [per_picture(work / f"{test}_{name}_{seed}") for seed in trained_seeds(work, name)]
+    return {metric: np.mean([one[metric] for one in found], axis=0) for metric in DIGITS}
 
 
 if __name__ == "__main__":

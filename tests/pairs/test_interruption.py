@@ -13,6 +13,7 @@ from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.pairs import PairGenerator, PairWriter
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content):
     for key in ("B", "a", "b", "d", "é"):
         (hq_folder / f"{key}.png").unlink()

@@ -92,6 +92,7 @@ def test_tiles_of_a_network_with_a_multiple(scale):
     assert (restored - whole).abs().mean() < 1 / 255
 
 
+@pytest.mark.slow
 def test_trained_rrdb_in_tiles(photo):
     """Briefly trained, so that what it does depends on what lies around a pixel."""
     torch.manual_seed(0)
