@@ -1,6 +1,7 @@
 """Work in a forked child of this process, which has everything imported: without root's rights, or with little room."""
 
 import ctypes
+import faulthandler
 import os
 import resource
 import signal
@@ -13,17 +14,18 @@ import pytest
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux has them")
 
 
-def in_child(work, seconds=60):
+def in_child(work, seconds=120):
     """The exit status of a child that does the work: 0, or 1 after an error, whose traceback is printed."""
     return in_children([work], seconds)[0]
 
 
-def in_children(works, seconds=60):
+def in_children(works, seconds=120):
     """Exit statuses of children that do the works at the same time.
 
-    When one has failed, the others are given a fifth of a second and then killed, as by a launcher of ranks.
+    When one has failed, the others are given a fifth of a second and then killed, as by a launcher of ranks. One that
+    does not end prints where its threads are.
     """
-    running, ended = {_fork(work): number for number, work in enumerate(works)}, {}
+    running, ended = {_fork(work, seconds): number for number, work in enumerate(works)}, {}
     end = time.monotonic() + seconds
     while running and time.monotonic() < end:
         for child in list(running):
@@ -42,10 +44,11 @@ def in_children(works, seconds=60):
     return [ended[number] for number in range(len(works))]
 
 
-def _fork(work):
+def _fork(work, seconds):
     child = os.fork()
     if child == 0:
         try:
+            faulthandler.dump_traceback_later(0.9 * seconds, file=sys.__stderr__)
             work()
             os._exit(0)
         except BaseException:
