@@ -123,7 +123,8 @@ def realism_table(work: Path) -> str:
     real = RealPictures(work / "lq")
     rows = [["LQ", "PSNR of a pair", *HEADS]]
     rows.append(["LFW's, half against half", "", *kept(work / "realism" / "floor.json", real.floor).cells()])
-    for name, folder in {"HQ, walked": work / "probe"} | {kind: work / "train_pairs" / kind for kind in KINDS}.items():
+    folders = {"HQ, walked": work / "probe"} | {kind: work / "train_pairs" / kind for kind in KINDS}
+    for name, folder in folders.items():
         found = kept(work / "realism" / f"{folder.name}.json", partial(compare, real, [folder]))
         rows.append([name, f"{median_psnr([folder / 'manifest.jsonl']):.1f}", *found.cells()])
     return markdown(rows)
