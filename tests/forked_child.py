@@ -14,12 +14,12 @@ import pytest
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as Linux has them")
 
 
-def in_child(work, seconds=120):
+def in_child(work, seconds=60):
     """The exit status of a child that does the work: 0, or 1 after an error, whose traceback is printed."""
     return in_children([work], seconds)[0]
 
 
-def in_children(works, seconds=120):
+def in_children(works, seconds=60):
     """Exit statuses of children that do the works at the same time.
 
     When one has failed, the others are given a fifth of a second and then killed, as by a launcher of ranks. One that

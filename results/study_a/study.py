@@ -84,7 +84,7 @@ def crop(picture: Image.Image, left: int, top: int, side: int) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG beside the name."""
+    """Write a PNG of this name, whatever its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path.with_suffix(".png"))
 
