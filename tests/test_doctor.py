@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from ddpm_pairs import doctor
+from ddpm_pairs import shipped
+from ddpm_pairs.doctor.packages import check_version, import_in_child
 
 SCRIPTS = sysconfig.get_path("scripts")
 
@@ -86,7 +87,7 @@ def test_import_in_child_goes_on_after_a_crash(tmp_path, monkeypatch):
     package(tmp_path, "crashes_hard", "import os\nos._exit(3)")
     package(tmp_path, "talks_a_lot", "print('hello', end='')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    results = doctor.import_in_child(["talks-a-lot", "crashes-hard", "not-there", "json"])
+    results = import_in_child(["talks-a-lot", "crashes-hard", "not-there", "json"])
     assert results["talks-a-lot"] == {"error": None}
     assert results["crashes-hard"] == {"error": "Python ended with status 3"}
     assert results["not-there"]["error"].startswith("ModuleNotFoundError")
@@ -105,7 +106,7 @@ def test_import_in_child_goes_on_after_a_crash(tmp_path, monkeypatch):
 def test_check_version(requirement, state, said, tmp_path, monkeypatch):
     metadata(tmp_path, "torch", "2.14.1+cpu")
     monkeypatch.syspath_prepend(str(tmp_path))
-    finding = doctor.check_version(Requirement(requirement))
+    finding = check_version(Requirement(requirement))
     assert finding.state == state
     assert said in finding.text
     assert bool(finding.mend) == (state == "problem")
@@ -176,5 +177,5 @@ def test_metric_weights_missing(no_imports, tmp_path):
 
 
 def test_shipped_configs_are_found(no_imports):
-    folder = Path(doctor.__file__).parents[1] / "configs"
+    folder = Path(shipped.__file__).parents[1] / "configs"
     assert f"configs in {folder}" in run(no_imports).stdout

@@ -9,6 +9,7 @@ import pytest
 import ddpm_pairs
 
 PACKAGE = Path(ddpm_pairs.__file__).parent
+DOCTOR = (PACKAGE / "doctor").glob("*.py")
 
 ALLOWED = {
     "data": set(),
@@ -21,6 +22,7 @@ ALLOWED = {
     "callbacks": {"pairs", "metrics", "data", "degradations", "diffusion"},
     # The preview and the t study make pairs of pictures as predict does: they find, decode and degrade them.
     "reports": {"pairs", "metrics", "data", "diffusion"},
+    "doctor": set(),
     # Jobs serve the command line, whose type they name.
     "jobs": {"trainer_cli", "callbacks", "data", "diffusion", "pairs", "reports", "restoration"},
 }
@@ -29,7 +31,7 @@ ALLOWED = {
 COMMON = {"devices", "files", "lpips_network", "optimizer", "pixels", "protocols", "seeding", "shipped", "weights"}
 """Top-level modules that stand below everything: all may import them, they import nothing of the package."""
 
-LIGHT = ["__init__", "__main__", "cli", "doctor", "shipped"]
+LIGHT = ["__init__.py", "__main__.py", "cli.py", "shipped.py", *sorted(f"doctor/{path.name}" for path in DOCTOR)]
 """Modules that must be imported at once and where torch is broken."""
 
 
@@ -102,9 +104,10 @@ def test_common_modules_import_nothing_of_the_package(name):
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_light_modules_import_only_the_standard_library_when_imported(name):
-    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
     at_once = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    names = imported_modules(ast.unparse(at_once), f"ddpm_pairs.{name}")
+    names = imported_modules(ast.unparse(at_once), "ddpm_pairs.of_any_name")
     parts = [name.split(".") for name in names]
     assert {part[0] for part in parts} <= {*sys.stdlib_module_names, "ddpm_pairs"}
-    assert {part[1] for part in parts if part[0] == "ddpm_pairs"} <= {"__version__", *LIGHT}
+    light = {"__version__", *(light.removesuffix(".py").split("/")[0] for light in LIGHT)}
+    assert {part[1] for part in parts if part[0] == "ddpm_pairs"} <= light

@@ -23,6 +23,7 @@ from results.realism import HEADS, RealPictures, compare, kept, median_psnr, rea
 from results.steps import Steps, study_parser
 from results.study_b.figure import save_figure, save_restored
 
+PHOTOGRAPHS = ("web_photos", "bsds500_train")
 HELD_OUT = 30
 """HQ pictures whose pairs choose between seeds and train nothing."""
 VARIANTS = 4
@@ -75,7 +76,7 @@ def main() -> None:
 
 def link_photographs(photographs: Path, work: Path) -> None:
     """Link the photographs into one folder, but for some that are held out."""
-    found = [path for name in ("web_photos", "bsds500_train") for path in sorted((photographs / name).iterdir())]
+    found = [path for name in PHOTOGRAPHS for path in sorted((photographs / name).iterdir())]
     found.sort(key=lambda path: seed_of("study b", path.name))
     for number, path in enumerate(found):
         link = work / ("held_out" if number < HELD_OUT else "hq") / path.parent.name / path.name
@@ -115,7 +116,7 @@ def export(work: Path, name: str) -> None:
 
 def tables(work: Path, camera: Path) -> str:
     """Table 1 in kind: LQ beside the camera's; Tables 2 and 3: restorers."""
-    return f"{realism_table(work, camera)}\n\n{restorer_table(work)}"
+    return f"{realism_table(work, camera)}\n\n{content_table(work, camera)}\n\n{restorer_table(work)}"
 
 
 def realism_table(work: Path, real_dir: Path) -> str:
@@ -128,6 +129,18 @@ def realism_table(work: Path, real_dir: Path) -> str:
         found = kept(work / "realism" / f"{kind}.json", partial(compare, real, folders))
         psnr = median_psnr(folder / "manifest.jsonl" for folder in folders)
         rows.append([kind, f"{psnr:.1f}", *found.cells()])
+    return markdown(rows)
+
+
+def content_table(work: Path, real_dir: Path) -> str:
+    """LQ by the photographs that they were made of, to tell how they are degraded from what they show."""
+    real = RealPictures(real_dir)
+    rows = [["LQ", "made of", *HEADS]]
+    for photographs in PHOTOGRAPHS:
+        for kind in KINDS:
+            folders = [work / "pairs" / f"{kind}_{seed}" / "lq" / photographs for seed in range(VARIANTS)]
+            found = kept(work / "realism" / f"{kind}_{photographs}.json", lambda lq=folders: real.compare(read(*lq)))
+            rows.append([kind, photographs, *found.cells()])
     return markdown(rows)
 
 
