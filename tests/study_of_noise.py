@@ -3,10 +3,11 @@
 import torch
 
 from ddpm_pairs.metrics.set_scores import SetScores
-from ddpm_pairs.reports.t_study.cells import Cell, RealSet
+from ddpm_pairs.reports.t_study.cells import Cell
 from ddpm_pairs.reports.t_study.folder import PictureResult
 from ddpm_pairs.reports.t_study.recommendation import recommend
 from ddpm_pairs.reports.t_study.report import study_report
+from ddpm_pairs.reports.t_study.sets import RealSet
 
 STARTS, TS = ["mild", "rough"], [0, 50, 100]
 

@@ -6,27 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from ddpm_pairs.metrics.set_scores import SetScores, set_scores
 from ddpm_pairs.metrics.texture import band_power, chroma_noise, power_gap_db
 from ddpm_pairs.reports.t_study.folder import PictureResult
+from ddpm_pairs.reports.t_study.sets import RealSet
 from ddpm_pairs.reports.texture import band_names
-
-
-@dataclass(frozen=True)
-class RealSet:
-    """Native patches of real LQ pictures and their features.
-
-    Attributes:
-        patches: uint8 (n, 3, S, S).
-        features: Of the patches, (n, d) by name.
-        floor: Scores of one half of the real pictures against the other, n patches each: no cell can be asked for less.
-    """
-
-    patches: Tensor
-    features: dict[str, Tensor]
-    floor: SetScores
 
 
 @dataclass(frozen=True)

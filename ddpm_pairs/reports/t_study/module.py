@@ -13,28 +13,22 @@ from rich.console import Console
 from torch import Tensor
 
 from ddpm_pairs.data.crops import MIN_SIDE
-from ddpm_pairs.data.decode import UnreadablePicture, decode_picture, read_size
 from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.data.pictures import Failure, Picture
 from ddpm_pairs.data.unpaired import UnpairedImages
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.metrics.cache import cached_features
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
-from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
-from ddpm_pairs.metrics.texture import native_patches
+from ddpm_pairs.metrics.set_scores import LEAST_PICTURES
 from ddpm_pairs.pairs.generator import Pair, PairGenerator, Work
 from ddpm_pairs.pairs.plan import plan_batches
 from ddpm_pairs.pairs.synthesis import generator_for
-from ddpm_pairs.reports.t_study.cells import RealSet, make_cells, table, write_csv
+from ddpm_pairs.reports.t_study.cells import make_cells, table, write_csv
 from ddpm_pairs.reports.t_study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.reports.t_study.pictures import save_grid, save_plot
 from ddpm_pairs.reports.t_study.recommendation import Recommendation, recommend
 from ddpm_pairs.reports.t_study.report import study_report
-from ddpm_pairs.reports.texture import halves
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.reports.t_study.sets import BATCH, choose_pictures, read_real_set
 from ddpm_pairs.weights import INCEPTION, weights_path
-
-BATCH = 16
 
 
 class TStudy(L.LightningModule):
@@ -115,7 +109,7 @@ class TStudy(L.LightningModule):
             "precision": precision,
             "features": features,
         }
-        self.pictures, self.patch, self.scale, self.seed = pictures, patch, scale, seed
+        self.patch, self.scale, self.seed = patch, scale, seed
         self.psnr_drop, self.psnr_floor, self.features = psnr_drop, psnr_floor, features
         self.left_out: list[int] = []
         self.chosen: list[Picture] = []
@@ -140,7 +134,9 @@ class TStudy(L.LightningModule):
         """
         self.left_out = [t for t in self.ts if t > denoiser.t_max]
         self.ts = [t for t in self.ts if t <= denoiser.t_max]
-        self.chosen = self._choose(data.pictures)
+        self.chosen = choose_pictures(
+            data.pictures, self.settings["pictures"], self.patch, self.scale, self.seed, self.failures
+        )
         if len(data.real) < 2 * LEAST_PICTURES:
             raise ValueError(
                 f"--data.lq_dir {data.lq_dir} has {len(data.real)} pictures: expected {2 * LEAST_PICTURES} or more, "
@@ -167,29 +163,6 @@ class TStudy(L.LightningModule):
             generator.denoiser = denoiser
             generator.to(device)
         self.settings["precision"] = self.generators[0].precision
-
-    def _choose(self, pictures: list[Picture]) -> list[Picture]:
-        """The first pictures, in a seeded order, whose LQ holds a patch."""
-        least, chosen = self.patch * self.scale, []
-        for picture in sorted(pictures, key=lambda one: seed_of(self.seed, "study", one.key)):
-            try:
-                height, width = read_size(picture.path)
-            except UnreadablePicture as error:
-                self.failures.append(Failure(picture.source, str(error)))
-                continue
-            if min(height, width) < least:
-                reason = f"{width}x{height}, expected {least} px or more a side for LQ patches of {self.patch} px"
-                self.failures.append(Failure(picture.source, reason))
-            else:
-                chosen.append(picture)
-            if len(chosen) == self.pictures:
-                break
-        if len(chosen) < LEAST_PICTURES:
-            raise ValueError(
-                f"--data.hq_dir has {len(chosen)} pictures of {least} px or more a side: expected {LEAST_PICTURES} or "
-                "more, or give a smaller --model.patch"
-            )
-        return sorted(chosen, key=lambda one: one.key)
 
     def on_test_start(self) -> None:
         """Let the ranks agree on how to work, and write down the settings."""
@@ -253,7 +226,8 @@ class TStudy(L.LightningModule):
         results = [self.folder.load(picture.key) for picture in self.chosen if self.folder.has(picture.key)]
         if len(results) < LEAST_PICTURES:
             raise ValueError(f"{len(results)} pictures could be finished: expected {LEAST_PICTURES} or more")
-        together, real = stack(results), self.real_set(len(results))
+        together, (data,) = stack(results), self._data
+        real = read_real_set(data.real, len(results), self.patch, self.seed, self.network, self.device, self.failures)
         schedule = self.generators[0].denoiser.schedule
         logsnrs = [schedule.log_snr_at(t) if t > 0 else None for t in self.ts]
         cells = make_cells(together, self.degradations, self.ts, logsnrs, real)
@@ -278,39 +252,6 @@ class TStudy(L.LightningModule):
             f"--model.scale {self.scale} --model.degradation {{degradation}} --model.t_min {{t}} --model.t_max {{t}} "
             "--output_dir pairs"
         )
-
-    def real_set(self, n: int) -> RealSet:
-        """As many native patches of the real pictures, and the floor from two halves of them."""
-        (data,) = self._data
-        read, paths = [], []
-        for picture in data.real:
-            try:
-                pixels = torch.from_numpy(decode_picture(picture.path)).permute(2, 0, 1)
-            except UnreadablePicture as error:
-                self.failures.append(Failure(picture.source, str(error)))
-                continue
-            if min(pixels.shape[1:]) >= self.patch:
-                read.append(pixels)
-                paths.append(picture.path)
-        if len(read) < 2 * LEAST_PICTURES:
-            raise ValueError(
-                f"--data.lq_dir has {len(read)} pictures of {self.patch} px or more a side: expected "
-                f"{2 * LEAST_PICTURES} or more, or a smaller --model.patch"
-            )
-        parts = halves(read, self.seed)
-        cuts = [
-            native_patches([one.float() for one in part], n=n, seed=self.seed, size=self.patch)
-            for part in (read, *parts)
-        ]
-        patches = [cut.to(torch.uint8) for cut in cuts]
-        settings = {"network": self.network.identity, "patch": self.patch, "n": n, "seed": self.seed}
-
-        def compute() -> dict[str, Tensor]:
-            return extract(self.network, [part.to(self.device) for part in torch.cat(patches).split(BATCH)])
-
-        together = cached_features(paths, settings, compute, 3 * n)
-        features, first, second = ({name: one.split(n)[i] for name, one in together.items()} for i in range(3))
-        return RealSet(patches[0], features, set_scores(first, second))
 
     def _notes(self) -> list[str]:
         notes = []

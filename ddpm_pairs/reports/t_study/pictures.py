@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, write_line
-from ddpm_pairs.reports.t_study.cells import Cell, RealSet
+from ddpm_pairs.reports.t_study.cells import Cell
 from ddpm_pairs.reports.t_study.folder import PictureResult
 from ddpm_pairs.reports.t_study.recommendation import Recommendation
+from ddpm_pairs.reports.t_study.sets import RealSet
 
 PAPER_PSNR = 24.0
 """The least PSNR that Yang et al. allow, for faces of 512 px; natural x4 pairs seldom reach it."""

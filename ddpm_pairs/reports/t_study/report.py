@@ -7,10 +7,11 @@ from ddpm_pairs.metrics.texture import chroma_noise
 from ddpm_pairs.reports.html.browser import Shown, Stage, browser, spread, within_budget
 from ddpm_pairs.reports.html.charts import Series, line_chart
 from ddpm_pairs.reports.html.page import command, distance, number, page, paragraph, png_uri, section, settings, table
-from ddpm_pairs.reports.t_study.cells import Cell, RealSet
+from ddpm_pairs.reports.t_study.cells import Cell
 from ddpm_pairs.reports.t_study.folder import PictureResult
 from ddpm_pairs.reports.t_study.pictures import PAPER_PSNR
 from ddpm_pairs.reports.t_study.recommendation import Recommendation
+from ddpm_pairs.reports.t_study.sets import RealSet
 from ddpm_pairs.reports.texture import band_names
 
 MOST = 24
