@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.known_world.world import CAMERA, run_study
+from results.known_world.world import CAMERA, run_study, variants
 
 STARTS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
@@ -24,8 +24,13 @@ STARTS = {
     "ours": "--ckpt_path {work}/ddpm/last.ckpt --model.degradation bicubic --model.t_min 50 --model.t_max 150 "
     "--model.psnr_drop null --model.precision bf16",
 }
-TRAININGS = {"handcrafted": ["handcrafted"], "ours": ["ours"], "half": ["handcrafted", "ours"], "true": ["true"]}
-"""Which pairs each restorer is trained on, equally many samples of each."""
+TRAININGS = {
+    "handcrafted": variants("handcrafted"),
+    "ours": variants("ours"),
+    "half": variants("handcrafted", "ours"),
+    "true": variants("true"),
+}
+"""Which pairs each restorer is trained on, equally many samples of each folder."""
 
 
 def table(work: Path) -> str:

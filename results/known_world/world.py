@@ -32,7 +32,7 @@ def run_study(
         description: Of the study, for its help.
         iterations: Of each restorer, unless the command line says otherwise.
         starts: Options of ``predict`` by kind of pairs; those after ``PROBE`` may take ``{work}/start.yaml``.
-        trainings: Kinds of pairs by restorer.
+        trainings: Folders of pairs by restorer.
         table: From the folder of the world to what is printed at the end.
         folder: Where restorers and scores go, see ``add_restorer``.
     """
@@ -45,8 +45,8 @@ def run_study(
         add_pairs(steps, kind, options)
         if kind == PROBE:
             steps.command("start", f"calibrate {{work}}/pairs/{PROBE}_0 {{work}}/camera/lq {{work}}/start.yaml")
-    for name, kinds in trainings.items():
-        add_restorer(steps, name, kinds, arguments.iterations, folder)
+    for name, pairs in trainings.items():
+        add_restorer(steps, name, pairs, arguments.iterations, folder)
     steps.always("table", lambda: print(table(arguments.work)))
     steps.run(arguments.only)
 
@@ -60,24 +60,29 @@ def add_world(steps: Steps, photographs: Path) -> None:
     steps.command("ddpm", DDPM)
 
 
+def variants(*kinds: str) -> list[str]:
+    """Names of the folders of all pairs of these kinds."""
+    return [f"{kind}_{seed}" for kind in kinds for seed in range(VARIANTS)]
+
+
 def add_pairs(steps: Steps, kind: str, options: str) -> None:
     """Pairs of the HQ pictures, a folder a variant."""
-    for seed in range(VARIANTS):
-        places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{kind}_{seed}"
-        steps.command(f"pairs_{kind}_{seed}", f"{predict(steps)} {options} --seed_everything {seed} {places}")
+    for seed, name in enumerate(variants(kind)):
+        places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{name}"
+        steps.command(f"pairs_{name}", f"{predict(steps)} {options} --seed_everything {seed} {places}")
 
 
-def add_restorer(steps: Steps, name: str, kinds: list[str], iterations: int, folder: str) -> None:
-    """Train a restorer on equally many samples of these kinds of pairs and score it on the test.
+def add_restorer(steps: Steps, name: str, pairs: list[str], iterations: int, folder: str) -> None:
+    """Train a restorer on equally many samples of each folder of pairs and score it on the test.
 
     Args:
         steps: The study.
         name: Of the restorer.
-        kinds: Of pairs.
+        pairs: Names of their folders.
         iterations: Of the training.
         folder: Where restorers and scores go, below ``work`` and ending in a slash.
     """
-    folders = ",".join(f"{{work}}/pairs/{kind}_{seed}" for kind in kinds for seed in range(VARIANTS))
+    folders = ",".join(f"{{work}}/pairs/{one}" for one in pairs)
     run, scores = f"{{work}}/{folder}rrdb_{name}", f"{{work}}/{folder}scores_{name}"
     options = f"--data.pairs_dir '[{folders}]' --trainer.max_steps {iterations}"
     fit = f"fit --config rrdb_small.yaml {options} --ckpt_path last --output_dir {run}"

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from ddpm_pairs.diffusion import Schedule
 from results.known_world.gains import DIGITS, markdown, per_picture
-from results.known_world.world import VARIANTS, add_world, predict
+from results.known_world.world import add_world, predict, variants
 from results.realism import HEADS, Realism, RealPictures, compare, kept, median_psnr
 from results.steps import Steps, study_parser
 from results.study_b import search
@@ -94,7 +94,7 @@ def foretelling_table(work: Path) -> str:
     measures, scores = [], []
     for name in search.STARTS:
         if (folder / f"scores_{name}").is_dir():
-            pairs = [work / "pairs" / f"{name}_{seed}" for seed in range(VARIANTS)]
+            pairs = [work / "pairs" / one for one in variants(name)]
             found = kept(folder / f"{name}.json", partial(compare, real, pairs))
             measures.append(errors(found, floor))
             scores.append({one: values.mean() for one, values in per_picture(folder / f"scores_{name}").items()})
