@@ -64,9 +64,8 @@ study-c: $(INSTALLED)  ## rerun results/study_c
 study-d: $(INSTALLED)  ## rerun results/study_d, after study-search
 	$(BIN)/python -m results.study_d.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
-tables: $(INSTALLED)  ## print the tables of studies a and b again from what they left in WORK
-	$(BIN)/python -m results.study_a.study --data $(DATA) --work $(WORK)/study_a --only table
-	$(BIN)/python -m results.study_b.study --data $(DATA) --work $(WORK)/study_b --only table
+tables: $(INSTALLED)  ## print the tables of studies a and b from what results/ holds
+	$(BIN)/python -m results.tables
 
 clean:  ## remove .venv and build outputs
 	rm -rf .venv build dist ddpm_pairs.egg-info .pytest_cache .ruff_cache

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ class Realism:
         kid: At the 2048-d layer.
         chroma_noise: In 8-bit units.
         power_gaps: Luminance power over that of the real ones in dB, by octave, the finest last.
+        psnr: Median of HQ against enlarged LQ in dB, where the set is the LQ of pairs.
     """
 
     fid: float
@@ -37,6 +39,7 @@ class Realism:
     kid: float
     chroma_noise: float
     power_gaps: list[float]
+    psnr: float | None = None
 
     def cells(self) -> list[str]:
         """Cells of a Markdown table under ``HEADS``."""
@@ -56,19 +59,21 @@ class RealPictures:
     def __init__(self, folder: Path, n: int = 500, side: int = 64) -> None:
         self.n, self.side = n, side
         self.network: FeatureNetwork = Inception(weights_path(INCEPTION)).eval()
-        pictures = read(folder)
-        self.patches = native_patches(pictures, n=n, seed=0, size=side)
-        self.features, self.power = self._features(self.patches), band_power(self.patches)
-        self.halves = [native_patches(pictures[half::2], n=n, seed=1, size=side) for half in (0, 1)]
+        self.pictures = read(folder)
 
     def floor(self) -> Realism:
         """One half of the pictures beside the other."""
-        first, second = self.halves
+        first, second = (native_patches(self.pictures[h::2], n=self.n, seed=1, size=self.side) for h in (0, 1))
         return self._compare(first, self._features(second), band_power(second))
 
     def compare(self, pictures: list[Tensor]) -> Realism:
         """A set of (3, H, W) in [0, 1] beside the real ones."""
-        return self._compare(native_patches(pictures, n=self.n, seed=0, size=self.side), self.features, self.power)
+        return self._compare(native_patches(pictures, n=self.n, seed=0, size=self.side), *self._measured)
+
+    @cached_property
+    def _measured(self) -> tuple[dict[str, Tensor], Tensor]:
+        patches = native_patches(self.pictures, n=self.n, seed=0, size=self.side)
+        return self._features(patches), band_power(patches)
 
     def _compare(self, patches: Tensor, features: dict[str, Tensor], power: Tensor) -> Realism:
         scores = set_scores(self._features(patches), features)
@@ -88,14 +93,25 @@ def read(*folders: Path, side: int = 64) -> list[Tensor]:
 
 def compare(real: RealPictures, pairs: list[Path]) -> Realism:
     """LQ of pairs folders beside real ones."""
-    return real.compare(read(*(folder / "lq" for folder in pairs)))
+    found = real.compare(read(*(folder / "lq" for folder in pairs)))
+    return replace(found, psnr=median_psnr(folder / "manifest.jsonl" for folder in pairs))
+
+
+def keep(path: Path, found: Realism) -> None:
+    """Write what was found, for ``load``."""
+    place(path, json.dumps(asdict(found)).encode())
+
+
+def load(path: Path) -> Realism:
+    """What ``keep`` wrote."""
+    return Realism(**json.loads(path.read_text()))
 
 
 def kept(path: Path, find: Callable[[], Realism]) -> Realism:
     """What stands in a file, or what is found and then stands there."""
     if not path.exists():
-        place(path, json.dumps(asdict(find())).encode())
-    return Realism(**json.loads(path.read_text()))
+        keep(path, find())
+    return load(path)
 
 
 def median_psnr(manifests: Iterable[Path]) -> float:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ddpm_pairs.files import place
+
 
 class Steps:
     """Named steps in order.
@@ -63,6 +65,13 @@ class Steps:
             if name not in self.steps:
                 raise SystemExit(f"no step {name!r}: expected some of {', '.join(self.steps)}")
             self.steps[name]()
+
+
+def keep_measured(measured: Path, folder: Path) -> None:
+    """Copy what was measured, JSON and CSV files, into a folder from which tables are printed without pictures."""
+    for path in measured.rglob("*"):
+        if path.suffix in (".json", ".csv"):
+            place(folder / path.relative_to(measured), path.read_bytes())
 
 
 def study_parser(description: str, iterations: int) -> argparse.ArgumentParser:

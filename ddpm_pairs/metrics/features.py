@@ -60,6 +60,8 @@ class Inception(nn.Module):
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """Features (N, 2048) and (N, 192) of uint8 (N, 3, H, W), under the names of ``LAYERS``."""
+        if pictures.device.type == "cpu":  # its convolutions and pools are half again as fast in this layout
+            self.network.to(memory_format=torch.channels_last)
         with full_float32(pictures.device):
             return dict(zip(LAYERS, self.network(pictures), strict=True))
 

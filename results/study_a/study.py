@@ -9,15 +9,14 @@ that nobody degraded; they are shrunk first, and cropped so that mean faces of b
 were interrupted go on; ``--only`` runs some steps. The last step prints the tables.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.realism import HEADS, RealPictures, compare, kept, median_psnr, read
-from results.steps import Steps, study_parser
+from results.realism import RealPictures, compare, kept, read
+from results.steps import Steps, keep_measured, study_parser
+from results.study_a.tables import LQ, tables
 
 LQ_SIDE, FACE_SIDE = 144, 128
 """px: what of LFW's centre the DDPM crops from; what of either set GPEN sees."""
@@ -59,7 +58,10 @@ def main() -> None:
     )
     for kind in KINDS:
         add_restorer(steps, kind, arguments.iterations)
-    steps.always("table", lambda: print(f"{realism_table(steps.work)}\n\n{restorer_table(steps.work)}"))
+    steps.always("measure", lambda: measure(arguments.work))
+    measured = arguments.work / "measured"
+    steps.always("keep", lambda: keep_measured(measured, Path(__file__).with_name("measured")))
+    steps.always("table", lambda: print(tables(measured)))
     steps.run(arguments.only)
 
 
@@ -94,7 +96,8 @@ def add_pairs(steps: Steps) -> None:
     starts = "--model.scale 1 --model.degradations [bicubic,classical,bsrgan,real_esrgan] --model.pictures 120"
     for preset, ts in STUDIES.items():
         options = f"{WALK} {starts} --model.preset {preset} --model.ts {ts} --model.threads {steps.threads}"
-        places = f"--data.hq_dir {{work}}/hq_train --data.lq_dir {{work}}/lq --output_dir {{work}}/t_study_{preset}"
+        places = "--data.hq_dir {work}/hq_train --data.lq_dir {work}/lq"
+        places += f" --output_dir {{work}}/measured/t_study_{preset}"
         steps.command(f"t_study_{preset}", f"test --config ablation.yaml {options} {places}")
     predict = f"predict --config pairs_natural.yaml --model.scale 1 --model.threads {steps.threads}"
     steps.command("probe", f"{predict} {PROBE} --data.hq_dir {{work}}/hq_probe --output_dir {{work}}/probe")
@@ -112,42 +115,22 @@ def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
     steps.command(f"fit_{kind}", f"fit {GPEN} --data.pairs_dir {{work}}/train_pairs/{kind} {starts} {run}")
     weights = f"{GPEN} --ckpt_path {{work}}/gpen_{kind}/last.ckpt"
     for test in KINDS:
-        places = f"--data.pairs_dir {{work}}/test_pairs/{test} --output_dir {{work}}/scores_{kind}_on_{test}"
+        places = f"--data.pairs_dir {{work}}/test_pairs/{test} --output_dir {{work}}/measured/test_{kind}_on_{test}"
         steps.command(f"test_{kind}_on_{test}", f"test {weights} {places}")
     places = f"--data.lq_dir {{work}}/lq_faces --output_dir {{work}}/lfw_{kind}"
     steps.command(f"restore_{kind}", f"predict {weights} {places}")
 
 
-def realism_table(work: Path) -> str:
-    """The pairs that GPEN learns from, beside LFW."""
-    real = RealPictures(work / "lq")
-    rows = [["LQ", "PSNR of a pair", *HEADS]]
-    rows.append(["LFW's, half against half", "", *kept(work / "realism" / "floor.json", real.floor).cells()])
-    folders = {"HQ, walked": work / "probe"} | {kind: work / "train_pairs" / kind for kind in KINDS}
-    for name, folder in folders.items():
-        found = kept(work / "realism" / f"{folder.name}.json", partial(compare, real, [folder]))
-        rows.append([name, f"{median_psnr([folder / 'manifest.jsonl']):.1f}", *found.cells()])
-    return markdown(rows)
-
-
-def restorer_table(work: Path) -> str:
-    """All four scores of both restorers on both tests, and how near restored LFW faces come to HQ faces."""
-    hq = RealPictures(work / "hq_train", side=FACE_SIDE)
-    rows = [["trained on", "test", *DIGITS, "FID", "LFW restored: FID", "fid192", "KID x 1000"]]
-    unrestored = kept(work / "realism" / "lfw.json", lambda: hq.compare(read(work / "lq_faces")))
-    rows.append(["LFW as it is", *[""] * (2 + len(DIGITS)), *unrestored.cells()[:3]])
-    for kind in KINDS:
-        restored = work / f"lfw_{kind}" / "restored"
-        found = kept(work / "realism" / f"lfw_{kind}.json", lambda folder=restored: hq.compare(read(folder)))
-        for test in KINDS:
-            scores, base = (per_picture(work / f"scores_{one}_on_{test}") for one in (kind, "handcrafted"))
-            row = [f"{scores[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
-            if kind != "handcrafted":
-                gains = [gain_in_words(scores[one] - base[one], digits) for one, digits in DIGITS.items()]
-                row = [f"{score}, {gain}" for score, gain in zip(row, gains, strict=True)]
-            fid = json.loads((work / f"scores_{kind}_on_{test}" / "metrics.json").read_text())["fid"]
-            rows.append([kind, test, *row, f"{fid:.1f}", *found.cells()[:3]])
-    return markdown(rows)
+def measure(work: Path) -> None:
+    """Compare pairs with LFW, and LFW before and after restoration with HQ faces."""
+    real, hq = RealPictures(work / "lq"), RealPictures(work / "hq_train", side=FACE_SIDE)
+    kept(work / "measured" / "lq" / "floor.json", real.floor)
+    for kind in LQ:
+        folder = work / ("probe" if kind == "probe" else f"train_pairs/{kind}")
+        kept(work / "measured" / "lq" / f"{kind}.json", partial(compare, real, [folder]))
+    faces = {"nothing": work / "lq_faces"} | {kind: work / f"lfw_{kind}" / "restored" for kind in KINDS}
+    for name, folder in faces.items():
+        kept(work / "measured" / "restored" / f"{name}.json", lambda lq=folder: hq.compare(read(lq)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
 from results.known_world.world import CAMERA, run_study, variants
-from results.realism import HEADS, RealPictures, compare, kept, median_psnr
+from results.realism import HEADS, RealPictures, compare, kept
 
 FOLDER = "search/"
 
@@ -60,7 +60,7 @@ def table(work: Path) -> str:
         folders = [work / "pairs" / one for one in pairs]
         found = kept(search / f"{name}.json", partial(compare, real, folders))
         values = per_picture(scores)
-        row = [name, f"{median_psnr(one / 'manifest.jsonl' for one in folders):.1f}", *found.cells()]
+        row = [name, f"{found.psnr:.1f}", *found.cells()]
         row += [f"{values[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
         rows.append([*row, gain_in_words(values["psnr"] - base, DIGITS["psnr"])])
     return markdown(rows)

@@ -13,17 +13,15 @@ such as two trainings at once in two terminals. The last step prints the tables.
 import subprocess
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
 
-import numpy as np
-
 from ddpm_pairs.seeding import seed_of
-from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.realism import HEADS, RealPictures, compare, kept, median_psnr, read
-from results.steps import Steps, study_parser
+from results.realism import RealPictures, compare, kept, read
+from results.steps import Steps, keep_measured, study_parser
 from results.study_b.figure import save_figure, save_restored
+from results.study_b.tables import LQ, PHOTOGRAPHS, SEEDS, TRAININGS, best_seed, tables
 
-PHOTOGRAPHS = ("web_photos", "bsds500_train")
 HELD_OUT = 30
 """HQ pictures whose pairs choose between seeds and train nothing."""
 VARIANTS = 4
@@ -39,8 +37,6 @@ STARTS = {
     "calibrated": "--config {work}/start.yaml --model.t_max 0",
 }
 """Handcrafted LQ that only the first table shows, besides ``PROBE``'s."""
-TRAININGS = {"handcrafted": ["handcrafted"], "pairs": ["ours"], "mix": ["handcrafted", "ours"]}
-SEEDS = {"handcrafted": 3, "pairs": 3, "mix": 1}
 RESTORERS = [f"{name}_{seed}" for name in TRAININGS for seed in range(SEEDS[name])]
 
 
@@ -68,9 +64,13 @@ def main() -> None:
         add_restorer(steps, restorer, arguments.iterations, data)
     restored = partial(save_restored, arguments.work, data / "blind_camera" / "lq_test")
     steps.once("restored", lambda: restored(Path(__file__).with_name("restored.png")))
+    steps.always("measure_lq", lambda: measure_lq(arguments.work, camera))
+    steps.always("measure_restored", lambda: measure_restored(arguments.work))
     for name in TRAININGS:
         steps.once(f"export_{name}", partial(export, arguments.work, name))
-    steps.always("table", lambda: print(tables(arguments.work, camera)))
+    measured = arguments.work / "measured"
+    steps.always("keep", lambda: keep_measured(measured, Path(__file__).with_name("measured")))
+    steps.always("table", lambda: print(tables(measured)))
     steps.run(arguments.only)
 
 
@@ -95,86 +95,39 @@ def add_restorer(steps: Steps, restorer: str, iterations: int, data: Path) -> No
     weights = f"--config rrdb_small.yaml --ckpt_path {run}/last.ckpt"
     held_out = "[" + ",".join(f"{{work}}/held_out_pairs/{kind}" for kind in KINDS) + "]"
     for test, pairs in (("held_out", f"'{held_out}'"), ("realsr", data / "realsr_test")):
-        places = f"--data.pairs_dir {pairs} --output_dir {{work}}/{test}_{restorer}"
+        places = f"--data.pairs_dir {pairs} --output_dir {{work}}/measured/{test}_{restorer}"
         steps.command(f"{test}_{restorer}", f"test {weights} {places}")
     restored = f"{{work}}/lq_test_{restorer}"
     places = f"--data.lq_dir {data}/blind_camera/lq_test --output_dir {restored}"
     steps.command(f"restore_{restorer}", f"predict {weights} {places}")
 
 
-def best_seed(work: Path, name: str) -> int:
-    """The seed that restores held-out pairs of both kinds best, by PSNR."""
-    return max(trained_seeds(work, name), key=lambda seed: per_picture(work / f"held_out_{name}_{seed}")["psnr"].mean())
-
-
 def export(work: Path, name: str) -> None:
     """Write the best seed's weights as float16 beside this file."""
     out = Path(__file__).with_name(f"rrdb_{name}.safetensors")
-    weights = work / f"rrdb_{name}_{best_seed(work, name)}" / "last.ckpt"
+    weights = work / f"rrdb_{name}_{best_seed(work / 'measured', name)}" / "last.ckpt"
     subprocess.run([sys.executable, "-m", "ddpm_pairs", "export", weights, out, "--half"], check=True)
 
 
-def tables(work: Path, camera: Path) -> str:
-    """Table 1 in kind: LQ beside the camera's; Tables 2 and 3: restorers."""
-    return f"{realism_table(work, camera)}\n\n{content_table(work, camera)}\n\n{restorer_table(work)}"
+def measure_lq(work: Path, real_dir: Path) -> None:
+    """Compare LQ of each kind with the camera's, and those of the table's last kinds by what they show."""
+    real, out, pairs = RealPictures(real_dir), work / "measured" / "lq", work / "pairs"
+    kept(out / "floor.json", real.floor)
+    for kind in LQ:
+        folders = [pairs / f"{kind}_{seed}" for seed in range(VARIANTS if kind in KINDS else 1)]
+        kept(out / f"{kind}.json", partial(compare, real, folders))
+    for kind, photographs in product(KINDS, PHOTOGRAPHS):
+        folders = [pairs / f"{kind}_{seed}" / "lq" / photographs for seed in range(VARIANTS)]
+        kept(out / f"{kind}_{photographs}.json", lambda lq=folders: real.compare(read(*lq)))
 
 
-def realism_table(work: Path, real_dir: Path) -> str:
-    """LQ of each kind beside the camera's on native patches."""
-    real = RealPictures(real_dir)
-    floor = kept(work / "realism" / "floor.json", real.floor)
-    rows = [["LQ", "PSNR of a pair", *HEADS], ["the camera's, half against half", "", *floor.cells()]]
-    for kind in (*STARTS, "probe", *KINDS):
-        folders = [work / "pairs" / f"{kind}_{seed}" for seed in range(VARIANTS if kind in KINDS else 1)]
-        found = kept(work / "realism" / f"{kind}.json", partial(compare, real, folders))
-        psnr = median_psnr(folder / "manifest.jsonl" for folder in folders)
-        rows.append([kind, f"{psnr:.1f}", *found.cells()])
-    return markdown(rows)
-
-
-def content_table(work: Path, real_dir: Path) -> str:
-    """LQ by the photographs that they were made of, to tell how they are degraded from what they show."""
-    real = RealPictures(real_dir)
-    rows = [["LQ", "made of", *HEADS]]
-    for photographs in PHOTOGRAPHS:
-        for kind in KINDS:
-            folders = [work / "pairs" / f"{kind}_{seed}" / "lq" / photographs for seed in range(VARIANTS)]
-            found = kept(work / "realism" / f"{kind}_{photographs}.json", lambda lq=folders: real.compare(read(*lq)))
-            rows.append([kind, photographs, *found.cells()])
-    return markdown(rows)
-
-
-def restorer_table(work: Path) -> str:
-    """What each restorer makes of held-out pairs, of real pairs of other cameras, and of the blind camera's test."""
+def measure_restored(work: Path) -> None:
+    """Compare what each restorer made of the test with the HQ photographs."""
     sharp = RealPictures(work / "hq", side=128)
-    heads = ["trained on", "seed", "held-out pairs: PSNR", *(f"RealSR: {metric.upper()}" for metric in DIGITS)]
-    rows = [[*heads, "restored test beside HQ: FID", "fid192", "KID x 1000"]]
-    base = mean_of_seeds(work, "realsr", "handcrafted")
-    for name in TRAININGS:
-        for seed in trained_seeds(work, name):
-            held_out, realsr = (per_picture(work / f"{test}_{name}_{seed}") for test in ("held_out", "realsr"))
-            restored = work / f"lq_test_{name}_{seed}" / "restored"
-            found = kept(
-                work / "realism" / f"restored_{name}_{seed}.json", lambda folder=restored: sharp.compare(read(folder))
-            )
-            scores = [f"{realsr[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
-            rows.append([name, str(seed), f"{held_out['psnr'].mean():.2f}", *scores, *found.cells()[:3]])
-        if name != "handcrafted":
-            mean = mean_of_seeds(work, "realsr", name)
-            gains = [gain_in_words(mean[metric] - base[metric], digits) for metric, digits in DIGITS.items()]
-            rows.append([name, "gain over handcrafted", "", *gains, "", "", ""])
-    return markdown(rows)
-
-
-def trained_seeds(work: Path, name: str) -> list[int]:
-    """Seeds of which everything is done."""
-    return [seed for seed in range(SEEDS[name]) if (work / "done" / f"restore_{name}_{seed}").exists()]
-
-
-def mean_of_seeds(work: Path, test: str, name: str) -> dict[str, np.ndarray]:
-    """Scores picture by picture, mean of the seeds that are trained."""
-    found = [per_picture(work / f"{test}_{name}_{seed}") for seed in trained_seeds(work, name)]
-    return {metric: np.mean([one[metric] for one in found], axis=0) for metric in DIGITS}
+    for restorer in RESTORERS:
+        folder = work / f"lq_test_{restorer}" / "restored"
+        if folder.is_dir():
+            kept(work / "measured" / "restored" / f"{restorer}.json", lambda lq=folder: sharp.compare(read(lq)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from ddpm_pairs.diffusion import Schedule
 from results.known_world.gains import DIGITS, markdown, per_picture
 from results.known_world.world import add_world, predict, variants
-from results.realism import HEADS, Realism, RealPictures, compare, kept, median_psnr
+from results.realism import HEADS, Realism, RealPictures, compare, kept
 from results.steps import Steps, study_parser
 from results.study_b import search
 
@@ -83,7 +83,7 @@ def ddpm_table(work: Path) -> str:
             pairs = work / "matters" / name / f"pairs_{t}"
             found = kept(pairs.with_suffix(".json"), partial(compare, real, [pairs]))
             words = [f"{schedule}, t up to {t_max}", str(t), str(at_equal_log_snr(schedule, t))]
-            rows.append([*words, f"{median_psnr([pairs / 'manifest.jsonl']):.1f}", *found.cells()])
+            rows.append([*words, f"{found.psnr:.1f}", *found.cells()])
     return markdown(rows)
 
 
