@@ -5,8 +5,8 @@ from pathlib import Path
 from results.study_a import tables as study_a
 from results.study_b import tables as study_b
 
-HERE = Path(__file__).parent
-
 if __name__ == "__main__":
-    print(f"# A blind camera\n\n{study_b.tables(HERE / 'study_b' / 'measured')}")
-    print(f"\n# Faces\n\n{study_a.tables(HERE / 'study_a' / 'measured')}")
+    for title, study in (("A blind camera", study_b), ("Faces", study_a)):
+        measured = Path(study.__file__).with_name("measured")
+        if measured.is_dir():
+            print(f"# {title}\n\n{study.tables(measured)}\n")

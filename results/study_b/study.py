@@ -103,9 +103,10 @@ def add_restorer(steps: Steps, restorer: str, iterations: int, data: Path) -> No
 
 
 def export(work: Path, name: str) -> None:
-    """Write the best seed's weights as float16 beside this file."""
+    """Write the best seed's weights as float16 beside this file, in place of an earlier run's."""
     out = Path(__file__).with_name(f"rrdb_{name}.safetensors")
     weights = work / f"rrdb_{name}_{best_seed(work / 'measured', name)}" / "last.ckpt"
+    out.unlink(missing_ok=True)  # an earlier run's, which the program would not overwrite
     subprocess.run([sys.executable, "-m", "ddpm_pairs", "export", weights, out, "--half"], check=True)
 
 
