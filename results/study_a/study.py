@@ -24,7 +24,7 @@ HQ_SIDE, HQ_CORNER = 173, (22, 31)
 """px: side of shrunk HQ, with eyes 42 px apart as in LFW; left and upper edge of the face cropped from it."""
 PROBES = 150
 """HQ faces that the start is calibrated with."""
-DDPM_STEPS, PRIOR_STEPS = 4000, 2000
+DDPM_STEPS, PRIOR_STEPS = 4000, 3000
 WALK = "--ckpt_path {work}/ddpm/last.ckpt --model.precision bf16"
 STUDIES = {"natural": "[0,50,100,200,300]", "faces": "[0,100,200]"}
 """t by preset of the degradations."""
@@ -40,7 +40,7 @@ GPEN = f"--config gpen_small.yaml {SIZES} --data.crop_size {FACE_SIDE}"
 
 def main() -> None:
     """Read the command line and run what is not done."""
-    parser = study_parser(__doc__, iterations=2000)
+    parser = study_parser(__doc__, iterations=3000)
     parser.add_argument("--data", type=Path, required=True, help="the folder of pictures")
     arguments = parser.parse_args()
     steps = Steps(arguments.work, arguments.threads)
