@@ -15,6 +15,7 @@ from ddpm_pairs.metrics.features import FeatureNetwork, Inception, extract
 from ddpm_pairs.metrics.set_scores import set_scores
 from ddpm_pairs.metrics.texture import band_power, chroma_noise, native_patches, power_gap_db
 from ddpm_pairs.weights import INCEPTION, weights_path
+from results.known_world.gains import markdown
 
 BATCH = 32
 HEADS = ["FID", "fid192", "KID x 1000", "chroma noise", "power gap of the 3 finest octaves, dB"]
@@ -112,6 +113,21 @@ def kept(path: Path, find: Callable[[], Realism]) -> Realism:
     if not path.exists():
         keep(path, find())
     return load(path)
+
+
+def realism_table(folder: Path, real: str, kinds: Iterable[str]) -> str:
+    """Table of sets of LQ beside the real ones.
+
+    Args:
+        folder: Of what ``keep`` wrote, ``floor.json`` among it.
+        real: What the row of the floor is called.
+        kinds: Names of files and rows, sets of pairs.
+    """
+    rows = [["LQ", "PSNR of a pair", *HEADS], [real, "", *load(folder / "floor.json").cells()]]
+    for kind in kinds:
+        found = load(folder / f"{kind}.json")
+        rows.append([kind, f"{found.psnr:.1f}", *found.cells()])
+    return markdown(rows)
 
 
 def median_psnr(manifests: Iterable[Path]) -> float:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.realism import HEADS, load
+from results.realism import HEADS, load, realism_table
 
 PRESETS = ("natural", "faces")
 """Of the degradations in the t study."""
@@ -20,8 +20,8 @@ def tables(measured: Path) -> str:
     Args:
         measured: Folder of what the study measured, see ``study.py``.
     """
-    parts = [*(t_table(measured, preset) for preset in PRESETS), realism_table(measured), restorer_table(measured)]
-    return "\n\n".join(parts)
+    realism = realism_table(measured / "lq", "LFW's, half against half", LQ)
+    return "\n\n".join([*(t_table(measured, preset) for preset in PRESETS), realism, restorer_table(measured)])
 
 
 def t_table(measured: Path, preset: str) -> str:
@@ -41,16 +41,6 @@ def t_table(measured: Path, preset: str) -> str:
 
 SCORES = (("fid", 1, 1), ("fid192", 1, 2), ("kid", 1000, 1))
 """Columns of the t study, what they are multiplied by, and the decimals shown."""
-
-
-def realism_table(measured: Path) -> str:
-    """The pairs that GPEN learns from, beside LFW."""
-    rows = [["LQ", "PSNR of a pair", *HEADS]]
-    rows.append(["LFW's, half against half", "", *load(measured / "lq" / "floor.json").cells()])
-    for kind in LQ:
-        found = load(measured / "lq" / f"{kind}.json")
-        rows.append([kind, f"{found.psnr:.1f}", *found.cells()])
-    return markdown(rows)
 
 
 def restorer_table(measured: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.realism import HEADS, load
+from results.realism import HEADS, load, realism_table
 
 PHOTOGRAPHS = ("web_photos", "bsds500_train")
 KINDS = ("handcrafted", "ours")
@@ -23,17 +23,8 @@ def tables(measured: Path) -> str:
     Args:
         measured: Folder of what the study measured, see ``study.py``.
     """
-    return f"{realism_table(measured)}\n\n{content_table(measured)}\n\n{restorer_table(measured)}"
-
-
-def realism_table(measured: Path) -> str:
-    """LQ of each kind beside the camera's on native patches."""
-    rows = [["LQ", "PSNR of a pair", *HEADS]]
-    rows.append(["the camera's, half against half", "", *load(measured / "lq" / "floor.json").cells()])
-    for kind in LQ:
-        found = load(measured / "lq" / f"{kind}.json")
-        rows.append([kind, f"{found.psnr:.1f}", *found.cells()])
-    return markdown(rows)
+    realism = realism_table(measured / "lq", "the camera's, half against half", LQ)
+    return f"{realism}\n\n{content_table(measured)}\n\n{restorer_table(measured)}"
 
 
 def content_table(measured: Path) -> str:
