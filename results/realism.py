@@ -98,20 +98,15 @@ def compare(real: RealPictures, pairs: list[Path]) -> Realism:
     return replace(found, psnr=median_psnr(folder / "manifest.jsonl" for folder in pairs))
 
 
-def keep(path: Path, found: Realism) -> None:
-    """Write what was found, for ``load``."""
-    place(path, json.dumps(asdict(found)).encode())
-
-
 def load(path: Path) -> Realism:
-    """What ``keep`` wrote."""
+    """What ``kept`` wrote."""
     return Realism(**json.loads(path.read_text()))
 
 
 def kept(path: Path, find: Callable[[], Realism]) -> Realism:
     """What stands in a file, or what is found and then stands there."""
     if not path.exists():
-        keep(path, find())
+        place(path, json.dumps(asdict(find())).encode())
     return load(path)
 
 
@@ -119,7 +114,7 @@ def realism_table(folder: Path, real: str, kinds: Iterable[str]) -> str:
     """Table of sets of LQ beside the real ones.
 
     Args:
-        folder: Of what ``keep`` wrote, ``floor.json`` among it.
+        folder: Of what ``kept`` wrote, ``floor.json`` among it.
         real: What the row of the floor is called.
         kinds: Names of files and rows, sets of pairs.
     """

@@ -123,11 +123,11 @@ def measure_lq(work: Path, real_dir: Path) -> None:
 
 
 def measure_restored(work: Path) -> None:
-    """Compare what each restorer made of the test with the HQ photographs."""
+    """Compare what each restorer made of the test with the HQ photographs; those that have not made all yet wait."""
     sharp = RealPictures(work / "hq", side=128)
     for restorer in RESTORERS:
         folder = work / f"lq_test_{restorer}" / "restored"
-        if folder.is_dir():
+        if (work / "done" / f"restore_{restorer}").exists():
             kept(work / "measured" / "restored" / f"{restorer}.json", lambda lq=folder: sharp.compare(read(lq)))
 
 
