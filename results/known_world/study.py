@@ -8,14 +8,15 @@ is trained on handcrafted pairs, on our pairs, on half of each, and on true pair
 
 Each step is one command of the program, printed as it is run. A step that is done is left alone, and one that was
 interrupted goes on, so the same line goes on after anything. ``--only`` runs some steps, such as two trainings at once
-in two terminals. The last step prints the table.
+in two terminals. The last step prints the tables.
 """
 
 import json
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.known_world.world import CAMERA, run_study, variants
+from results.known_world.world import CAMERA, REAL, run_study, variants
+from results.realism import realism_table
 
 STARTS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
@@ -33,10 +34,15 @@ TRAININGS = {
 """Which pairs each restorer is trained on, equally many samples of each folder."""
 
 
-def table(work: Path) -> str:
+def tables(measured: Path) -> str:
+    """Pairs beside the camera's pictures; what restorers score, with paired 95% intervals of gains."""
+    return f"{realism_table(measured, REAL, TRAININGS)}\n\n{restorer_table(measured)}"
+
+
+def restorer_table(measured: Path) -> str:
     """Scores on the test, gains over handcrafted pairs with paired 95% intervals, and the share of the ceiling's."""
-    scores = {name: per_picture(work / f"scores_{name}") for name in TRAININGS}
-    start = json.loads((work / "scores_handcrafted" / "metrics.json").read_text())["input"]
+    scores = {name: per_picture(measured / f"scores_{name}") for name in TRAININGS}
+    start = json.loads((measured / "scores_handcrafted" / "metrics.json").read_text())["input"]
     handcrafted, ceiling = scores["handcrafted"], (scores["true"]["psnr"] - scores["handcrafted"]["psnr"]).mean()
     heads = ["trained on", *(f"{metric}, gain (95%)" for metric in DIGITS), "share of the ceiling's gain in PSNR"]
     rows = [heads, ["enlarged bicubically", *(f"{start[metric]:.{digits}f}" for metric, digits in DIGITS.items()), ""]]
@@ -51,4 +57,4 @@ def table(work: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_study(__doc__, 8000, STARTS, TRAININGS, table)
+    run_study(__doc__, 8000, STARTS, TRAININGS, tables)

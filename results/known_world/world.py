@@ -1,12 +1,18 @@
 """The known world: photographs shared out between a camera, the HQ of pairs, and a test whose truth is known."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from ddpm_pairs.seeding import seed_of
-from results.steps import Steps, study_parser
+from results.realism import RealPictures, compare, kept
+from results.steps import Steps, keep_measured, study_parser
 
+MEASURED = Path(__file__).with_name("measured")
+"""What studies in this world measured."""
 SHARES = {"scenes": 200, "hq": 80, "test": 30}
+REAL = "the camera's, half against half"
+"""What tables call the floor."""
 VARIANTS = 4
 """Each HQ picture is degraded so many times, with other draws."""
 PROBE = "ours"
@@ -23,18 +29,18 @@ def run_study(
     iterations: int,
     starts: Mapping[str, str],
     trainings: Mapping[str, list[str]],
-    table: Callable[[Path], str],
+    tables: Callable[[Path], str],
     folder: str = "",
 ) -> None:
-    """Read the command line, run what is not done, and print the table.
+    """Read the command line, run what is not done, and print tables.
 
     Args:
         description: Of the study, for its help.
         iterations: Of each restorer, unless the command line says otherwise.
         starts: Options of ``predict`` by kind of pairs; those after ``PROBE`` may take ``{work}/start.yaml``.
         trainings: Folders of pairs by restorer.
-        table: From the folder of the world to what is printed at the end.
-        folder: Where restorers and scores go, see ``add_restorer``.
+        tables: From the folder of what was measured to what is printed at the end.
+        folder: Where restorers and what is measured go, see ``add_restorer``.
     """
     parser = study_parser(description, iterations)
     parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
@@ -47,8 +53,25 @@ def run_study(
             steps.command("start", f"calibrate {{work}}/pairs/{PROBE}_0 {{work}}/camera/lq {{work}}/start.yaml")
     for name, pairs in trainings.items():
         add_restorer(steps, name, pairs, arguments.iterations, folder)
-    steps.always("table", lambda: print(table(arguments.work)))
+    steps.always("measure", lambda: measure(arguments.work, trainings, folder))
+    add_tables(steps, tables)
     steps.run(arguments.only)
+
+
+def measure(work: Path, trainings: Mapping[str, list[str]], folder: str) -> None:
+    """Compare the pairs of each restorer that has its scores with the camera's pictures."""
+    real, out = RealPictures(work / "camera" / "lq"), work / "measured" / folder
+    kept(out / "floor.json", real.floor)
+    for name, pairs in trainings.items():
+        if (out / f"scores_{name}").is_dir():
+            kept(out / f"{name}.json", partial(compare, real, [work / "pairs" / one for one in pairs]))
+
+
+def add_tables(steps: Steps, tables: Callable[[Path], str]) -> None:
+    """Keep what was measured in this world, and print tables of it."""
+    measured = steps.work / "measured"
+    steps.always("keep", lambda: keep_measured(measured, MEASURED))
+    steps.always("table", lambda: print(tables(measured)))
 
 
 def add_world(steps: Steps, photographs: Path) -> None:
@@ -80,10 +103,10 @@ def add_restorer(steps: Steps, name: str, pairs: list[str], iterations: int, fol
         name: Of the restorer.
         pairs: Names of their folders.
         iterations: Of the training.
-        folder: Where restorers and scores go, below ``work`` and ending in a slash.
+        folder: Where restorers go below ``work`` and scores below ``work/measured``, ending in a slash.
     """
     folders = ",".join(f"{{work}}/pairs/{one}" for one in pairs)
-    run, scores = f"{{work}}/{folder}rrdb_{name}", f"{{work}}/{folder}scores_{name}"
+    run, scores = f"{{work}}/{folder}rrdb_{name}", f"{{work}}/measured/{folder}scores_{name}"
     options = f"--data.pairs_dir '[{folders}]' --trainer.max_steps {iterations}"
     fit = f"fit --config rrdb_small.yaml {options} --ckpt_path last --output_dir {run}"
     steps.command(f"{folder}fit_{name}", fit)

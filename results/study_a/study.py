@@ -9,11 +9,13 @@ that nobody degraded; they are shrunk first, and cropped so that mean faces of b
 were interrupted go on; ``--only`` runs some steps. The last step prints the tables.
 """
 
+import json
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from ddpm_pairs.files import place
 from results.realism import RealPictures, compare, kept, read
 from results.steps import Steps, keep_measured, study_parser
 from results.study_a.tables import LQ, tables
@@ -97,7 +99,7 @@ def add_pairs(steps: Steps) -> None:
     for preset, ts in STUDIES.items():
         options = f"{WALK} {starts} --model.preset {preset} --model.ts {ts} --model.threads {steps.threads}"
         places = "--data.hq_dir {work}/hq_train --data.lq_dir {work}/lq"
-        places += f" --output_dir {{work}}/measured/t_study_{preset}"
+        places += f" --output_dir {{work}}/t_study_{preset}"
         steps.command(f"t_study_{preset}", f"test --config ablation.yaml {options} {places}")
     predict = f"predict --config pairs_natural.yaml --model.scale 1 --model.threads {steps.threads}"
     steps.command("probe", f"{predict} {PROBE} --data.hq_dir {{work}}/hq_probe --output_dir {{work}}/probe")
@@ -122,8 +124,13 @@ def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
 
 
 def measure(work: Path) -> None:
-    """Compare pairs with LFW, and LFW before and after restoration with HQ faces."""
+    """Compare pairs with LFW, and LFW before and after restoration with HQ faces; put the t studies beside that."""
     real, hq = RealPictures(work / "lq"), RealPictures(work / "hq_train", side=FACE_SIDE)
+    for preset in STUDIES:
+        study, folder = work / f"t_study_{preset}", work / "measured" / f"t_study_{preset}"
+        place(folder / "ablation.csv", (study / "ablation.csv").read_bytes())
+        words = json.loads((study / "recommendation.json").read_text(encoding="utf-8"))["words"]
+        place(folder / "recommended.json", json.dumps(words).encode())
     kept(work / "measured" / "lq" / "floor.json", real.floor)
     for kind in LQ:
         folder = work / ("probe" if kind == "probe" else f"train_pairs/{kind}")

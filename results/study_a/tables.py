@@ -35,8 +35,8 @@ def t_table(measured: Path, preset: str) -> str:
         scores = [f"{float(cell[name]) * factor:.{digits}f}" for name, factor, digits in SCORES]
         texture = [f"{float(cell['chroma_noise']):.2f}", f"{float(cell['power_1/4-1/2']):+.1f}"]
         rows.append([cell["degradation"], cell["t"], *scores, *texture, f"{float(cell['psnr_median']):.1f}"])
-    chosen = json.loads((measured / f"t_study_{preset}" / "recommendation.json").read_text(encoding="utf-8"))
-    return f"{markdown(rows)}\n\nRecommended: {chosen['words']}"
+    words = json.loads((measured / f"t_study_{preset}" / "recommended.json").read_text(encoding="utf-8"))
+    return f"{markdown(rows)}\n\nRecommended: {words}"
 
 
 SCORES = (("fid", 1, 1), ("fid192", 1, 2), ("kid", 1000, 1))

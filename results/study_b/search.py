@@ -9,12 +9,11 @@ The folder may be that of the known world's study: its pictures, DDPM and pairs 
 table; what a recipe's LQ look like beside the camera's stands in it too, to see what foretells a good restorer.
 """
 
-from functools import partial
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
-from results.known_world.world import CAMERA, run_study, variants
-from results.realism import HEADS, RealPictures, compare, kept
+from results.known_world.world import CAMERA, REAL, run_study, variants
+from results.realism import HEADS, load
 
 FOLDER = "search/"
 
@@ -47,22 +46,18 @@ TRAININGS = {kind: variants(kind) for kind in STARTS} | {
 """Which pairs each restorer is trained on, equally many samples of each folder."""
 
 
-def table(work: Path) -> str:
+def table(measured: Path) -> str:
     """What each recipe's LQ look like beside the camera's, and what the restorer that learned from them scores."""
-    real, search = RealPictures(work / "camera" / "lq"), work / FOLDER
+    search = measured / FOLDER
     rows = [["pairs", "PSNR of a pair", *HEADS, *DIGITS, "PSNR over handcrafted"]]
-    rows.append(["real against real", "", *kept(search / "floor.json", real.floor).cells(), *[""] * 4])
+    rows.append([REAL, "", *load(search / "floor.json").cells(), *[""] * (len(DIGITS) + 1)])
     base = per_picture(search / "scores_handcrafted")["psnr"]
-    for name, pairs in TRAININGS.items():
-        scores = search / f"scores_{name}"
-        if not scores.is_dir():
-            continue
-        folders = [work / "pairs" / one for one in pairs]
-        found = kept(search / f"{name}.json", partial(compare, real, folders))
-        values = per_picture(scores)
-        row = [name, f"{found.psnr:.1f}", *found.cells()]
-        row += [f"{values[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
-        rows.append([*row, gain_in_words(values["psnr"] - base, DIGITS["psnr"])])
+    for name in TRAININGS:
+        if (search / f"{name}.json").exists():
+            found, values = load(search / f"{name}.json"), per_picture(search / f"scores_{name}")
+            row = [name, f"{found.psnr:.1f}", *found.cells()]
+            row += [f"{values[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
+            rows.append([*row, gain_in_words(values["psnr"] - base, DIGITS["psnr"])])
     return markdown(rows)
 
 

@@ -12,6 +12,7 @@ The folder is that of the search, which comes first. The last step prints the ta
 
 from argparse import Namespace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from scipy.stats import spearmanr
 
 from ddpm_pairs.diffusion import Schedule
 from results.known_world.gains import DIGITS, markdown, per_picture
-from results.known_world.world import add_world, predict, variants
-from results.realism import HEADS, Realism, RealPictures, compare, kept
+from results.known_world.world import REAL, add_tables, add_world, predict
+from results.realism import HEADS, Realism, RealPictures, compare, kept, load
 from results.steps import Steps, study_parser
 from results.study_b import search
 
@@ -52,7 +53,8 @@ def main() -> None:
     add_world(steps, arguments.photographs)
     for name in DDPMS:
         add_ddpm(steps, name, arguments)
-    steps.always("table", lambda: print(f"{ddpm_table(steps.work)}\n\n{foretelling_table(steps.work)}"))
+    steps.always("measure", lambda: measure(arguments.work))
+    add_tables(steps, tables)
     steps.run(arguments.only)
 
 
@@ -72,37 +74,42 @@ def add_ddpm(steps: Steps, name: str, arguments: Namespace) -> None:
         steps.command(f"matters/pairs_{name}_{t}", f"{predict(steps)} {options} {places}")
 
 
-def ddpm_table(work: Path) -> str:
-    """LQ of each DDPM beside the camera's, at equal log-SNR."""
+def measure(work: Path) -> None:
+    """Compare each DDPM's pairs with the camera's pictures."""
     real = RealPictures(work / "camera" / "lq")
+    for name, t in product(DDPMS, TS):
+        pairs = work / "matters" / name / f"pairs_{t}"
+        kept(work / "measured" / "matters" / f"{name}_{t}.json", partial(compare, real, [pairs]))
+
+
+def tables(measured: Path) -> str:
+    """DDPMs at equal log-SNR; what foretells the better restorer."""
+    return f"{ddpm_table(measured)}\n\n{foretelling_table(measured / search.FOLDER)}"
+
+
+def ddpm_table(measured: Path) -> str:
+    """LQ of each DDPM beside the camera's, at equal log-SNR."""
     rows = [["DDPM", "t of cosine", "its own t", "PSNR of a pair", *HEADS]]
-    floor = kept(work / search.FOLDER / "floor.json", real.floor)
-    rows.append(["real against real", "", "", "", *floor.cells()])
+    rows.append([REAL, "", "", "", *load(measured / search.FOLDER / "floor.json").cells()])
     for name, (schedule, t_max) in DDPMS.items():
         for t in TS:
-            pairs = work / "matters" / name / f"pairs_{t}"
-            found = kept(pairs.with_suffix(".json"), partial(compare, real, [pairs]))
+            found = load(measured / "matters" / f"{name}_{t}.json")
             words = [f"{schedule}, t up to {t_max}", str(t), str(at_equal_log_snr(schedule, t))]
             rows.append([*words, f"{found.psnr:.1f}", *found.cells()])
     return markdown(rows)
 
 
-def foretelling_table(work: Path) -> str:
+def foretelling_table(folder: Path) -> str:
     """Rank correlation of what is measured of a recipe's LQ with what its restorer scores; 1 foretells perfectly."""
-    real, folder = RealPictures(work / "camera" / "lq"), work / search.FOLDER
-    floor = kept(folder / "floor.json", real.floor)
-    measures, scores = [], []
-    for name in search.STARTS:
-        if (folder / f"scores_{name}").is_dir():
-            pairs = [work / "pairs" / one for one in variants(name)]
-            found = kept(folder / f"{name}.json", partial(compare, real, pairs))
-            measures.append(errors(found, floor))
-            scores.append({one: values.mean() for one, values in per_picture(folder / f"scores_{name}").items()})
-    rows = [[f"error, over {len(scores)} recipes", *DIGITS]]
-    for measure in measures[0]:
-        ranked = [one[measure] for one in measures]
-        better = {metric: [(-1 if metric == "lpips" else 1) * one[metric] for one in scores] for metric in DIGITS}
-        rows.append([measure, *(f"{-spearmanr(ranked, better[metric]).statistic:+.2f}" for metric in DIGITS)])
+    floor = load(folder / "floor.json")
+    recipes = [name for name in search.STARTS if (folder / f"{name}.json").exists()]
+    measures = [errors(load(folder / f"{name}.json"), floor) for name in recipes]
+    scores = [per_picture(folder / f"scores_{name}") for name in recipes]
+    rows = [[f"error, over {len(recipes)} recipes", *DIGITS]]
+    for error in measures[0]:
+        ranked = [one[error] for one in measures]
+        better = {one: [(-1 if one == "lpips" else 1) * score[one].mean() for score in scores] for one in DIGITS}
+        rows.append([error, *(f"{-spearmanr(ranked, better[metric]).statistic:+.2f}" for metric in DIGITS)])
     return markdown(rows)
 
 
