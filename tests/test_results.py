@@ -1,0 +1,33 @@
+"""Tables of the studies: what README files state is what was measured."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TITLES = {"study_b": "A blind camera"}
+"""Of the studies' tables, by folder."""
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, str]:
+    """Tables by title, printed from what the studies left."""
+    command = [sys.executable, "-m", "results.tables"]
+    text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return dict(part.split("\n", 1) for part in re.split(r"^# ", text, flags=re.MULTILINE)[1:])
+
+
+@pytest.mark.parametrize(("folder", "title"), TITLES.items())
+def test_every_row_measured_stands_on_the_studys_page(printed, folder, title):
+    page = [figures(line) for line in (ROOT / "results" / folder / "README.md").read_text().splitlines()]
+    rows = [row for row in map(figures, printed[title].splitlines()) if row]
+    assert len(rows) > 10
+    assert [row for row in rows if not any(row <= line for line in page)] == []
+
+
+def figures(line: str) -> set[str]:
+    """The decimal numbers in a line."""
+    return set(re.findall(r"\d+\.\d+", line))
