@@ -18,8 +18,10 @@ from PIL import Image
 from ddpm_pairs.files import place
 from results.realism import RealPictures, compare, kept, read
 from results.steps import Steps, keep_measured, study_parser
+from results.study_a.figure import save_pairs, save_restored
 from results.study_a.tables import LQ, tables
 
+HERE = Path(__file__).parent
 LQ_SIDE, FACE_SIDE = 144, 128
 """px: what of LFW's centre the DDPM crops from; what of either set GPEN sees."""
 HQ_SIDE, HQ_CORNER = 173, (22, 31)
@@ -60,9 +62,11 @@ def main() -> None:
     )
     for kind in KINDS:
         add_restorer(steps, kind, arguments.iterations)
+    steps.once("pairs_figure", lambda: save_pairs(arguments.work, HERE / "pairs.png"))
+    steps.once("restored_figure", lambda: save_restored(arguments.work, HERE / "restored.png"))
     steps.always("measure", lambda: measure(arguments.work))
     measured = arguments.work / "measured"
-    steps.always("keep", lambda: keep_measured(measured, Path(__file__).with_name("measured")))
+    steps.always("keep", lambda: keep_measured(measured, HERE / "measured"))
     steps.always("table", lambda: print(tables(measured)))
     steps.run(arguments.only)
 
