@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -113,10 +114,11 @@ def _wandb_runs(loggers: Iterable[Logger]) -> list[Any]:
 
 
 def _value(text: str) -> str | int | float | None:
-    """A cell of the CSV file as what it was."""
+    """A cell of the CSV file as what it was; ``None`` for an infinite PSNR, which no chart can show."""
     for kind in (int, float):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
-            pass
+            continue
+        return value if math.isfinite(value) else None
     return text or None

@@ -249,6 +249,18 @@ def test_study_typed_again_is_not_logged_again(place, capsys):
     assert sum("cell/t" in row for row in otherwise.rows) == 3  # another recommendation is news
 
 
+def test_study_from_hq_itself(place, capsys):
+    printed = run(f"{STUDY} --model.degradations [bicubic] --model.scale 1 --model.preset natural", capsys)
+    assert "bicubic at t = 0 is HQ itself" in printed.out
+    (logged,) = logged_runs("study")
+    shown = [row[2] for row in logged.media("study/psnr_median_over_t_table")["data"]]
+    assert shown[0] is None
+    assert min(shown[1:]) > 10
+    assert logged.summary["recommended/psnr_median"] == pytest.approx(
+        shown[(0, 10, 60).index(logged.summary["recommended/t"])]
+    )
+
+
 def test_pairs(place, capsys):
     run(PREDICT, capsys)
     (logged,) = logged_runs("pairs")

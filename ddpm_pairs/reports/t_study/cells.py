@@ -24,7 +24,7 @@ class Cell:
         scores: FID, FID at 192-d and KID of the LQ patches against real ones.
         chroma_noise: Of the LQ patches, 8-bit units.
         power_gaps: Luminance power over that of real patches, dB by octave, the finest last.
-        psnr: HQ against LQ, mean over pictures, dB.
+        psnr: HQ against LQ, mean over pictures, dB; those whose LQ is HQ itself are left out, infinite if all are.
         psnr_median: The median.
         n: Number of pictures.
     """
@@ -62,6 +62,7 @@ def make_cells(
         for column, (t, logsnr) in enumerate(zip(ts, logsnrs, strict=True)):
             patches = results.patches[:, d, column].float() / 255
             psnr = results.psnr[:, d, column]
+            finite = psnr[psnr.isfinite()]
             cells.append(
                 Cell(
                     degradation,
@@ -70,7 +71,7 @@ def make_cells(
                     set_scores({name: one[:, d, column] for name, one in results.features.items()}, real.features),
                     chroma_noise(patches),
                     tuple(power_gap_db(band_power(patches), reference).tolist()),
-                    psnr[psnr.isfinite()].mean().item(),
+                    finite.mean().item() if len(finite) else math.inf,
                     psnr.median().item(),
                     len(psnr),
                 )

@@ -25,7 +25,7 @@ _LABEL = 22
 
 def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> None:
     """Draw FID and fid192 over t above, PSNR over t below, a curve a degradation (Yang et al., Fig. 4)."""
-    figure = Figure(figsize=(9, 10), layout="constrained")
+    figure = Figure(figsize=(10.5, 10), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, 1, sharex=True)
     names = list(dict.fromkeys(cell.degradation for cell in cells))
@@ -46,7 +46,7 @@ def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommen
     for axis in axes:
         axis.axvline(chosen.t, color="0.8", zorder=0)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, which may be many
     axes[0].set_title(f"{cells[0].n} pictures a cell; recommended: {chosen.degradation}, t = {chosen.t}")
     figure.savefig(path, dpi=110)
 

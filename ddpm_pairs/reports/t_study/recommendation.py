@@ -1,5 +1,6 @@
 """Which t, and which handcrafted start, the study recommends."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ class Recommendation:
         degradation: The handcrafted start.
         t: The step.
         fid192: Of that cell.
-        psnr_median: Of that cell, dB.
+        psnr_median: Of that cell, dB; ``None`` where LQ is HQ itself.
         psnr_least: What the median had to reach for that degradation, dB; ``None`` without a limit.
         fid_agrees: Whether FID at 2048-d is least in the same cell, among those allowed.
         best_by_fid: Degradation and t with the least FID.
@@ -27,7 +28,7 @@ class Recommendation:
     degradation: str
     t: int
     fid192: float
-    psnr_median: float
+    psnr_median: float | None
     psnr_least: float | None
     fid_agrees: bool
     best_by_fid: tuple[str, int]
@@ -47,7 +48,8 @@ def recommend(
 
     Args:
         cells: All cells; each degradation has one at t = 0.
-        psnr_drop: By how many dB the median PSNR may fall below that at t = 0; ``None`` allows any.
+        psnr_drop: By how many dB the median PSNR may fall below that at t = 0; ``None`` allows any. Where LQ at t = 0
+            is HQ itself, nothing can be counted from it, and any is allowed.
         psnr_floor: Least median PSNR in dB; ``None`` asks for none.
         floor_fid192: fid192 of real pictures against real ones.
         command: The command of ``predict`` with ``{degradation}`` and ``{t}`` in it.
@@ -55,7 +57,8 @@ def recommend(
     starts = {cell.degradation: cell for cell in cells if cell.t == 0}
 
     def least(cell: Cell) -> float | None:
-        limits = [] if psnr_drop is None else [starts[cell.degradation].psnr_median - psnr_drop]
+        start = starts[cell.degradation].psnr_median
+        limits = [] if psnr_drop is None or math.isinf(start) else [start - psnr_drop]
         limits += [] if psnr_floor is None else [psnr_floor]
         return max(limits, default=None)
 
@@ -67,6 +70,11 @@ def recommend(
     best = min(allowed, key=lambda cell: cell.scores.fid192)
     by_fid = min(allowed, key=lambda cell: cell.scores.fid)
     start = starts[best.degradation]
+    if math.isinf(start.psnr_median) and psnr_drop is not None and psnr_floor is None:
+        warnings.append(
+            f"{best.degradation} at t = 0 is HQ itself, from which psnr_drop cannot be counted: "
+            "set psnr_floor to say how much of the content to keep"
+        )
     for name in starts:
         if fine_power_falls([cell for cell in cells if cell.degradation == name]):
             warnings.append(
@@ -91,7 +99,7 @@ def recommend(
         best.degradation,
         best.t,
         best.scores.fid192,
-        best.psnr_median,
+        None if math.isinf(best.psnr_median) else best.psnr_median,
         least(best),
         agrees,
         (by_fid.degradation, by_fid.t),

@@ -1,3 +1,6 @@
+import json
+import math
+
 import pytest
 
 from ddpm_pairs.metrics.set_scores import SetScores
@@ -60,6 +63,17 @@ def test_it_says_when_no_t_helps_and_when_none_is_allowed():
     chosen = recommend(cells, None, 30.0, 0.5, COMMAND)
     assert chosen.t == 0
     assert "no cell reaches a median PSNR of 30.0 dB" in chosen.warnings[0]
+
+
+def test_a_start_that_is_hq_itself_limits_nothing():
+    cells = [cell("bicubic", 0, 9.0, math.inf), cell("bicubic", 50, 4.0, 31.0), cell("bicubic", 100, 2.0, 26.0)]
+    chosen = recommend([*CELLS[:2], *cells], 2.0, None, 0.5, COMMAND)
+    assert (chosen.degradation, chosen.t, chosen.psnr_least) == ("bicubic", 100, None)
+    assert "bicubic at t = 0 is HQ itself" in chosen.warnings[0]
+    floored = recommend(cells, 2.0, 30.0, 0.5, COMMAND)
+    assert (floored.t, floored.psnr_least, floored.warnings) == (50, 30.0, ())
+    itself = recommend(cells[:1], 2.0, None, 0.5, COMMAND)
+    assert json.loads(json.dumps(itself.as_dict(), allow_nan=False))["psnr_median"] is None
 
 
 @pytest.mark.parametrize(
