@@ -62,6 +62,7 @@ def main() -> None:
     )
     for kind in KINDS:
         add_restorer(steps, kind, arguments.iterations)
+    steps.once("t_study_figures", lambda: keep_t_study(arguments.work / "t_study_natural"))
     steps.once("pairs_figure", lambda: save_pairs(arguments.work, HERE / "pairs.png"))
     steps.once("restored_figure", lambda: save_restored(arguments.work, HERE / "restored.png"))
     steps.always("measure", lambda: measure(arguments.work))
@@ -125,6 +126,12 @@ def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
         steps.command(f"test_{kind}_on_{test}", f"test {weights} {places}")
     places = f"--data.lq_dir {{work}}/lq_faces --output_dir {{work}}/lfw_{kind}"
     steps.command(f"restore_{kind}", f"predict {weights} {places}")
+
+
+def keep_t_study(folder: Path) -> None:
+    """Put plot and grid of a t study beside this file."""
+    for name in ("ablation.png", "grid.png"):
+        place(HERE / name, (folder / name).read_bytes())
 
 
 def measure(work: Path) -> None:
