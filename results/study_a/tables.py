@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
 from results.realism import HEADS, load, realism_table
@@ -45,9 +46,13 @@ SCORES = (("fid", 1, 1), ("fid192", 1, 2), ("kid", 1000, 1))
 
 def restorer_table(measured: Path) -> str:
     """All four scores of both restorers on both tests, and how near restored LFW faces come to HQ faces."""
-    rows = [["trained on", "test", *DIGITS, "FID", "LFW restored: FID", "fid192", "KID x 1000"]]
+    heads = ["trained on", "test", *(metric.upper() for metric in DIGITS), "FID"]
+    rows = [[*heads, "restored LFW beside HQ: FID", "fid192", "KID x 1000"]]
     unrestored = load(measured / "restored" / "nothing.json")
-    rows.append(["nothing: LFW as it is", *[""] * (2 + len(DIGITS)), *unrestored.cells()[:3]])
+    for test in KINDS:
+        lq = _metrics(measured / f"test_handcrafted_on_{test}")["input"]
+        scores = [f"{lq[metric]:.{digits}f}" for metric, digits in DIGITS.items()]
+        rows.append(["nothing: LQ as it is", test, *scores, "", *unrestored.cells()[:3]])
     for kind in KINDS:
         restored = load(measured / "restored" / f"{kind}.json")
         for test in KINDS:
@@ -56,6 +61,11 @@ def restorer_table(measured: Path) -> str:
             if kind != "handcrafted":
                 gains = [gain_in_words(scores[one] - base[one], digits) for one, digits in DIGITS.items()]
                 row = [f"{score}, {gain}" for score, gain in zip(row, gains, strict=True)]
-            fid = json.loads((measured / f"test_{kind}_on_{test}" / "metrics.json").read_text(encoding="utf-8"))["fid"]
+            fid = _metrics(measured / f"test_{kind}_on_{test}")["fid"]
             rows.append([kind, test, *row, f"{fid:.1f}", *restored.cells()[:3]])
     return markdown(rows)
+
+
+def _metrics(scores: Path) -> dict[str, Any]:
+    """What a restorer's test wrote."""
+    return json.loads((scores / "metrics.json").read_text(encoding="utf-8"))
