@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TITLES = {"study_b": "A blind camera", "study_a": "Faces"}
 """Of the studies' tables, by folder."""
