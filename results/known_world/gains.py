@@ -1,7 +1,9 @@
 """Scores on a test picture by picture, and what one restorer gains over another."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -15,6 +17,11 @@ def per_picture(folder: Path) -> dict[str, np.ndarray]:
     with (folder / "pictures.csv").open(encoding="utf-8", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["key"])
     return {metric: np.array([float(row[metric]) for row in rows]) for metric in DIGITS}
+
+
+def set_metrics(folder: Path) -> dict[str, Any]:
+    """What a test wrote of all its pictures together: means, FID, and under ``input`` the means of LQ as it is."""
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def gain_in_words(gain: np.ndarray, digits: int) -> str:

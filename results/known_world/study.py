@@ -11,10 +11,9 @@ interrupted goes on, so the same line goes on after anything. ``--only`` runs so
 in two terminals. The last step prints the tables.
 """
 
-import json
 from pathlib import Path
 
-from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
+from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture, set_metrics
 from results.known_world.world import CAMERA, REAL, run_study, variants
 from results.realism import realism_table
 
@@ -42,7 +41,7 @@ def tables(measured: Path) -> str:
 def restorer_table(measured: Path) -> str:
     """Scores on the test, gains over handcrafted pairs with paired 95% intervals, and the share of the ceiling's."""
     scores = {name: per_picture(measured / f"scores_{name}") for name in TRAININGS}
-    start = json.loads((measured / "scores_handcrafted" / "metrics.json").read_text())["input"]
+    start = set_metrics(measured / "scores_handcrafted")["input"]
     handcrafted, ceiling = scores["handcrafted"], (scores["true"]["psnr"] - scores["handcrafted"]["psnr"]).mean()
     heads = ["trained on", *(f"{metric}, gain (95%)" for metric in DIGITS), "share of the ceiling's gain in PSNR"]
     rows = [heads, ["enlarged bicubically", *(f"{start[metric]:.{digits}f}" for metric, digits in DIGITS.items()), ""]]

@@ -3,9 +3,8 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
-from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
+from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture, set_metrics
 from results.realism import HEADS, load, realism_table
 
 PRESETS = ("natural", "faces")
@@ -50,7 +49,7 @@ def restorer_table(measured: Path) -> str:
     rows = [[*heads, "restored LFW beside HQ: FID", "fid192", "KID x 1000"]]
     unrestored = load(measured / "restored" / "nothing.json")
     for test in KINDS:
-        lq = _metrics(measured / f"test_handcrafted_on_{test}")["input"]
+        lq = set_metrics(measured / f"test_handcrafted_on_{test}")["input"]
         scores = [f"{lq[metric]:.{digits}f}" for metric, digits in DIGITS.items()]
         rows.append(["nothing: LQ as it is", test, *scores, "", *unrestored.cells()[:3]])
     for kind in KINDS:
@@ -61,11 +60,6 @@ def restorer_table(measured: Path) -> str:
             if kind != "handcrafted":
                 gains = [gain_in_words(scores[one] - base[one], digits) for one, digits in DIGITS.items()]
                 row = [f"{score}, {gain}" for score, gain in zip(row, gains, strict=True)]
-            fid = _metrics(measured / f"test_{kind}_on_{test}")["fid"]
+            fid = set_metrics(measured / f"test_{kind}_on_{test}")["fid"]
             rows.append([kind, test, *row, f"{fid:.1f}", *restored.cells()[:3]])
     return markdown(rows)
-
-
-def _metrics(scores: Path) -> dict[str, Any]:
-    """What a restorer's test wrote."""
-    return json.loads((scores / "metrics.json").read_text(encoding="utf-8"))

@@ -1,11 +1,10 @@
 """Tables 1 to 3 in kind, from what Study B measured."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture
+from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture, set_metrics
 from results.realism import HEADS, load, realism_table
 
 PHOTOGRAPHS = ("web_photos", "bsds500_train")
@@ -40,7 +39,7 @@ def restorer_table(measured: Path) -> str:
     """What each restorer makes of held-out pairs, of real pairs of other cameras, and of the blind camera's test."""
     heads = ["trained on", "seed", "held-out pairs: PSNR", *(f"RealSR: {metric.upper()}" for metric in DIGITS)]
     rows = [[*heads, "restored test beside HQ: FID", "fid192", "KID x 1000"]]
-    held_out, realsr = (_enlarged(measured / f"{test}_handcrafted_0") for test in ("held_out", "realsr"))
+    held_out, realsr = (set_metrics(measured / f"{test}_handcrafted_0")["input"] for test in ("held_out", "realsr"))
     scores = [f"{realsr[metric]:.{digits}f}" for metric, digits in DIGITS.items()]
     rows.append(["nothing: enlarged bicubically", "", f"{held_out['psnr']:.2f}", *scores, "", "", ""])
     base = mean_of_seeds(measured, "realsr", "handcrafted")
@@ -76,8 +75,3 @@ def mean_of_seeds(measured: Path, test: str, name: str) -> dict[str, np.ndarray]
     """Scores picture by picture, mean of the seeds."""
     found = [per_picture(measured / f"{test}_{name}_{seed}") for seed in measured_seeds(measured, name)]
     return {metric: np.mean([one[metric] for one in found], axis=0) for metric in DIGITS}
-
-
-def _enlarged(scores: Path) -> dict[str, float]:
-    """What enlarged LQ score in a test."""
-    return json.loads((scores / "metrics.json").read_text())["input"]
