@@ -64,7 +64,7 @@ study-c: $(INSTALLED)  ## rerun results/study_c
 study-d: $(INSTALLED)  ## rerun results/study_d, after study-search
 	$(BIN)/python -m results.study_d.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
-tables: $(INSTALLED)  ## print the tables of studies a and b from what results/ holds
+tables: $(INSTALLED)  ## print the tables of studies a, b and d from what results/ holds
 	$(BIN)/python -m results.tables
 
 clean:  ## remove .venv and build outputs

@@ -1,10 +1,16 @@
-"""The paper's Tables 1 to 3 in kind, from the folders ``measured`` of studies A and B: ``python -m results.tables``."""
+"""Tables from what the studies left: ``python -m results.tables``. The paper's Tables 1 to 3 in kind come first."""
 
 from pathlib import Path
 
+from results.known_world.world import MEASURED
 from results.study_a import tables as study_a
 from results.study_b import tables as study_b
+from results.study_d import study as study_d
 
 if __name__ == "__main__":
-    for title, study in (("A blind camera", study_b), ("Faces", study_a)):
-        print(f"# {title}\n\n{study.tables(Path(study.__file__).with_name('measured'))}\n")
+    for title, tables in {
+        "A blind camera": study_b.tables(Path(study_b.__file__).with_name("measured")),
+        "Faces": study_a.tables(Path(study_a.__file__).with_name("measured")),
+        "What matters": study_d.ddpm_table(MEASURED),
+    }.items():
+        print(f"# {title}\n\n{tables}\n")

@@ -122,6 +122,7 @@ def errors(found: Realism, floor: Realism) -> dict[str, float]:
         "chroma noise": abs(np.log(found.chroma_noise / floor.chroma_noise)),
         "power of the finest octave": abs(found.power_gaps[-1]),
         "power of the 3 finest octaves, rms": float(np.sqrt(np.mean(np.square(found.power_gaps[-3:])))),
+        "PSNR of a pair, lacking": -found.psnr,
     }
 
 
