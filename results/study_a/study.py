@@ -9,7 +9,6 @@ that nobody degraded; they are shrunk first, and cropped so that mean faces of b
 were interrupted go on; ``--only`` runs some steps. The last step prints the tables.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from results.realism import RealPictures, compare, kept, read
 from results.steps import Steps, keep_measured, study_parser
 from results.study_a.figure import save_pairs, save_restored
 from results.study_a.tables import LQ, tables
+from results.t_studies import keep_t_study
 
 HERE = Path(__file__).parent
 LQ_SIDE, FACE_SIDE = 144, 128
@@ -62,7 +62,7 @@ def main() -> None:
     )
     for kind in KINDS:
         add_restorer(steps, kind, arguments.iterations)
-    steps.once("t_study_figures", lambda: keep_t_study(arguments.work / "t_study_natural"))
+    steps.once("t_study_figures", lambda: show_t_study(arguments.work / "t_study_natural"))
     steps.once("pairs_figure", lambda: save_pairs(arguments.work, HERE / "pairs.png"))
     steps.once("restored_figure", lambda: save_restored(arguments.work, HERE / "restored.png"))
     steps.always("measure", lambda: measure(arguments.work))
@@ -128,7 +128,7 @@ def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
     steps.command(f"restore_{kind}", f"predict {weights} {places}")
 
 
-def keep_t_study(folder: Path) -> None:
+def show_t_study(folder: Path) -> None:
     """Put plot and grid of a t study beside this file."""
     for name in ("ablation.png", "grid.png"):
         place(HERE / name, (folder / name).read_bytes())
@@ -138,10 +138,7 @@ def measure(work: Path) -> None:
     """Compare pairs with LFW, and LFW before and after restoration with HQ faces; put the t studies beside that."""
     real, hq = RealPictures(work / "lq"), RealPictures(work / "hq_train", side=FACE_SIDE)
     for preset in STUDIES:
-        study, folder = work / f"t_study_{preset}", work / "measured" / f"t_study_{preset}"
-        place(folder / "ablation.csv", (study / "ablation.csv").read_bytes())
-        words = json.loads((study / "recommendation.json").read_text(encoding="utf-8"))["words"]
-        place(folder / "recommended.json", json.dumps(words).encode())
+        keep_t_study(work / f"t_study_{preset}", work / "measured" / f"t_study_{preset}")
     kept(work / "measured" / "lq" / "floor.json", real.floor)
     for kind in LQ:
         folder = work / ("probe" if kind == "probe" else f"train_pairs/{kind}")

@@ -1,17 +1,18 @@
 """Table 1 and the restorers' table in kind, from what Study A measured."""
 
-import csv
-import json
 from pathlib import Path
 
 from results.known_world.gains import DIGITS, gain_in_words, markdown, per_picture, set_metrics
-from results.realism import HEADS, load, realism_table
+from results.realism import load, realism_table
+from results.t_studies import t_table
 
 PRESETS = ("natural", "faces")
 """Of the degradations in the t study."""
 KINDS = ("handcrafted", "ours")
 """Kinds of pairs that a GPEN learns from."""
 LQ = ("probe", *KINDS)
+REAL = "LFW's, half against half"
+"""What tables call the floor."""
 
 
 def tables(measured: Path) -> str:
@@ -20,27 +21,8 @@ def tables(measured: Path) -> str:
     Args:
         measured: Folder of what the study measured, see ``study.py``.
     """
-    realism = realism_table(measured / "lq", "LFW's, half against half", LQ)
-    return "\n\n".join([*(t_table(measured, preset) for preset in PRESETS), realism, restorer_table(measured)])
-
-
-def t_table(measured: Path, preset: str) -> str:
-    """The t study with one preset, and what it recommends."""
-    with (measured / f"t_study_{preset}" / "ablation.csv").open(encoding="utf-8", newline="") as file:
-        cells = list(csv.DictReader(file))
-    floor = [f"{float(cells[0][f'floor_{name}']) * factor:.{digits}f}" for name, factor, digits in SCORES]
-    rows = [[f"start of preset {preset}", "t", *HEADS[:3], "chroma noise", "finest octave, dB", "median PSNR"]]
-    rows.append(["LFW, half against half", "", *floor, f"{float(cells[0]['real_chroma_noise']):.2f}", "", ""])
-    for cell in cells:
-        scores = [f"{float(cell[name]) * factor:.{digits}f}" for name, factor, digits in SCORES]
-        texture = [f"{float(cell['chroma_noise']):.2f}", f"{float(cell['power_1/4-1/2']):+.1f}"]
-        rows.append([cell["degradation"], cell["t"], *scores, *texture, f"{float(cell['psnr_median']):.1f}"])
-    words = json.loads((measured / f"t_study_{preset}" / "recommended.json").read_text(encoding="utf-8"))
-    return f"{markdown(rows)}\n\nRecommended: {words}"
-
-
-SCORES = (("fid", 1, 1), ("fid192", 1, 2), ("kid", 1000, 1))
-"""Columns of the t study, what they are multiplied by, and the decimals shown."""
+    studies = [t_table(measured / f"t_study_{preset}", f"start of preset {preset}", REAL) for preset in PRESETS]
+    return "\n\n".join([*studies, realism_table(measured / "lq", REAL, LQ), restorer_table(measured)])
 
 
 def restorer_table(measured: Path) -> str:

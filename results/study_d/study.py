@@ -24,10 +24,12 @@ from results.known_world.world import REAL, add_tables, add_world, predict
 from results.realism import HEADS, Realism, RealPictures, compare, kept, load
 from results.steps import Steps, study_parser
 from results.study_b import search
+from results.t_studies import keep_t_study, t_table
 
 T, RANGE = 1000, 300
 TS = (50, 100, 150, 200)
 """Of the cosine schedule."""
+T_STUDY = "[0,25,50,100,150,200]"
 
 
 def at_equal_log_snr(schedule: str, t: int) -> int:
@@ -53,6 +55,7 @@ def main() -> None:
     add_world(steps, arguments.photographs)
     for name in DDPMS:
         add_ddpm(steps, name, arguments)
+    add_t_study(steps)
     steps.always("measure", lambda: measure(arguments.work))
     add_tables(steps, tables)
     steps.run(arguments.only)
@@ -74,17 +77,27 @@ def add_ddpm(steps: Steps, name: str, arguments: Namespace) -> None:
         steps.command(f"matters/pairs_{name}_{t}", f"{predict(steps)} {options} {places}")
 
 
+def add_t_study(steps: Steps) -> None:
+    """What the program recommends for the DDPM that the search's pairs are made with."""
+    options = f"--ckpt_path {{work}}/ddpm/last.ckpt --model.precision bf16 --model.threads {steps.threads}"
+    options += f" --model.pictures 80 --model.ts {T_STUDY} --model.degradations [bicubic,classical,bsrgan,real_esrgan]"
+    places = "--data.hq_dir {work}/hq --data.lq_dir {work}/camera/lq --output_dir {work}/matters/t_study"
+    steps.command("matters/t_study", f"test --config ablation.yaml {options} {places}")
+
+
 def measure(work: Path) -> None:
     """Compare each DDPM's pairs with the camera's pictures."""
     real = RealPictures(work / "camera" / "lq")
     for name, t in product(DDPMS, TS):
         pairs = work / "matters" / name / f"pairs_{t}"
         kept(work / "measured" / "matters" / f"{name}_{t}.json", partial(compare, real, [pairs]))
+    keep_t_study(work / "matters" / "t_study", work / "measured" / "matters" / "t_study")
 
 
 def tables(measured: Path) -> str:
-    """DDPMs at equal log-SNR; what foretells the better restorer."""
-    return f"{ddpm_table(measured)}\n\n{foretelling_table(measured / search.FOLDER)}"
+    """DDPMs at equal log-SNR; the t study; what foretells the better restorer."""
+    recommended = t_table(measured / "matters" / "t_study", "start", REAL)
+    return f"{ddpm_table(measured)}\n\n{recommended}\n\n{foretelling_table(measured / search.FOLDER)}"
 
 
 def ddpm_table(measured: Path) -> str:
