@@ -11,6 +11,6 @@ if __name__ == "__main__":
     for title, tables in {
         "A blind camera": study_b.tables(Path(study_b.__file__).with_name("measured")),
         "Faces": study_a.tables(Path(study_a.__file__).with_name("measured")),
-        "What matters": study_d.ddpm_table(MEASURED),
+        "What matters": study_d.realism_tables(MEASURED),
     }.items():
         print(f"# {title}\n\n{tables}\n")

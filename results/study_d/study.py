@@ -30,6 +30,7 @@ T, RANGE = 1000, 300
 TS = (50, 100, 150, 200)
 """Of the cosine schedule."""
 T_STUDY = "[0,25,50,100,150,200]"
+"""Of the t study."""
 
 
 def at_equal_log_snr(schedule: str, t: int) -> int:
@@ -96,8 +97,12 @@ def measure(work: Path) -> None:
 
 def tables(measured: Path) -> str:
     """DDPMs at equal log-SNR; the t study; what foretells the better restorer."""
-    recommended = t_table(measured / "matters" / "t_study", "start", REAL)
-    return f"{ddpm_table(measured)}\n\n{recommended}\n\n{foretelling_table(measured / search.FOLDER)}"
+    return f"{realism_tables(measured)}\n\n{foretelling_table(measured / search.FOLDER)}"
+
+
+def realism_tables(measured: Path) -> str:
+    """DDPMs at equal log-SNR; the t study."""
+    return f"{ddpm_table(measured)}\n\n{t_table(measured / 'matters' / 't_study', 'start', REAL)}"
 
 
 def ddpm_table(measured: Path) -> str:
