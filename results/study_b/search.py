@@ -36,6 +36,7 @@ STARTS = {
     "bicubic_100_250": walked("--model.degradation bicubic", 100, 250),
     "blur_50_150": walked("--config results/study_b/mild_blur.yaml", 50, 150),
     "classical_50_150": walked("--model.degradation classical", 50, 150),
+    "classical_200": walked("--model.degradation classical", 200, 200),
     "real_esrgan_50_150": walked("--model.degradation real_esrgan", 50, 150),
     "bsrgan_50_150": walked("--model.degradation bsrgan", 50, 150),
 }
