@@ -33,18 +33,20 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
     "t study": (
         Panel("series", "FID over t", ("study/fid_over_t",)),
         Panel("series", "FID at 192-d over t", ("study/fid192_over_t",)),
+        Panel("series", "KID over t", ("study/kid_over_t",)),
         Panel("series", "PSNR over t", ("study/psnr_over_t",)),
         Panel("series", "Median PSNR over t", ("study/psnr_median_over_t",)),
         Panel("pictures", "LQ at each t", ("study/grid",)),
         Panel("pictures", "Plot", ("study/plot",)),
         Panel("table", "Cells", ("study/cells",)),
         Panel("number", "Recommended t", ("recommended/t",)),
-        Panel("number", "fid192 there", ("recommended/fid192",)),
+        Panel("number", "KID there", ("recommended/kid",)),
         Panel("number", "Median PSNR there", ("recommended/psnr_median",)),
     ),
     "t studies and sweeps compared": (
         Panel("lines", "FID, all studies", ("cell/.*/fid$",), "cell/t"),
         Panel("lines", "FID at 192-d, all studies", ("cell/.*/fid192$",), "cell/t"),
+        Panel("lines", "KID, all studies", ("cell/.*/kid$",), "cell/t"),
         Panel("lines", "Median PSNR, all studies", ("cell/.*/psnr_median$",), "cell/t"),
     ),
     "DDPM training": (

@@ -15,7 +15,7 @@ from ddpm_pairs.files import place
 from ddpm_pairs.reports.pairs import SHEET
 from ddpm_pairs.reports.t_study.recommendation import Recommendation
 
-CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "psnr": None, "psnr_median": None}
+CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "kid": "floor_kid", "psnr": None, "psnr_median": None}
 """What is drawn over t, a line a degradation, and the column of its floor, which is a line too."""
 
 
@@ -69,7 +69,8 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
             run.log({"cell/t": t} | scores)
         summary = chosen.as_dict()
         summary["warnings"] = "; ".join(chosen.warnings)
-        summary["best_by_fid"] = "{}, t = {}".format(*chosen.best_by_fid)
+        for name in ("best_by_fid", "best_by_fid192"):
+            summary[name] = "{}, t = {}".format(*summary[name])
         run.summary.update({f"recommended/{name}": value for name, value in summary.items()})
         earlier.append(f"{run.id} {digest}")
         place(kept, "".join(f"{line}\n" for line in earlier).encode())

@@ -208,7 +208,8 @@ def test_study(place, capsys):
     assert [["" if value is None else value for value in line] for line in table["data"]] == [
         [value if name == "degradation" or not value else float(value) for name, value in row.items()] for row in rows
     ]
-    for score, floor in (("fid", "floor_fid"), ("fid192", "floor_fid192"), ("psnr", None), ("psnr_median", None)):
+    floors = {"fid": "floor_fid", "fid192": "floor_fid192", "kid": "floor_kid", "psnr": None, "psnr_median": None}
+    for score, floor in floors.items():
         series = logged.media(f"study/{score}_over_t_table")
         assert series["columns"] == ["step", "lineKey", "lineVal"]
         expected = [[int(row["t"]), row["degradation"], float(row[score])] for row in rows]
@@ -226,9 +227,9 @@ def test_study(place, capsys):
     assert logged.summary["recommended/words"] in printed.out
     assert logged.summary["recommended/command"] in printed.out
     assert logged.summary["recommended/t"] in (0, 10, 60)
-    assert logged.summary["recommended/fid192"] == pytest.approx(
+    assert logged.summary["recommended/kid"] == pytest.approx(
         next(
-            float(row["fid192"])
+            float(row["kid"])
             for row in rows
             if (row["degradation"], int(row["t"]))
             == (logged.summary["recommended/degradation"], logged.summary["recommended/t"])

@@ -231,7 +231,7 @@ class TStudy(L.LightningModule):
         schedule = self.generators[0].denoiser.schedule
         logsnrs = [schedule.log_snr_at(t) if t > 0 else None for t in self.ts]
         cells = make_cells(together, self.degradations, self.ts, logsnrs, real)
-        chosen = recommend(cells, self.psnr_drop, self.psnr_floor, real.floor.fid192, self._command(checkpoint))
+        chosen = recommend(cells, self.psnr_drop, self.psnr_floor, real.floor.kid, self._command(checkpoint))
         root = self.folder.root
         write_csv(root / "ablation.csv", cells, real)
         save_plot(root / "ablation.png", cells, real, chosen)

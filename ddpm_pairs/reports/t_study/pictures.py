@@ -24,25 +24,27 @@ _LABEL = 22
 
 
 def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> None:
-    """Draw FID and fid192 over t above, PSNR over t below, a curve a degradation (Yang et al., Fig. 4)."""
-    figure = Figure(figsize=(10.5, 10), layout="constrained")
+    """Draw FID, fid192 and KID over t above, PSNR over t below, a curve a degradation (Yang et al., Fig. 4)."""
+    figure = Figure(figsize=(10.5, 13), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(3, 1, sharex=True)
+    axes = figure.subplots(4, 1, sharex=True)
     names = list(dict.fromkeys(cell.degradation for cell in cells))
     for number, name in enumerate(names):
         own = sorted((cell for cell in cells if cell.degradation == name), key=lambda cell: cell.t)
         ts, colour = [cell.t for cell in own], f"C{number}"
         axes[0].plot(ts, [cell.scores.fid for cell in own], "o-", color=colour, label=name)
         axes[1].plot(ts, [cell.scores.fid192 for cell in own], "o-", color=colour, label=name)
-        axes[2].plot(ts, [cell.psnr for cell in own], "o-", color=colour, label=f"{name}, mean")
-        axes[2].plot(ts, [cell.psnr_median for cell in own], "o--", color=colour, alpha=0.6, label=f"{name}, median")
-    for axis, floor, label in ((axes[0], real.floor.fid, "FID, 2048-d"), (axes[1], real.floor.fid192, "FID, 192-d")):
+        axes[2].plot(ts, [cell.scores.kid for cell in own], "o-", color=colour, label=name)
+        axes[3].plot(ts, [cell.psnr for cell in own], "o-", color=colour, label=f"{name}, mean")
+        axes[3].plot(ts, [cell.psnr_median for cell in own], "o--", color=colour, alpha=0.6, label=f"{name}, median")
+    floors = (("FID, 2048-d", real.floor.fid), ("FID, 192-d", real.floor.fid192), ("KID, 2048-d", real.floor.kid))
+    for axis, (label, floor) in zip(axes[:3], floors, strict=True):
         axis.axhline(floor, color="0.5", linestyle=":", label="real against real")
         axis.set_ylabel(f"{label} (lower is nearer)")
     axes[1].set_ylim(bottom=0)  # FID stays far above it for so few pictures, so that its changes would not be seen
-    axes[2].axhline(PAPER_PSNR, color="0.5", linestyle=":", label="the paper's 24 dB (faces of 512 px)")
-    axes[2].set_ylabel("PSNR of LQ against HQ, dB")
-    axes[2].set_xlabel("t, steps walked back")
+    axes[3].axhline(PAPER_PSNR, color="0.5", linestyle=":", label="the paper's 24 dB (faces of 512 px)")
+    axes[3].set_ylabel("PSNR of LQ against HQ, dB")
+    axes[3].set_xlabel("t, steps walked back")
     for axis in axes:
         axis.axvline(chosen.t, color="0.8", zorder=0)
         axis.grid(alpha=0.3)

@@ -15,11 +15,11 @@ class Recommendation:
     Attributes:
         degradation: The handcrafted start.
         t: The step.
-        fid192: Of that cell.
+        kid: Of that cell.
         psnr_median: Of that cell, dB; ``None`` where LQ is HQ itself.
         psnr_least: What the median had to reach for that degradation, dB; ``None`` without a limit.
-        fid_agrees: Whether FID at 2048-d is least in the same cell, among those allowed.
-        best_by_fid: Degradation and t with the least FID.
+        best_by_fid: Degradation and t with the least FID among those allowed.
+        best_by_fid192: Those with the least fid192.
         warnings: Sentences.
         words: The recommendation in a sentence.
         command: What to type.
@@ -27,11 +27,11 @@ class Recommendation:
 
     degradation: str
     t: int
-    fid192: float
+    kid: float
     psnr_median: float | None
     psnr_least: float | None
-    fid_agrees: bool
     best_by_fid: tuple[str, int]
+    best_by_fid192: tuple[str, int]
     warnings: tuple[str, ...]
     words: str
     command: str
@@ -42,16 +42,20 @@ class Recommendation:
 
 
 def recommend(
-    cells: Sequence[Cell], psnr_drop: float | None, psnr_floor: float | None, floor_fid192: float, command: str
+    cells: Sequence[Cell], psnr_drop: float | None, psnr_floor: float | None, floor_kid: float, command: str
 ) -> Recommendation:
-    """Take the cell of least fid192 among those that keep the content.
+    """Take the cell of least KID among those that keep the content.
+
+    Of what can be measured before any restorer is trained, KID foretold best which pairs train the better one
+    (``results/study_d``). Cells that are no farther from real pictures than these are from each other count as equally
+    near; the least fid192 decides among them.
 
     Args:
         cells: All cells; each degradation has one at t = 0.
         psnr_drop: By how many dB the median PSNR may fall below that at t = 0; ``None`` allows any. Where LQ at t = 0
             is HQ itself, nothing can be counted from it, and any is allowed.
         psnr_floor: Least median PSNR in dB; ``None`` asks for none.
-        floor_fid192: fid192 of real pictures against real ones.
+        floor_kid: KID of real pictures against real ones.
         command: The command of ``predict`` with ``{degradation}`` and ``{t}`` in it.
     """
     starts = {cell.degradation: cell for cell in cells if cell.t == 0}
@@ -67,8 +71,8 @@ def recommend(
     if not allowed:
         warnings.append(f"no cell reaches a median PSNR of {psnr_floor} dB: the choice is among all")
         allowed = list(cells)
-    best = min(allowed, key=lambda cell: cell.scores.fid192)
-    by_fid = min(allowed, key=lambda cell: cell.scores.fid)
+    best = min(allowed, key=lambda cell: (max(cell.scores.kid, floor_kid), cell.scores.fid192))
+    by_fid, by_fid192 = (min(allowed, key=lambda cell: getattr(cell.scores, score)) for score in ("fid", "fid192"))
     start = starts[best.degradation]
     if math.isinf(start.psnr_median) and psnr_drop is not None and psnr_floor is None:
         warnings.append(
@@ -81,29 +85,27 @@ def recommend(
                 f"from {name} the finest octave loses power with t, the sign of a DDPM trained too little: "
                 "train it longer before trusting large t"
             )
-    agrees = by_fid is best
     if best.t == 0:
-        gained = (
-            f"no t comes nearer to the real pictures than {best.degradation} itself (fid192 {best.scores.fid192:.4g})"
-        )
+        gained = f"no t comes nearer to the real pictures than {best.degradation} itself (KID {best.scores.kid:.3g})"
     else:
         gained = (
-            f"start with {best.degradation} and t = {best.t}: fid192 {best.scores.fid192:.4g} against "
-            f"{start.scores.fid192:.4g} at t = 0 and {floor_fid192:.4g} for real against real, median PSNR "
+            f"start with {best.degradation} and t = {best.t}: KID {best.scores.kid:.3g} against "
+            f"{start.scores.kid:.3g} at t = 0 and {floor_kid:.3g} for real against real, median PSNR "
             f"{best.psnr_median:.2f} against {start.psnr_median:.2f} dB"
         )
-    words = f"{gained}; FID at 2048-d " + (
-        "agrees" if agrees else f"would take {by_fid.degradation} and t = {by_fid.t}, but sees content first"
-    )
+    others = [
+        f"{name} agrees" if cell is best else f"{name} would take {cell.degradation} and t = {cell.t}"
+        for name, cell in (("FID", by_fid), ("fid192", by_fid192))
+    ]
     return Recommendation(
         best.degradation,
         best.t,
-        best.scores.fid192,
+        best.scores.kid,
         None if math.isinf(best.psnr_median) else best.psnr_median,
         least(best),
-        agrees,
         (by_fid.degradation, by_fid.t),
+        (by_fid192.degradation, by_fid192.t),
         tuple(warnings),
-        words,
+        f"{gained}; {', '.join(others)}",
         command.format(degradation=best.degradation, t=best.t),
     )

@@ -19,7 +19,8 @@ MOST = 24
 
 _READING = (
     "FID, fid192 and KID say how far the LQ patches lie from real ones: lower is nearer, and real against real is the "
-    "least that can be asked for. fid192 sees texture, FID sees content first. The PSNR of LQ against HQ says how much "
+    "least that can be asked for. fid192 sees texture; FID and KID see content too, which is that of the same HQ "
+    "pictures everywhere here, and KID is fair to few pictures: it chooses. The PSNR of LQ against HQ says how much "
     "content is kept. Chroma noise is in 8-bit units; power is that of the luminance against real patches by octave, "
     "in cycles a pixel: 0 dB is the same, negative is too smooth."
 )
@@ -77,8 +78,9 @@ def _charts(cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> lis
         return found
 
     psnr = curves(", mean", "psnr", "cell") + curves(", median", "psnr_median", "cell", dashed=True)
-    fid, fid192 = (("real against real", value) for value in (real.floor.fid, real.floor.fid192))
+    kid, fid, fid192 = (("real against real", value) for value in (real.floor.kid, real.floor.fid, real.floor.fid192))
     return [
+        line_chart("KID", x, "KID", curves("", "kid"), kid, mark),
         line_chart("FID, 192-d (texture)", x, "fid192", curves("", "fid192"), fid192, mark, from_zero=True),
         line_chart("FID, 2048-d (content first)", x, "FID", curves("", "fid"), fid, mark),
         line_chart(
