@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"A blind camera": "study_b", "Faces": "study_a", "What matters": "study_d"}
+FOLDERS = {"A blind camera": "study_b", "Faces": "study_a", "Which pairs": "study_b", "What matters": "study_d"}
 """Of the page that shows the tables of a title."""
 
 

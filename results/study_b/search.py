@@ -25,8 +25,10 @@ def walked(start: str, t_min: int, t_max: int) -> str:
     return f"{DDPM} {start} --model.t_min {t_min} --model.t_max {t_max}"
 
 
+BASE = "handcrafted"
+"""The recipe that the others are compared with."""
 STARTS = {
-    "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
+    BASE: "--model.degradation real_esrgan --model.t_max 0",
     "true": CAMERA,
     "ours": walked("--model.degradation bicubic", 50, 150),
     "calibrated": "--config {work}/start.yaml --model.t_max 0",
@@ -50,15 +52,16 @@ TRAININGS = {kind: variants(kind) for kind in STARTS} | {
 def table(measured: Path) -> str:
     """What each recipe's LQ look like beside the camera's, and what the restorer that learned from them scores."""
     search = measured / FOLDER
-    rows = [["pairs", "PSNR of a pair", *HEADS, *DIGITS, "PSNR over handcrafted"]]
+    rows = [["pairs", "PSNR of a pair", *HEADS, *DIGITS, f"PSNR over {BASE}"]]
     rows.append([REAL, "", *load(search / "floor.json").cells(), *[""] * (len(DIGITS) + 1)])
-    base = per_picture(search / "scores_handcrafted")["psnr"]
+    base = per_picture(search / f"scores_{BASE}")["psnr"]
     for name in TRAININGS:
         if (search / f"{name}.json").exists():
             found, values = load(search / f"{name}.json"), per_picture(search / f"scores_{name}")
             row = [name, f"{found.psnr:.1f}", *found.cells()]
             row += [f"{values[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()]
-            rows.append([*row, gain_in_words(values["psnr"] - base, DIGITS["psnr"])])
+            gain = "" if name == BASE else gain_in_words(values["psnr"] - base, DIGITS["psnr"])
+            rows.append([*row, gain])
     return markdown(rows)
 
 

@@ -97,12 +97,8 @@ def measure(work: Path) -> None:
 
 def tables(measured: Path) -> str:
     """DDPMs at equal log-SNR; the t study; what foretells the better restorer."""
-    return f"{realism_tables(measured)}\n\n{foretelling_table(measured / search.FOLDER)}"
-
-
-def realism_tables(measured: Path) -> str:
-    """DDPMs at equal log-SNR; the t study."""
-    return f"{ddpm_table(measured)}\n\n{t_table(measured / 'matters' / 't_study', 'start', REAL)}"
+    t_study = t_table(measured / "matters" / "t_study", "start", REAL)
+    return f"{ddpm_table(measured)}\n\n{t_study}\n\n{foretelling_table(measured / search.FOLDER)}"
 
 
 def ddpm_table(measured: Path) -> str:
