@@ -52,7 +52,7 @@ TRAININGS = {kind: variants(kind) for kind in STARTS} | {
 def table(measured: Path) -> str:
     """What each recipe's LQ look like beside the camera's, and what the restorer that learned from them scores."""
     search = measured / FOLDER
-    rows = [["pairs", "PSNR of a pair", *HEADS, *DIGITS, f"PSNR over {BASE}"]]
+    rows = [["pairs", "PSNR of a pair", *HEADS, *(metric.upper() for metric in DIGITS), f"PSNR over {BASE}"]]
     rows.append([REAL, "", *load(search / "floor.json").cells(), *[""] * (len(DIGITS) + 1)])
     base = per_picture(search / f"scores_{BASE}")["psnr"]
     for name in TRAININGS:

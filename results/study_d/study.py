@@ -19,6 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ddpm_pairs.diffusion import Schedule
+from ddpm_pairs.files import place
 from results.known_world.gains import DIGITS, markdown, per_picture
 from results.known_world.world import REAL, add_tables, add_world, predict
 from results.realism import HEADS, Realism, RealPictures, compare, kept, load
@@ -87,12 +88,14 @@ def add_t_study(steps: Steps) -> None:
 
 
 def measure(work: Path) -> None:
-    """Compare each DDPM's pairs with the camera's pictures."""
+    """Compare each DDPM's pairs with the camera's pictures; put what the t study found beside that."""
     real = RealPictures(work / "camera" / "lq")
     for name, t in product(DDPMS, TS):
         pairs = work / "matters" / name / f"pairs_{t}"
         kept(work / "measured" / "matters" / f"{name}_{t}.json", partial(compare, real, [pairs]))
-    keep_t_study(work / "matters" / "t_study", work / "measured" / "matters" / "t_study")
+    study = work / "matters" / "t_study"
+    keep_t_study(study, work / "measured" / "matters" / "t_study")
+    place(Path(__file__).with_name("ablation.png"), (study / "ablation.png").read_bytes())
 
 
 def tables(measured: Path) -> str:
@@ -119,7 +122,7 @@ def foretelling_table(folder: Path) -> str:
     recipes = [name for name in search.STARTS if (folder / f"{name}.json").exists()]
     measures = [errors(load(folder / f"{name}.json"), floor) for name in recipes]
     scores = [per_picture(folder / f"scores_{name}") for name in recipes]
-    rows = [[f"error, over {len(recipes)} recipes", *DIGITS]]
+    rows = [[f"error, over {len(recipes)} recipes", *(metric.upper() for metric in DIGITS)]]
     for error in measures[0]:
         ranked = [one[error] for one in measures]
         better = {one: [(-1 if one == "lpips" else 1) * score[one].mean() for score in scores] for one in DIGITS}
