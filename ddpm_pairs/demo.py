@@ -52,8 +52,8 @@ class Recipe:
     channels: tuple[int, ...] = (32, 48, 64, 64)
     steps: int = 1200
     trained_t: int = 150
-    t_min: int = 40
-    t_max: int = 120
+    t_min: int = 50
+    t_max: int = 150
 
 
 def main(arguments: Namespace) -> int:

@@ -187,8 +187,8 @@ def place(tmp_path, photos, monkeypatch):
 
 QUICK = (
     "--trainer.accelerator=cpu --trainer.enable_progress_bar=false --data.num_workers=0 --data.hq_dir=../hq "
-    "--model.degradation=bicubic --model.t_max=40 --model.num_steps=2 --model.slots=4 --model.threads=1 "
-    "--model.precision=fp32"
+    "--model.degradation=bicubic --model.t_min=0 --model.t_max=40 --model.num_steps=2 --model.slots=4 "
+    "--model.threads=1 --model.precision=fp32"
 )
 PREDICT = f"predict --config pairs_natural.yaml {QUICK} --output_dir=pairs"
 CKPT = "--ckpt_path ../tiny.ckpt"
@@ -357,6 +357,14 @@ def test_what_is_typed_beats_configs_wherever_it_stands(place):
     assert type(cli.model) is PairGenerator
     assert (cli.model.t_max, cli.model.slots, cli.model.t_min, cli.model.scale) == (30, 4, 2, 4)
     assert cli.output_dir == Path("runs/pairs_natural")
+
+
+def test_t_max_0_is_all_that_handcrafted_pairs_need(place):
+    words = "predict --config pairs_natural.yaml --data.hq_dir ../hq"
+    walked = TrainerCLI(shlex.split(f"{words} {CKPT}")).model
+    assert (walked.degradation.name, walked.t_min, walked.t_max, walked.psnr_drop) == ("bicubic", 50, 150, None)
+    handcrafted = TrainerCLI(shlex.split(f"{words} --model.degradation real_esrgan --model.t_max 0")).model
+    assert (handcrafted.degradation.name, handcrafted.t_min, handcrafted.t_max) == ("real_esrgan", 0, 0)
 
 
 def test_ranks_that_are_done_wait_for_the_slowest(place):

@@ -40,7 +40,7 @@ class PairGenerator(L.LightningModule):
             smaller and brings it back to the HQ grid.
         sharpen_hq: Sharpen HQ first, as Real-ESRGAN's training does; the pair's HQ is the sharpened picture.
         gray_hq: Share of HQ pictures that become gray first, 0..1; GPEN's is 0.2.
-        t_min: Smallest t.
+        t_min: Smallest t; without meaning where ``t_max`` is 0.
         t_max: Largest t; t is uniform over t_min..t_max.
         t_weights: Weights of equally long bands from t_min to t_max, such as ``[3, 2, 1]`` for more small t; t is
             uniform within a band.
@@ -96,6 +96,8 @@ class PairGenerator(L.LightningModule):
     ) -> None:
         super().__init__()
         self.degradation, self.scale, self.preset = degradation_of(degradation, scale, preset), scale, preset
+        if t_max == 0:
+            t_min = 0  # no walk, whatever smallest t a config has
         check_t(t_min, t_max, t_weights)
         check_start(self.degradation, scale, preset, t_max)
         check_options(slots, threads, variants, psnr_drop, tile)

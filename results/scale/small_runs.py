@@ -71,8 +71,8 @@ def prepared(work: Path, pictures: Callable[[], None]) -> Path:
 
 def predict_words(work: Path, out: Path, workers: int = 1) -> list[str]:
     """The command line of predict on these pictures."""
-    words = "predict --config pairs_natural.yaml --model.degradation bicubic --model.t_max 60 --model.num_steps 2"
-    words += " --model.precision fp32 --model.threads 1 --model.slots 8 --trainer.accelerator cpu"
+    words = "predict --config pairs_natural.yaml --model.degradation bicubic --model.t_min 0 --model.t_max 60"
+    words += " --model.num_steps 2 --model.precision fp32 --model.threads 1 --model.slots 8 --trainer.accelerator cpu"
     places = ["--ckpt_path", str(work / "tiny.ckpt"), "--data.hq_dir", str(work / "hq"), "--output_dir", str(out)]
     return [*words.split(), *places, "--data.num_workers", str(workers)]
 

@@ -45,6 +45,7 @@ def words(tmp_path_factory, photos):
         "ckpt_path": save_ckpt(tiny_denoiser(), root / "tiny.ckpt"),
         "data.hq_dir": hq,
         "data.num_workers": 1,
+        "model.t_min": 0,
         "model.t_max": 60,
         "model.slots": 4,
         "model.threads": 1,

@@ -63,7 +63,7 @@ QUIET = "--trainer.enable_progress_bar false"
 STUDY = f"test --config ablation.yaml {OVERLAY} {COMMON} {QUIET} --data.lq_dir lq --output_dir study"
 STUDY += " --model.ts [0,10,60] --model.patch 16 --model.features random --model.num_steps 2"
 PREDICT = f"predict --config pairs_natural.yaml {OVERLAY} {COMMON} {QUIET} --output_dir pairs"
-PREDICT += " --model.t_max 40 --model.num_steps 2 --model.degradation bicubic"
+PREDICT += " --model.t_min 0 --model.t_max 40 --model.num_steps 2"
 
 
 EVALUATION = {"features": "random", "test_metrics": ["psnr", "ssim", "fid"], "every_n_steps": 2}

@@ -75,7 +75,7 @@ def test_study_of_a_checkpoint(place, capsys):
 def test_lq_and_psnr_are_those_of_predict(place):
     assert main([*WORDS, "--model.degradations", "[real_esrgan]", "--model.ts", "[60]"]) == 0
     words = "predict --config pairs_natural.yaml --ckpt_path tiny.safetensors --data.hq_dir hq --model.threads 1"
-    words += " --model.precision fp32"
+    words += " --model.precision fp32 --model.degradation real_esrgan"
     words += " --model.t_min 60 --model.t_max 60 --output_dir pairs --trainer.accelerator cpu --data.num_workers 0"
     assert main(words.split()) == 0
     lines = [json.loads(line) for line in (place / "pairs" / "manifest.jsonl").read_text().splitlines()]
