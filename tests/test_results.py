@@ -30,6 +30,15 @@ def test_every_row_measured_stands_on_the_studys_page(printed, title, folder):
     assert [row for row in rows if not any(row <= line for line in page)] == []
 
 
+@pytest.mark.parametrize(("title", "folder"), FOLDERS.items())
+def test_the_studys_page_says_what_was_recommended(printed, title, folder):
+    page = " ".join((ROOT / "results" / folder / "README.md").read_text().split())
+    found = re.findall(r"Recommended: start with (\w+) and t = (\d+): (\w+)", printed[title])
+    assert len(found) == {"Faces": 2, "What matters": 1}.get(title, 0)
+    for start, t, score in found:
+        assert score == "KID" and re.search(rf"`{start}`(,| and) \*t\* = {t}\b", page)
+
+
 def figures(line: str) -> set[str]:
     """The decimal numbers in a line."""
     return set(re.findall(r"\d+\.\d+", line))
