@@ -85,13 +85,13 @@ class TestInterruption:
         ("hook", "times", "accumulate", "step"),
         [
             ("on_train_batch_start", 6, 1, 6),  # in training
-            ("on_before_optimizer_step", 3, 1, 3),
+            pytest.param("on_before_optimizer_step", 3, 1, 3, marks=pytest.mark.slow),
             ("on_validation_batch_start", 2, 1, 4),  # while the average is in the raw weights' place
-            ("on_validation_epoch_end", 1, 1, 5),
+            pytest.param("on_validation_epoch_end", 1, 1, 5, marks=pytest.mark.slow),
             ("on_save_checkpoint", 1, 1, 2),  # at a regular save
             ("on_train_batch_start", 5, 2, 3),  # between two batches of one step
-            ("on_train_batch_start", 6, 2, 3),
-            ("on_validation_batch_start", 1, 2, 2),
+            pytest.param("on_train_batch_start", 6, 2, 3, marks=pytest.mark.slow),
+            pytest.param("on_validation_batch_start", 1, 2, 2, marks=pytest.mark.slow),
             ("on_validation_batch_start", 1, 3, 2),  # validation between two batches of one step
         ],
     )

@@ -1,26 +1,18 @@
 """Publishing in the background."""
 
 import json
-import shutil
+import multiprocessing
 import threading
 import weakref
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-import torch
-from dying import die_at, whole_pairs
-from forked_child import in_children
+from killed_publisher import kill_at_every_step, pair_of
 
 from ddpm_pairs.files import OutputError
 from ddpm_pairs.pairs.folder import PairsFolder
-from ddpm_pairs.pairs.pair import Pair
 from ddpm_pairs.pairs.publisher import Publisher
 from ddpm_pairs.pairs.verify import verify
-
-
-def pair_of(key, side=8):
-    generator = torch.Generator().manual_seed(sum(key.encode()))
-    hq, lq = (torch.randint(0, 256, (3, s, s), dtype=torch.uint8, generator=generator) for s in (side, side // 2))
-    return Pair(hq, lq, {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [side, side]})
 
 
 def keys_of(root, name="manifest.rank0.jsonl"):
@@ -125,58 +117,23 @@ def test_after_a_line_that_could_not_be_written_none_follows(tmp_path):
     assert not blocked.exists() and threads() == []
 
 
-def publish_share(root, keys, rank=0, ranks=1):
-    """What a rank does."""
-    publisher = Publisher(PairsFolder(root, rank), 2, 3)
-    for key in keys[rank::ranks]:
-        publisher.submit(pair_of(key))
-    publisher.close()
-
-
-def kill_at_every_step(keys, ranks, out, content, unbroken):
-    """Kill rank 0 at each step, go on with one rank and with two, and compare; returns how often, and what was there.
-
-    Raises:
-        AssertionError: if a folder is not what an unbroken run leaves.
-    """
-    publish_share(unbroken, keys)
-    PairsFolder(unbroken).join([])
-    whole, killed, there = content(unbroken), 0, set()
-    assert len(whole) == 2 * len(keys) + 3  # and the manifest, meta_info and failures
-    while True:
-
-        def work(rank, step=killed + 1):
-            if rank == 0:
-                die_at(step, out)
-            publish_share(out, keys, rank, ranks)
-
-        statuses = in_children([lambda rank=rank: work(rank) for rank in range(ranks)])
-        if statuses[0] == 0:
-            break
-        assert statuses[0] == 9
-        killed += 1
-        there |= whole_pairs(out)
-        PairsFolder(out).compact()
-        done = PairsFolder(out).keys()
-        for rank in range(1 + killed % 2):
-            publish_share(out, [key for key in keys if key not in done], rank, 1 + killed % 2)
-        PairsFolder(out).join([])
-        assert content(out) == whole, f"killed at step {killed}"
-        shutil.rmtree(out)
-    return killed, there
+def apart(function, *arguments):
+    """Call a function in a new process, which has no threads."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
 # Of each pair: two files opened, half written and moved, and a line begun and half written.
 STEPS_OF_A_PAIR = 2 * 3 + 2
 
 
-def test_killed_at_every_step(tmp_path, content):
-    keys = ["a", "b", "sub/c"]
-    killed, there = kill_at_every_step(keys, 1, tmp_path / "pairs", content, tmp_path / "unbroken")
+@pytest.mark.slow
+def test_killed_at_every_step(tmp_path):
+    killed, there = apart(kill_at_every_step, ["a", "b", "sub/c"], 1, tmp_path)
     assert killed >= 3 * STEPS_OF_A_PAIR and there >= {"a", "b"}
 
 
-def test_one_of_two_ranks_killed_at_every_step(tmp_path, content):
-    keys = ["a", "b", "sub/c", "d"]
-    killed, there = kill_at_every_step(keys, 2, tmp_path / "pairs", content, tmp_path / "unbroken")
+@pytest.mark.slow
+def test_one_of_two_ranks_killed_at_every_step(tmp_path):
+    killed, there = apart(kill_at_every_step, ["a", "b", "sub/c", "d"], 2, tmp_path)
     assert killed >= 2 * STEPS_OF_A_PAIR and there >= {"a", "b", "d"}

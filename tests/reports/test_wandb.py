@@ -238,6 +238,7 @@ def test_study(place, capsys):
     )
 
 
+@pytest.mark.slow
 def test_study_typed_again_is_not_logged_again(place, capsys):
     run(STUDY, capsys)
     (first,) = logged_runs("study")
