@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_pairs.data.decode import decode_picture
-from ddpm_pairs.data.pictures import find_pictures
 from ddpm_pairs.degradations import build_degradation
-from ddpm_pairs.demo_scenes import HQ_PHOTOGRAPHS, scenes
+from ddpm_pairs.degradations.walk import generator_for
+from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, scenes
+from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.images.find import find_pictures
+from ddpm_pairs.images.pixels import psnr_of
 from ddpm_pairs.metrics.features import Inception, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
-from ddpm_pairs.pairs.synthesis import generator_for
-from ddpm_pairs.pixels import psnr_of
-from ddpm_pairs.weights import INCEPTION, find_weights
+from ddpm_pairs.metrics.weights import INCEPTION, find_weights
 
 SCALE = 4
 GROUP = 8

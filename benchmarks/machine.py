@@ -87,7 +87,7 @@ def peak_memory(device: torch.device, prepare: Callable[..., Callable[[], Any]],
         return _added_on_cuda(prepare(*arguments))
     if not Path("/proc/self/clear_refs").exists():
         return float("nan")
-    multiprocessing.set_forkserver_preload(["ddpm_pairs.pairs"])  # so that a fresh process has it at once
+    multiprocessing.set_forkserver_preload(["ddpm_pairs.synthesis"])  # so that a fresh process has it at once
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as alone:
         return alone.submit(_added_on_cpu, prepare, arguments).result()
 

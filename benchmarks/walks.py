@@ -13,11 +13,11 @@ import torch
 from diffusers import DDPMScheduler, UniPCMultistepScheduler
 from torch import Tensor, nn
 
+from ddpm_pairs.degradations.walk import MODES, Sampling, generator_for, synthesize
 from ddpm_pairs.diffusion import Denoiser
 from ddpm_pairs.diffusion.process import noise_like
-from ddpm_pairs.pairs import PairGenerator
-from ddpm_pairs.pairs.synthesis import MODES, Sampling, generator_for, synthesize
-from ddpm_pairs.pixels import eight_bit
+from ddpm_pairs.images.pixels import eight_bit
+from ddpm_pairs.synthesis import PairGenerator
 
 ANCESTRAL, UNIPC, P_SAMPLE = "ancestral", "unipc", "p_sample"
 TITLES = {

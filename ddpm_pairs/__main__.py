@@ -2,6 +2,6 @@
 
 import sys
 
-from ddpm_pairs.cli import main
+from ddpm_pairs.cli.main import main
 
 sys.exit(main())

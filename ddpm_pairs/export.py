@@ -20,6 +20,7 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.weight_files import read_weights
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         0.
 
     Raises:
-        ValueError: in one line, before anything is written, for a checkpoint or an OUT that cannot be used.
+        UserError: in one line, before anything is written, for a checkpoint or an OUT that cannot be used.
     """
     path, out = weights_file(arguments.ckpt), Path(arguments.out)
     _check_name(out)
@@ -72,21 +73,21 @@ def export_denoiser(
         metadata: Further texts for the metadata of a safetensors file, such as ``{"license": "Apache-2.0"}``.
 
     Raises:
-        ValueError: if ``out`` exists or its name fits no form; for a folder, if the network is no ``UNet`` or there is
+        UserError: if ``out`` exists or its name fits no form; for a folder, if the network is no ``UNet`` or there is
             ``metadata``, which a folder has no place for.
     """
     out = Path(out)
     _check_name(out)
     if out.suffix == ".pth":
-        raise ValueError(f"a DDPM is not written as .pth: name {out} .safetensors, or without suffix")
+        raise UserError(f"a DDPM is not written as .pth: name {out} .safetensors, or without suffix")
     if out.suffix != ".safetensors":
         if not isinstance(denoiser.net, UNet):
-            raise ValueError(
+            raise UserError(
                 f"a {type(denoiser.net).__name__} cannot be written as a diffusers folder, only a UNet can: "
                 f"give OUT a name ending in .safetensors, not {out}"
             )
         if metadata:
-            raise ValueError(f"a diffusers folder holds no metadata: leave it out, or name {out} .safetensors")
+            raise UserError(f"a diffusers folder holds no metadata: leave it out, or name {out} .safetensors")
     with _finished(out) as written:
         if out.suffix == ".safetensors":
             _write_safetensors(
@@ -108,12 +109,12 @@ def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None
         half: Store the weights as float16, half the size.
 
     Raises:
-        ValueError: if ``out`` exists or its name fits no form.
+        UserError: if ``out`` exists or its name fits no form.
     """
     out = Path(out)
     _check_name(out)
     if out.suffix not in (".safetensors", ".pth"):
-        raise ValueError(f"a restorer is written as a file: give OUT a name ending in .safetensors or .pth, not {out}")
+        raise UserError(f"a restorer is written as a file: give OUT a name ending in .safetensors or .pth, not {out}")
     weights = _weights(net, half)
     with _finished(out) as written:
         if out.suffix == ".safetensors":
@@ -138,12 +139,12 @@ def _finished(out: Path) -> Iterator[Path]:
 
 def _check_name(out: Path) -> None:
     if out.suffix not in ("", ".safetensors", ".pth"):
-        raise ValueError(
+        raise UserError(
             f"{out} ends in {out.suffix}: expected .safetensors; or .pth for a restorer; or, for a DDPM, no suffix "
             "for a folder in the form of diffusers"
         )
     if out.exists():
-        raise ValueError(f"{out} exists already: delete it, or give another name")
+        raise UserError(f"{out} exists already: delete it, or give another name")
 
 
 def _described(spec: dict[str, Any]) -> dict[str, str]:

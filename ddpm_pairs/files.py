@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ddpm_pairs.errors import OutputError
+
 PNG_COMPRESSION = 1
 # Run lengths, no search for repeats: of photographs, half the time of Pillow's level 3 and 7% fewer bytes.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
-
-
-class OutputError(ValueError):
-    """A folder cannot be written to, or is in use; the text says why, in one line."""
 
 
 def encode_png(picture: Tensor) -> bytes:

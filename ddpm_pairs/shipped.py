@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ddpm_pairs.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parent
 ASSETS = PACKAGE / "assets"
 
@@ -55,12 +57,12 @@ def weights_file(name: str) -> str:
     """The path that a user's word for weights stands for: a file or folder, else the name of shipped weights.
 
     Raises:
-        ValueError: if there is neither.
+        UserError: if there is neither.
     """
     if Path(name).exists():
         return name
     found = shipped_weights(name)
     if found is None:
         names = ", ".join(weights_names()) or "none yet"
-        raise ValueError(f"checkpoint {name} does not exist: expected a file, a folder, or shipped weights ({names})")
+        raise UserError(f"checkpoint {name} does not exist: expected a file, a folder, or shipped weights ({names})")
     return str(found)

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_pairs.data.decode import decode_picture
 from ddpm_pairs.files import place
+from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, extract
 from ddpm_pairs.metrics.set_scores import set_scores
 from ddpm_pairs.metrics.texture import band_power, chroma_noise, native_patches, power_gap_db
-from ddpm_pairs.weights import INCEPTION, weights_path
+from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from results.known_world.gains import markdown
 
 BATCH = 32

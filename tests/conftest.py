@@ -1,4 +1,4 @@
-"""What all tests share: an offline environment and a few real photographs."""
+"""What all tests share: an offline environment, a few real photographs, and runs of `predict`."""
 
 import os
 import signal
@@ -8,9 +8,15 @@ os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
+import lightning as L
 import numpy as np
 import pytest
 import skimage.data
+import torch
+from PIL import Image
+
+from ddpm_pairs.data import HighQualityImages
+from ddpm_pairs.synthesis import PairWriter
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +39,78 @@ def ctrl_c_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """Generators set the number of threads of the process; put it back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def hq_folder(tmp_path, photos):
+    """Seven pictures of three canvases, one in a subfolder, one of odd size."""
+    root = tmp_path / "hq"
+    (root / "sub").mkdir(parents=True)
+    sizes = {
+        "a": (64, 64),
+        "b": (64, 64),
+        "sub/c": (67, 93),
+        "d": (64, 64),
+        "B": (96, 64),
+        "e": (64, 64),
+        "é": (64, 64),
+    }
+    for number, (key, (height, width)) in enumerate(sizes.items()):
+        photo = photos[number % 4][:height, 5 * number : 5 * number + width]
+        Image.fromarray(photo).save(root / f"{key}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def predict():
+    """Run predict in this process, as the command line would."""
+
+    def run(generator, hq_dir, output_dir, checkpoint=None, writer_options=None, **data_options):
+        data = HighQualityImages(str(hq_dir), **{"num_workers": 0} | data_options)
+        writer = PairWriter(str(output_dir), checkpoint, **writer_options or {})
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            callbacks=[writer],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+        )
+        trainer.predict(generator, data, return_predictions=False)
+        return writer.summary
+
+    return run
+
+
+@pytest.fixture
+def content():
+    """All files below a folder with their bytes, without what may differ between equal runs."""
+
+    def read(root):
+        paths = (path for path in root.rglob("*") if path.is_file())
+        files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+        return {name: data for name, data in files.items() if name not in ("run.yaml", "contact_sheet.png")}
+
+    return read
+
+
+@pytest.fixture
+def pixels():
+    """A picture file as uint8 (H, W, 3), read by PIL alone."""
+
+    def read(path):
+        image = Image.open(path)
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+    return read

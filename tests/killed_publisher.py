@@ -6,9 +6,9 @@ import torch
 from dying import die_at, whole_pairs
 from forked_child import in_children
 
-from ddpm_pairs.pairs.folder import PairsFolder
-from ddpm_pairs.pairs.pair import Pair
-from ddpm_pairs.pairs.publisher import Publisher
+from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.synthesis.background import Publisher
+from ddpm_pairs.synthesis.pair import Pair
 
 
 def pair_of(key, side=8):

@@ -3,11 +3,11 @@
 import torch
 
 from ddpm_pairs.metrics.set_scores import SetScores
-from ddpm_pairs.reports.t_study.cells import Cell
-from ddpm_pairs.reports.t_study.folder import PictureResult
-from ddpm_pairs.reports.t_study.recommendation import recommend
-from ddpm_pairs.reports.t_study.report import study_report
-from ddpm_pairs.reports.t_study.sets import RealSet
+from ddpm_pairs.study.cells import Cell
+from ddpm_pairs.study.folder import PictureResult
+from ddpm_pairs.study.recommendation import recommend
+from ddpm_pairs.study.report import study_report
+from ddpm_pairs.study.sets import RealSet
 
 STARTS, TS = ["mild", "rough"], [0, 50, 100]
 

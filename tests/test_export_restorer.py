@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from spandrel import ModelLoader
 
-from ddpm_pairs import cli
+from ddpm_pairs.cli import main as cli
 from ddpm_pairs.export import export_restorer
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.gpen import GPEN

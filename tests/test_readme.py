@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_pairs.cli import main
-from ddpm_pairs.pairs.run_record import read_run
+from ddpm_pairs.cli.main import main
+from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.protocols import OwnDegradation
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")

@@ -10,10 +10,11 @@ import yaml
 from PIL import Image
 from tiny_ddpm import save_folder, tiny_denoiser
 
-from ddpm_pairs.cli import main
+from ddpm_pairs.cli.main import main
 from ddpm_pairs.diffusion import load_denoiser
-from ddpm_pairs.pairs.run_record import build_from_spec, read_run
+from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.restoration.loading import load_restorer
+from ddpm_pairs.synthesis.provenance import build_from_spec
 
 
 class Bomb:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddpm_pairs.cli import main
+from ddpm_pairs.cli.main import main
+from ddpm_pairs.cli.trainer import TrainerCLI
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.shipped import configs_folder
-from ddpm_pairs.trainer_cli import TrainerCLI
 
 SWEEP = yaml.safe_load((configs_folder() / "sweep_t.yaml").read_text())
 

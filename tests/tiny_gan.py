@@ -5,10 +5,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from ddpm_pairs.restoration.adversarial import Adversarial
+from ddpm_pairs.restoration.gan_prior import Prior
 from ddpm_pairs.restoration.networks.gpen import GPEN, StyleDecoder, StyleDiscriminator
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.networks.unet_discriminator import UNetDiscriminator
-from ddpm_pairs.restoration.prior import Prior
 
 SIZE = 16
 NARROW = 1 / 64

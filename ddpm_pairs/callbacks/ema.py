@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ddpm_pairs.diffusion.module import DDPM, BandLosses
+from ddpm_pairs.errors import UserError
 
 
 class EMA(WeightAveraging):
@@ -22,14 +23,14 @@ class EMA(WeightAveraging):
         every_n_steps: Steps between updates.
 
     Raises:
-        ValueError: for values outside their range.
+        UserError: for values outside their range.
     """
 
     def __init__(self, decay: float = 0.995, every_n_steps: int = 10) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"EMA decay is {decay}: expected 0 or more and less than 1")
+            raise UserError(f"EMA decay is {decay}: expected 0 or more and less than 1")
         if every_n_steps < 1:
-            raise ValueError(f"EMA every_n_steps is {every_n_steps}: expected 1 or more")
+            raise UserError(f"EMA every_n_steps is {every_n_steps}: expected 1 or more")
         self.decay, self.every_n_steps = decay, every_n_steps
         self._swapped = False
         self._raw_losses: BandLosses | None = None

@@ -11,9 +11,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from ddpm_pairs.callbacks.before_after import BeforeAfter, centre, chosen, grid
 from ddpm_pairs.callbacks.picture_log import log_picture
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, place
+from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.evaluated import METRICS, Collector, Evaluated
-from ddpm_pairs.pixels import eight_bit
 
 PARTS = ("restored", "hq", "lq", "key")
 
@@ -45,7 +46,7 @@ class Evaluation(L.Callback):
         failures: By key, why a picture of the last validation or test could not be scored.
 
     Raises:
-        ValueError: for an unknown score, or numbers under 1.
+        UserError: for an unknown score, or numbers under 1.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class Evaluation(L.Callback):
     ) -> None:
         for name in (*metrics, *test_metrics):
             if name not in METRICS:
-                raise ValueError(f"Evaluation's score {name!r} is unknown: expected some of {', '.join(METRICS)}")
+                raise UserError(f"Evaluation's score {name!r} is unknown: expected some of {', '.join(METRICS)}")
         for name, value in (("sheet", sheet), ("every_n_steps", every_n_steps)):
             if value < 1:
-                raise ValueError(f"Evaluation's {name} is {value}: expected 1 or more")
+                raise UserError(f"Evaluation's {name} is {value}: expected 1 or more")
         self.metrics, self.test_metrics, self.features = tuple(metrics), tuple(test_metrics), features
         self.sheet, self.every_n_steps = sheet, every_n_steps
         self.result: Evaluated | None = None
@@ -78,7 +79,7 @@ class Evaluation(L.Callback):
             verb: ``fit``, ``validate`` or ``test``.
 
         Raises:
-            ValueError: for missing weights; it names the file, where to put it, and how to go without.
+            UserError: for missing weights; it names the file, where to put it, and how to go without.
         """
         metrics = self.test_metrics if verb == "test" else self.metrics
         if self._verb != verb:
@@ -183,7 +184,7 @@ class Evaluation(L.Callback):
 def _parts(outputs: Any, pl_module: L.LightningModule, step: str) -> dict[str, Any]:  # noqa: ANN401
     """What a step returned, its pictures as uint8."""
     if not isinstance(outputs, dict) or not set(PARTS) <= outputs.keys():
-        raise ValueError(
+        raise UserError(
             f"{type(pl_module).__name__}.{step} returned {type(outputs).__name__}: the callback Evaluation expects a "
             f"dict with {', '.join(PARTS)}"
         )

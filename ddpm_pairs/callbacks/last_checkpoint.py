@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
+from ddpm_pairs.errors import UserError
+
 
 class LastCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` every so many steps, at the end of the fit, and when it is interrupted.
@@ -22,7 +24,7 @@ class LastCheckpoint(Checkpoint):
         keep_every_n_steps: Also keep a copy ``step_<number>.ckpt`` every so many steps; null keeps none.
 
     Raises:
-        ValueError: for numbers under 1.
+        UserError: for numbers under 1.
     """
 
     # Under DDP the ranks agree on an interruption only every so many steps, since agreeing costs a collective.
@@ -31,7 +33,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, dirpath: str, every_n_steps: int = 1000, keep_every_n_steps: int | None = None) -> None:
         for name, value in (("every_n_steps", every_n_steps), ("keep_every_n_steps", keep_every_n_steps)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: expected 1 or more")
+                raise UserError(f"{name} is {value}: expected 1 or more")
         self.dirpath, self.every_n_steps, self.keep_every_n_steps = Path(dirpath), every_n_steps, keep_every_n_steps
         self._saved_step = self._seen_step = -1
         self._whole_step = True

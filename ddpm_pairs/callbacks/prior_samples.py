@@ -3,7 +3,7 @@
 import lightning as L
 from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.at_validation import AtValidation
+from ddpm_pairs.callbacks.periodic import AtValidation
 from ddpm_pairs.callbacks.picture_log import log_picture
 
 

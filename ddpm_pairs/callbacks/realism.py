@@ -7,19 +7,20 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ddpm_pairs.callbacks.at_validation import AtValidation
-from ddpm_pairs.callbacks.centre_crops import centre_crops, decoded
-from ddpm_pairs.data.decode import UnreadablePicture, read_size
-from ddpm_pairs.data.pictures import Picture, find_pictures
+from ddpm_pairs.callbacks.center_crops import centre_crops, decoded
+from ddpm_pairs.callbacks.periodic import AtValidation
 from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
 from ddpm_pairs.diffusion.module import DDPM
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.decode import UnreadablePicture, read_size
+from ddpm_pairs.images.find import Picture, find_pictures
+from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
-from ddpm_pairs.pairs.synthesis import Sampling, generator_for, synthesize
-from ddpm_pairs.pixels import eight_bit
+from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from ddpm_pairs.seeding import seed_of
-from ddpm_pairs.weights import INCEPTION, weights_path
 
 BATCH = 8
 
@@ -51,7 +52,7 @@ class Realism(AtValidation):
         features: ``inception``, or ``random`` to try things out without weights.
 
     Raises:
-        ValueError: for values outside their range, an unknown degradation, or too few HQ pictures.
+        UserError: for values outside their range, an unknown degradation, or too few HQ pictures.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class Realism(AtValidation):
     ) -> None:
         for name, value, least in (("t", t, 1), ("every_n_steps", every_n_steps, 1), ("patch", patch, 16)):
             if value < least:
-                raise ValueError(f"Realism's {name} is {value}: expected {least} or more")
+                raise UserError(f"Realism's {name} is {value}: expected {least} or more")
         super().__init__(every_n_steps)
         self.degradation = build_degradation(degradation, scale, preset)
         found, _ = find_pictures(Path(hq_dir), "Realism's hq_dir")
         self.hq = centre_crops(decoded(_shuffled(found)), pictures, patch * scale)
         if len(self.hq) < LEAST_PICTURES:
-            raise ValueError(
+            raise UserError(
                 f"Realism found {len(self.hq)} pictures of {patch * scale} px or more a side in {hq_dir}: expected "
                 f"{LEAST_PICTURES} or more, or give a smaller patch"
             )
@@ -92,7 +93,7 @@ class Realism(AtValidation):
         """Load the feature network.
 
         Raises:
-            ValueError: for missing weights; it names the file, where to put it, and how to go without.
+            UserError: for missing weights; it names the file, where to put it, and how to go without.
         """
         if self._network is None:
             self._network = Inception(weights_path(INCEPTION)) if self.features == "inception" else RandomFeatures()
@@ -105,13 +106,13 @@ class Realism(AtValidation):
             real: Real LQ pictures.
 
         Raises:
-            ValueError: if the DDPM is not trained at ``t``, its network does not take ``patch``, or too few pictures
+            UserError: if the DDPM is not trained at ``t``, its network does not take ``patch``, or too few pictures
                 are as large.
         """
         if self.t > module.t_max:
-            raise ValueError(f"Realism's t is {self.t}, the DDPM is trained on t up to {module.t_max}: give less")
+            raise UserError(f"Realism's t is {self.t}, the DDPM is trained on t up to {module.t_max}: give less")
         if self.patch % (multiple := module.denoiser().multiple):
-            raise ValueError(f"Realism's patch is {self.patch}: the network takes multiples of {multiple} px")
+            raise UserError(f"Realism's patch is {self.patch}: the network takes multiples of {multiple} px")
         self._usable(real)
 
     def setup(self, trainer: L.Trainer, pl_module: DDPM, stage: str) -> None:
@@ -173,7 +174,7 @@ class Realism(AtValidation):
     def _usable(self, pictures: list[Picture]) -> list[Picture]:
         usable = [picture for picture in _shuffled(pictures) if _smaller_side(picture) >= self.patch]
         if len(usable) < 2:
-            raise ValueError(
+            raise UserError(
                 f"Realism found {len(usable)} LQ pictures of {self.patch} px or more a side: give a smaller patch"
             )
         return usable[: 2 * len(self.hq)]

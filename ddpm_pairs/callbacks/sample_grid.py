@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.at_validation import AtValidation
-from ddpm_pairs.callbacks.centre_crops import centre_crops, decoded
+from ddpm_pairs.callbacks.center_crops import centre_crops, decoded
+from ddpm_pairs.callbacks.periodic import AtValidation
 from ddpm_pairs.callbacks.picture_log import log_picture
-from ddpm_pairs.data.pictures import find_pictures
 from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
 from ddpm_pairs.diffusion.module import DDPM
-from ddpm_pairs.pairs.synthesis import Sampling, generator_for, synthesize
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.find import find_pictures
 
 
 class SampleGrid(AtValidation):
@@ -34,7 +35,7 @@ class SampleGrid(AtValidation):
         every_n_steps: At the first validation after so many further steps.
 
     Raises:
-        ValueError: if ``hq_dir`` is no folder with pictures, or an unknown degradation is named.
+        UserError: if ``hq_dir`` is no folder with pictures, or an unknown degradation is named.
     """
 
     def __init__(
@@ -84,5 +85,5 @@ def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:
         candidates = decoded(find_pictures(Path(hq_dir), "SampleGrid's hq_dir")[0])
     crops = centre_crops(candidates, count, side)
     if not len(crops):
-        raise ValueError(f"SampleGrid found no picture of {side} px or more a side in {hq_dir}: give larger ones")
+        raise UserError(f"SampleGrid found no picture of {side} px or more a side in {hq_dir}: give larger ones")
     return crops

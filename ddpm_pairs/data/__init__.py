@@ -1,7 +1,6 @@
-"""Find, decode, key and crop pictures; the LightningDataModule family.
+"""The LightningDataModule family.
 
-The DataModules are imported on first use, so that `ddpm_pairs.data.pictures` and `ddpm_pairs.data.decode` stay free of
-torch for the commands that must answer at once.
+The DataModules are imported on first use.
 """
 
 import importlib
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from ddpm_pairs.data.high_quality import HighQualityImages
     from ddpm_pairs.data.high_quality_crops import HighQualityCrops
     from ddpm_pairs.data.low_quality import LowQualityImages
-    from ddpm_pairs.data.restoration_pairs import RestorationPairs
+    from ddpm_pairs.data.pairs import RestorationPairs
     from ddpm_pairs.data.unpaired import UnpairedImages
 
 __all__ = [
@@ -29,7 +28,7 @@ _MODULES = {
     "HighQualityCrops": "high_quality_crops",
     "HighQualityImages": "high_quality",
     "LowQualityImages": "low_quality",
-    "RestorationPairs": "restoration_pairs",
+    "RestorationPairs": "pairs",
     "UnpairedImages": "unpaired",
 }
 

@@ -12,7 +12,8 @@ import cv2
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.find import Failure
 
 
 class PictureDataModule(L.LightningDataModule, ABC):
@@ -43,7 +44,7 @@ class PictureDataModule(L.LightningDataModule, ABC):
         """Look at the folders; a second call does nothing.
 
         Raises:
-            ValueError: a folder is missing, is no folder, or holds nothing that can be used.
+            UserError: a folder is missing, is no folder, or holds nothing that can be used.
         """
         if not self._found:
             self._find()
@@ -99,10 +100,10 @@ def require(option: str, value: float, minimum: float) -> None:
     """Check a number that the user gave.
 
     Raises:
-        ValueError: `value` is below `minimum`.
+        UserError: `value` is below `minimum`.
     """
     if value < minimum:
-        raise ValueError(f"{option}: got {value}; give {minimum} or more")
+        raise UserError(f"{option}: got {value}; give {minimum} or more")
 
 
 def _begin_worker(worker: int) -> None:

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ddpm_pairs.data.base import require
-from ddpm_pairs.data.decode import UnreadablePicture, read_size
-from ddpm_pairs.data.pictures import Failure, Picture, find_pictures
-from ddpm_pairs.data.streams import StreamedImages, channels_first, decode_or_failure, first_readable, order_of, split
+from ddpm_pairs.data.endless import StreamedImages, channels_first, decode_or_failure, first_readable, order_of, split
 from ddpm_pairs.data.transforms import NativeCrop
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.decode import UnreadablePicture, read_size
+from ddpm_pairs.images.find import Failure, Picture, find_pictures
 from ddpm_pairs.seeding import seed_of
 
 MIN_SIDE = 16
@@ -58,7 +59,7 @@ class CroppedImages(StreamedImages):
         val_pictures: pictures for validation, after `find()`.
 
     Raises:
-        ValueError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class CroppedImages(StreamedImages):
         super().__init__(batch_size, val_fraction, num_workers, seed)
         require("--data.crop_size", crop_size, 1)
         if center_crop is not None and center_crop < crop_size:
-            raise ValueError(f"--data.center_crop: got {center_crop}; give {crop_size} (--data.crop_size) or more")
+            raise UserError(f"--data.center_crop: got {center_crop}; give {crop_size} (--data.crop_size) or more")
         self._folder, self._option = folder, option
         self.crop_size = crop_size
         self.center_crop = center_crop
@@ -123,7 +124,7 @@ def find_large_enough(folder: str, option: str) -> tuple[list[Picture], list[Fai
         The pictures sorted by key, and the failures sorted by source.
 
     Raises:
-        ValueError: see `find_pictures`; also where no picture is left.
+        UserError: see `find_pictures`; also where no picture is left.
     """
     found, failures = find_pictures(Path(folder), option)
     pictures = []
@@ -140,7 +141,7 @@ def find_large_enough(folder: str, option: str) -> tuple[list[Picture], list[Fai
     failures.sort(key=lambda failure: failure.source)
     if not pictures:
         first = next(f for f in failures if f.source == found[0].source)
-        raise ValueError(
+        raise UserError(
             f"{option}: none of the {len(found)} pictures in {folder!r} can be used "
             f"({first.source}: {first.reason}); give a folder of pictures"
         )

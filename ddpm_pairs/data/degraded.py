@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ddpm_pairs.data.crops import Crop, CroppedImages, stack
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.protocols import OwnDegradation
 from ddpm_pairs.seeding import seed_of
 
@@ -43,7 +44,7 @@ class DegradedImages(CroppedImages):
         scale: HQ sides over LQ sides, the degradation's.
 
     Raises:
-        ValueError: an option is out of range, or the degradation has no scale that divides the crops.
+        UserError: an option is out of range, or the degradation has no scale that divides the crops.
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class DegradedImages(CroppedImages):
         )
         scale = getattr(degradation, "scale", None)
         if scale is None:
-            raise ValueError(
+            raise UserError(
                 f"--data.degradation: {type(degradation).__name__} has no `scale`; give it HQ side / LQ side"
             )
         if crop_size % scale:
-            raise ValueError(f"--data.crop_size: got {crop_size}; give a multiple of {scale}, the degradation's scale")
+            raise UserError(f"--data.crop_size: got {crop_size}; give a multiple of {scale}, the degradation's scale")
         self.hq_dir, self.scale = hq_dir, scale
         self.degradation = degradation
         self.hq_preparation = hq_preparation

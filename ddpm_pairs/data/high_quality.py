@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from ddpm_pairs.data.decode import decode_picture
-from ddpm_pairs.data.pictures import Picture, find_pictures
-from ddpm_pairs.data.plain_png import is_plain_png
-from ddpm_pairs.data.streams import channels_first
-from ddpm_pairs.data.whole import WholePictures
+from ddpm_pairs.data.endless import channels_first
+from ddpm_pairs.data.scheduled import WholePictures
+from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.images.find import Picture, find_pictures
+from ddpm_pairs.images.plain_png import is_plain_png
 
 
 @dataclass(eq=False)

@@ -23,7 +23,7 @@ class HighQualityCrops(CroppedImages):
         seed: seed of order, crops and flips in training. Validation is the same for every seed.
 
     Raises:
-        ValueError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(

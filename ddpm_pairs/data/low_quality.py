@@ -31,7 +31,7 @@ class LowQualityImages(CroppedImages):
         val_pictures: pictures for validation, after `find()`.
 
     Raises:
-        ValueError: an option is out of range.
+        UserError: an option is out of range.
     """
 
     def __init__(

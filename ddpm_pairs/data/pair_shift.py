@@ -8,11 +8,11 @@ from scipy.ndimage import gaussian_filter
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from ddpm_pairs.data.found_pairs import PicturePair
+from ddpm_pairs.data.endless import channels_first
 from ddpm_pairs.data.pair_samples import decode_pair
-from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.data.streams import channels_first
-from ddpm_pairs.pixels import enlarged
+from ddpm_pairs.images.find import Failure
+from ddpm_pairs.images.pixels import enlarged
+from ddpm_pairs.pairset.records import PicturePair
 from ddpm_pairs.seeding import seed_of
 
 PAIRS_LOOKED_AT = 64

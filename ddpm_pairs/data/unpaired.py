@@ -4,7 +4,7 @@ from torch.utils.data import DataLoader
 
 from ddpm_pairs.data.crops import find_large_enough
 from ddpm_pairs.data.high_quality import HighQualityImages
-from ddpm_pairs.data.pictures import Picture
+from ddpm_pairs.images.find import Picture
 
 
 class UnpairedImages(HighQualityImages):

@@ -4,15 +4,16 @@ Every model draws the parameters of one picture from a generator (`draw`), so th
 replayed, and applies them to a batch as a pure function (`apply`). `ddpm_pairs.degradations.base` holds the protocol.
 """
 
-from ddpm_pairs.degradations.band_gain import BandGain
 from ddpm_pairs.degradations.base import Degradation
-from ddpm_pairs.degradations.bicubic import Bicubic
-from ddpm_pairs.degradations.bsrgan import BSRGAN
-from ddpm_pairs.degradations.chain import Chain
-from ddpm_pairs.degradations.classical import Classical
-from ddpm_pairs.degradations.operations import Blur, Jpeg, Noise, Resize
-from ddpm_pairs.degradations.preparation import HQPreparation
-from ddpm_pairs.degradations.real_esrgan import RealESRGAN
+from ddpm_pairs.degradations.handcrafted.band_gain import BandGain
+from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
+from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
+from ddpm_pairs.degradations.handcrafted.chain import Chain
+from ddpm_pairs.degradations.handcrafted.classical import Classical
+from ddpm_pairs.degradations.handcrafted.operations import Blur, Jpeg, Noise, Resize
+from ddpm_pairs.degradations.handcrafted.preparation import HQPreparation
+from ddpm_pairs.degradations.handcrafted.real_esrgan import RealESRGAN
+from ddpm_pairs.errors import UserError
 
 __all__ = [
     "BSRGAN",
@@ -43,10 +44,10 @@ def build_degradation(name: str, scale: int, preset: str = "natural") -> Degrada
         The model.
 
     Raises:
-        ValueError: for an unknown name, scale or preset.
+        UserError: for an unknown name, scale or preset.
     """
     models = {model.name: model for model in (Bicubic, Classical, BSRGAN, RealESRGAN)}
     if name not in models:
         known = ", ".join(models)
-        raise ValueError(f"degradation {name!r} is unknown: give one of {known}, or a class path with its arguments")
+        raise UserError(f"degradation {name!r} is unknown: give one of {known}, or a class path with its arguments")
     return models[name](scale=scale, preset=preset)

@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ddpm_pairs.errors import UserError
+
 SCALES = (1, 2, 4)
 """HQ side over LQ side that the models offer."""
 
@@ -52,7 +54,7 @@ class Degradation(Protocol):
             (N, 3, H / scale, W / scale) float32 in [0, 1], rounded to multiples of 1/255.
 
         Raises:
-            ValueError: when shapes, type or number of parameters do not fit.
+            UserError: when shapes, type or number of parameters do not fit.
         """
         ...
 
@@ -61,15 +63,15 @@ def check_scale(name: str, scale: int, preset: str) -> int:
     """Return `scale` when a model offers it with this preset.
 
     Raises:
-        ValueError: when `scale` is not one of `SCALES`, `preset` not one of `PRESETS`, or the preset is `faces` and the
+        UserError: when `scale` is not one of `SCALES`, `preset` not one of `PRESETS`, or the preset is `faces` and the
             scale not 1.
     """
     if scale not in SCALES:
-        raise ValueError(f"{name} got scale {scale!r}: give one of {', '.join(map(str, SCALES))}")
+        raise UserError(f"{name} got scale {scale!r}: give one of {', '.join(map(str, SCALES))}")
     if preset not in PRESETS:
-        raise ValueError(f"{name} got preset {preset!r}: give one of {', '.join(PRESETS)}")
+        raise UserError(f"{name} got preset {preset!r}: give one of {', '.join(PRESETS)}")
     if preset == "faces" and scale != 1:
-        raise ValueError(
+        raise UserError(
             f"{name} got scale {scale} with preset faces, which keeps LQ on the HQ grid: give scale 1, "
             "or preset natural"
         )
@@ -80,21 +82,21 @@ def check_batch(name: str, hq: Tensor, parameters: list[dict[str, Any]], scale: 
     """Check what `apply` was given.
 
     Raises:
-        ValueError: when `hq` is no floating (N, 3, H, W) batch, N is 0 or not the number of parameters, or a side is
+        UserError: when `hq` is no floating (N, 3, H, W) batch, N is 0 or not the number of parameters, or a side is
             no multiple of `scale`.
     """
     if hq.ndim != 4 or hq.shape[1] != 3 or not hq.is_floating_point():
-        raise ValueError(
+        raise UserError(
             f"{name} got HQ of shape {tuple(hq.shape)} and type {hq.dtype}: give floating (N, 3, H, W) in [0, 1]"
         )
     if len(hq) != len(parameters) or len(hq) == 0:
-        raise ValueError(
+        raise UserError(
             f"{name} got {len(hq)} pictures and {len(parameters)} sets of parameters: "
             "give one set a picture, at least one"
         )
     height, width = hq.shape[-2:]
     if height < 1 or width < 1 or height % scale or width % scale:
-        raise ValueError(
+        raise UserError(
             f"{name} got HQ of {width}x{height} px at scale {scale}: crop both sides to a multiple of {scale}"
         )
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.process import check_prediction_type, predict_clean
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.errors import UserError
 
 KIND = "ddpm"
 UNET_CLASS = "diffusers.UNet2DModel"
@@ -24,7 +25,7 @@ class Denoiser(nn.Module):
         t_max: The network was trained on t in 1..t_max; ``None`` means the whole schedule.
 
     Raises:
-        ValueError: for an unknown prediction type, or a t_max outside the schedule.
+        UserError: for an unknown prediction type, or a t_max outside the schedule.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Denoiser(nn.Module):
         check_prediction_type(prediction_type)
         steps = schedule.num_train_timesteps
         if t_max is not None and not 1 <= t_max <= steps:
-            raise ValueError(f"t_max is {t_max}: expected 1 to {steps}, the length of the schedule")
+            raise UserError(f"t_max is {t_max}: expected 1 to {steps}, the length of the schedule")
         self.net = net
         self.schedule = schedule
         self.prediction_type = prediction_type
@@ -93,24 +94,24 @@ def build_network(spec: dict[str, Any]) -> nn.Module:
     """Build a network from its ``network_spec``.
 
     Raises:
-        ValueError: if the class cannot be imported, is no ``nn.Module`` or does not take these arguments.
+        UserError: if the class cannot be imported, is no ``nn.Module`` or does not take these arguments.
     """
     path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
     if path == UNET_CLASS:
         try:
             return UNet.from_diffusers(arguments)
         except TypeError as error:
-            raise ValueError(f"the checkpoint's U-Net cannot be built ({error}): install a newer diffusers") from None
+            raise UserError(f"the checkpoint's U-Net cannot be built ({error}): install a newer diffusers") from None
     module, _, name = path.rpartition(".")
     try:
         network_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the checkpoint's network {path} cannot be imported ({error}): install its package") from None
+        raise UserError(f"the checkpoint's network {path} cannot be imported ({error}): install its package") from None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise ValueError(f"the checkpoint's network {path} is no torch.nn.Module")
+        raise UserError(f"the checkpoint's network {path} is no torch.nn.Module")
     try:
         net = network_class(**arguments)
     except TypeError as error:
-        raise ValueError(f"the checkpoint's network {path} cannot be built ({error}): was its class changed?") from None
+        raise UserError(f"the checkpoint's network {path} cannot be built ({error}): was its class changed?") from None
     net.init_args = arguments
     return net

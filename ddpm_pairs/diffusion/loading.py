@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddpm_pairs.diffusion.denoiser import KIND, UNET_CLASS, Denoiser, build_network
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.errors import UserError
 
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -28,12 +29,12 @@ def load_denoiser(path: str | Path) -> Denoiser:
         The denoiser in eval mode, float32, on the CPU.
 
     Raises:
-        ValueError: in one line, if the file is missing, unreadable, of another kind, or does not fit its own
+        UserError: in one line, if the file is missing, unreadable, of another kind, or does not fit its own
             description.
     """
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"checkpoint {path} does not exist: give a .ckpt, a .safetensors file or a diffusers folder")
+        raise UserError(f"checkpoint {path} does not exist: give a .ckpt, a .safetensors file or a diffusers folder")
     if path.is_dir():
         spec, weights = _read_folder(path)
     elif path.suffix == ".safetensors":
@@ -42,7 +43,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
         spec, weights = _read_checkpoint(path)
     if spec.get("kind") != KIND:
         held = f"a {spec['kind']}" if "kind" in spec else f"weights such as {next(iter(weights), 'none')!r} and no DDPM"
-        raise ValueError(
+        raise UserError(
             f"checkpoint {path} holds {held}: expected a DDPM as `lightning fit --config ddpm.yaml` trains it"
         )
     schedule = Schedule(spec["schedule"], spec["num_train_timesteps"])
@@ -50,7 +51,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
     try:
         denoiser.net.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {path}: its weights do not fit its network ({_mismatch(error)})") from None
+        raise UserError(f"checkpoint {path}: its weights do not fit its network ({_mismatch(error)})") from None
     return denoiser.float().eval()
 
 
@@ -70,7 +71,7 @@ def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise ValueError(
+        raise UserError(
             f"checkpoint {path} cannot be read ({type(error).__name__}): "
             "give a .ckpt, a .safetensors file or a diffusers folder"
         ) from None
@@ -82,7 +83,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
         weights = load_file(path)
     except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
-        raise ValueError(f"checkpoint {path} is no safetensors file ({_first_line(error)})") from None
+        raise UserError(f"checkpoint {path} is no safetensors file ({_first_line(error)})") from None
     return json.loads(metadata.get("ddpm_pairs", "{}")), weights
 
 
@@ -93,7 +94,7 @@ def _read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     files = [unet / "config.json", scheduler_folder / "scheduler_config.json"]
     missing = [str(file.relative_to(path)) for file in files if not file.is_file()]
     if missing:
-        raise ValueError(f"checkpoint folder {path} lacks {' and '.join(missing)}: expected a diffusers folder")
+        raise UserError(f"checkpoint folder {path} lacks {' and '.join(missing)}: expected a diffusers folder")
     config, scheduler = (json.loads(file.read_text()) for file in files)
     spec = {"kind": KIND, "net": {"class_path": UNET_CLASS, "init_args": config}, **_schedule_spec(path, scheduler)}
     found = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
@@ -103,7 +104,7 @@ def _read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     elif binary.is_file():
         weights = _read_pickle(binary)
     else:
-        raise ValueError(
+        raise UserError(
             f"checkpoint folder {path} lacks {unet.relative_to(path) / 'diffusion_pytorch_model.safetensors'}"
         )
     return spec, {_present_name(name): value for name, value in weights.items()}
@@ -126,7 +127,7 @@ def _schedule_spec(path: Path, scheduler: dict[str, Any]) -> dict[str, Any]:
         ours = "linear"
     if ours is None:
         kind = f"{kind} with altered betas" if altered else f"{kind} with betas {limits[0]} to {limits[1]}"
-        raise ValueError(
+        raise UserError(
             f"checkpoint folder {path} has the schedule {kind} in {steps} steps: "
             "expected linear (1e-4 to 0.02 for 1000 steps) or squaredcos_cap_v2"
         )

@@ -10,9 +10,10 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
 from ddpm_pairs.diffusion.schedule import Schedule
-from ddpm_pairs.optimizer import adam, check_finite
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.training.optimizer import adam, check_finite
 
 BANDS = 4
 
@@ -68,7 +69,7 @@ class DDPM(L.LightningModule):
         seed: Seed of steps and noise; the command line sets it to ``seed_everything``.
 
     Raises:
-        ValueError: for values outside their range, or if ``init_from`` does not fit ``net``.
+        UserError: for values outside their range, or if ``init_from`` does not fit ``net``.
     """
 
     def __init__(
@@ -88,14 +89,14 @@ class DDPM(L.LightningModule):
     ) -> None:
         super().__init__()
         if loss not in ("l1", "mse"):
-            raise ValueError(f"loss {loss!r} is unknown: expected l1 or mse")
+            raise UserError(f"loss {loss!r} is unknown: expected l1 or mse")
         if learning_rate <= 0:
-            raise ValueError(f"learning_rate is {learning_rate}: expected more than 0")
+            raise UserError(f"learning_rate is {learning_rate}: expected more than 0")
         levels = Schedule(schedule, num_train_timesteps)
         if init_from is not None:
             net = _initial_network(init_from, net, levels, prediction_type)
         elif net is None:
-            raise ValueError("the DDPM has no network: give --model.net, or --model.init_from with a trained one")
+            raise UserError("the DDPM has no network: give --model.net, or --model.init_from with a trained one")
         denoiser = Denoiser(net, levels, prediction_type, t_max)
         self.net = denoiser.net
         self.schedule, self.prediction_type, self.t_max = levels, prediction_type, denoiser.t_max
@@ -192,11 +193,11 @@ def _initial_network(init_from: str, net: nn.Module | None, schedule: Schedule, 
         ("prediction_type", prediction_type, start.prediction_type),
     ):
         if wanted != found:
-            raise ValueError(
+            raise UserError(
                 f"init_from {init_from} has {name} {found}, the model {wanted}: set --model.{name} to the same"
             )
     if net is not None and network_spec(net) != network_spec(start.net):
-        raise ValueError(
+        raise UserError(
             f"init_from {init_from} holds another network than --model.net: give --model.net null to take it over"
         )
     return start.net.train()

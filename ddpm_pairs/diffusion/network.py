@@ -6,6 +6,8 @@ from typing import Any
 from diffusers import UNet2DModel
 from torch import Tensor
 
+from ddpm_pairs.errors import UserError
+
 
 class UNet(UNet2DModel):
     """Noise-prediction U-Net on RGB pictures whose sides are multiples of ``multiple``.
@@ -23,7 +25,7 @@ class UNet(UNet2DModel):
         norm_groups: Groups of each GroupNorm; divides every width.
 
     Raises:
-        ValueError: if a width cannot be divided by ``norm_groups``, or an attention level does not exist.
+        UserError: if a width cannot be divided by ``norm_groups``, or an attention level does not exist.
     """
 
     def __init__(
@@ -36,9 +38,9 @@ class UNet(UNet2DModel):
     ) -> None:
         channels, attention_levels = tuple(channels), tuple(attention_levels)
         if any(width % norm_groups for width in channels):
-            raise ValueError(f"channels {list(channels)} cannot all be divided by norm_groups {norm_groups}")
+            raise UserError(f"channels {list(channels)} cannot all be divided by norm_groups {norm_groups}")
         if any(not 0 <= level < len(channels) for level in attention_levels):
-            raise ValueError(f"attention_levels {list(attention_levels)}: expected levels 0 to {len(channels) - 1}")
+            raise UserError(f"attention_levels {list(attention_levels)}: expected levels 0 to {len(channels) - 1}")
         down = ["AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in range(len(channels))]
         super().__init__(
             in_channels=3,
@@ -57,11 +59,11 @@ class UNet(UNet2DModel):
         """Build from the full arguments of ``diffusers.UNet2DModel``, the content of a ``unet/config.json``.
 
         Raises:
-            ValueError: unless it takes and gives three channels.
+            UserError: unless it takes and gives three channels.
         """
         arguments = {name: value for name, value in config.items() if not name.startswith("_")}
         if (arguments.get("in_channels", 3), arguments.get("out_channels", 3)) != (3, 3):
-            raise ValueError(
+            raise UserError(
                 f"the U-Net takes {arguments.get('in_channels')} channels and gives {arguments.get('out_channels')}: "
                 "expected 3 and 3 (RGB in pixel space)"
             )

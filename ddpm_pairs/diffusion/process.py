@@ -7,6 +7,8 @@ Everything works on ``(N, C, H, W)`` tensors in [-1, 1] with one table index a p
 import torch
 from torch import Tensor
 
+from ddpm_pairs.errors import UserError
+
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
@@ -44,7 +46,7 @@ def predict_clean(x_t: Tensor, output: Tensor, index: Tensor, alpha_bars: Tensor
 def check_prediction_type(prediction_type: str) -> None:
     """Raise ``ValueError`` unless ``prediction_type`` is ``epsilon`` or ``v_prediction``."""
     if prediction_type not in PREDICTION_TYPES:
-        raise ValueError(f"prediction_type {prediction_type!r} is unknown: expected {' or '.join(PREDICTION_TYPES)}")
+        raise UserError(f"prediction_type {prediction_type!r} is unknown: expected {' or '.join(PREDICTION_TYPES)}")
 
 
 def noise_like(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.errors import UserError
 
 SAMPLERS = ("sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral")
 CURVE = 1.2
@@ -129,10 +130,10 @@ def make_plan(
         eta: Noise of ``ddim``, 0..1.
 
     Raises:
-        ValueError: for an unknown sampler, or a t outside the schedule.
+        UserError: for an unknown sampler, or a t outside the schedule.
     """
     if not 0 <= t <= schedule.num_train_timesteps:
-        raise ValueError(f"t is {t}: expected 0 to {schedule.num_train_timesteps}, the length of the schedule")
+        raise UserError(f"t is {t}: expected 0 to {schedule.num_train_timesteps}, the length of the schedule")
     indices = index_grid(schedule, t, num_steps)
     if sampler == "ancestral":
         return Plan(indices, ancestral(schedule, indices))
@@ -140,7 +141,7 @@ def make_plan(
         return Plan(indices, ddim(schedule, indices, eta))
     if sampler in ("sde-dpmsolver++", "dpmsolver++"):
         return Plan(indices, dpm_solver(schedule, indices, stochastic=sampler == "sde-dpmsolver++"))
-    raise ValueError(f"sampler {sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
+    raise UserError(f"sampler {sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
 
 
 def walk_back(

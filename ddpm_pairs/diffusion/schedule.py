@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.devices import to_device
+from ddpm_pairs.errors import UserError
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 
@@ -26,7 +27,7 @@ class Schedule:
         num_train_timesteps: T.
 
     Raises:
-        ValueError: for an unknown name or T < 2.
+        UserError: for an unknown name or T < 2.
     """
 
     name: str = "cosine"
@@ -35,9 +36,9 @@ class Schedule:
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.name not in SCHEDULES:
-            raise ValueError(f"schedule {self.name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
+            raise UserError(f"schedule {self.name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
         if self.num_train_timesteps < 2:
-            raise ValueError(f"num_train_timesteps is {self.num_train_timesteps}: expected 2 or more")
+            raise UserError(f"num_train_timesteps is {self.num_train_timesteps}: expected 2 or more")
 
     @cached_property
     def betas(self) -> Tensor:

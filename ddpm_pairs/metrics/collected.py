@@ -91,7 +91,7 @@ class PairedScores(PictureRows):
             keys: Of the N pictures.
 
         Raises:
-            ValueError: see ``paired_scores``.
+            UserError: see ``paired_scores``.
         """
         self.add(keys, paired_scores(result, reference, self.distance))
 

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.pixels import enlarged
 from ddpm_pairs.metrics.collected import PairedScores, SetFeatures
 from ddpm_pairs.metrics.features import Inception, RandomFeatures
 from ddpm_pairs.metrics.paired_scores import LPIPS, PAIRED, PAIRED_SETTINGS, summarize
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
-from ddpm_pairs.pixels import enlarged
-from ddpm_pairs.weights import ALEXNET, INCEPTION, weights_path
+from ddpm_pairs.metrics.weights import ALEXNET, INCEPTION, weights_path
 
 METRICS = ("fid", "kid", "lpips", "psnr", "ssim")
 """What can be asked for; ``fid`` brings ``fid192`` with it."""
@@ -52,7 +53,7 @@ class Collector(nn.Module):
         with_inputs: Give LQ, enlarged bicubically, its paired scores too: what a restorer must beat.
 
     Raises:
-        ValueError: for an unknown score, or missing weights.
+        UserError: for an unknown score, or missing weights.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Collector(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := [name for name in metrics if name not in METRICS]:
-            raise ValueError(f"metrics: {unknown[0]!r} is unknown: expected some of {', '.join(METRICS)}")
+            raise UserError(f"metrics: {unknown[0]!r} is unknown: expected some of {', '.join(METRICS)}")
         names = [name for name in PAIRED if name in metrics]
         distance = LPIPS(weights_path(ALEXNET)) if "lpips" in names else None
         self.metrics = tuple(metrics)
@@ -83,7 +84,7 @@ class Collector(nn.Module):
             keys: Of the N pictures.
 
         Raises:
-            ValueError: if they cannot be scored; then nothing is taken in.
+            UserError: if they cannot be scored; then nothing is taken in.
         """
         for part in (self.paired, self.sets):
             if part is not None:

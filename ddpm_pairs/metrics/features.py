@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from ddpm_pairs.devices import full_float32
+from ddpm_pairs.errors import UserError
 
 LAYERS = {"fid": "2048", "fid192": "192"}
 """Inception's layer behind each score; KID uses that of ``fid``."""
@@ -41,7 +42,7 @@ class Inception(nn.Module):
         path: Weights in torch-fidelity's form, such as ``weights_path(INCEPTION)``.
 
     Raises:
-        ValueError: if the file is no such weights.
+        UserError: if the file is no such weights.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +55,7 @@ class Inception(nn.Module):
                     "inception-v3-compat", list(LAYERS.values()), feature_extractor_weights_path=str(path)
                 )
         except Exception as error:  # torch raises many kinds for files that are no weights
-            raise ValueError(f"{path} holds no weights of FID's Inception: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{path} holds no weights of FID's Inception: {str(error).splitlines()[0]}") from None
         self.identity = f"inception-{sha256(path.read_bytes()).hexdigest()[:16]}"
 
     @torch.no_grad()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from ddpm_pairs.devices import full_float32
-from ddpm_pairs.lpips_network import lpips_network
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.metrics.lpips_network import lpips_network
 
 PAIRED = ("psnr", "ssim", "lpips")
 LEAST_SIDE = 32
@@ -32,7 +33,7 @@ class LPIPS(nn.Module):
             taken too.
 
     Raises:
-        ValueError: if the file is no such weights.
+        UserError: if the file is no such weights.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,16 +63,16 @@ def paired_scores(result: Tensor, reference: Tensor, distance: nn.Module | None 
         ``psnr`` in dB, ``ssim`` and ``lpips``, each (N,) float32.
 
     Raises:
-        ValueError: if types or shapes do not fit, or a side is under 32 px, which LPIPS cannot take.
+        UserError: if types or shapes do not fit, or a side is under 32 px, which LPIPS cannot take.
     """
     if result.dtype != torch.uint8 or reference.dtype != torch.uint8 or result.shape != reference.shape:
-        raise ValueError(
+        raise UserError(
             f"result is {result.dtype} {tuple(result.shape)}, reference {reference.dtype} {tuple(reference.shape)}: "
             "expected uint8 pictures of one size"
         )
     if min(result.shape[-2:]) < LEAST_SIDE:
         height, width = result.shape[-2:]
-        raise ValueError(f"pictures are {width}x{height} px: expected sides of {LEAST_SIDE} px or more")
+        raise UserError(f"pictures are {width}x{height} px: expected sides of {LEAST_SIDE} px or more")
     ours, theirs = result.float(), reference.float()
     _, similarity = structural_similarity_index_measure(
         ours, theirs, data_range=255.0, reduction="none", return_full_image=True

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
+from ddpm_pairs.errors import UserError
+
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 LEAST_PICTURES = 4
@@ -36,11 +38,11 @@ def set_scores(result: dict[str, Tensor], reference: dict[str, Tensor]) -> SetSc
         reference: (m, d) features of the reference set.
 
     Raises:
-        ValueError: if a set has fewer than 4 pictures.
+        UserError: if a set has fewer than 4 pictures.
     """
     for name, features in (("result", result["fid"]), ("reference", reference["fid"])):
         if len(features) < LEAST_PICTURES:
-            raise ValueError(
+            raise UserError(
                 f"the {name} set has {len(features)} pictures: expected {LEAST_PICTURES} or more for FID and KID"
             )
     kid, interval = kernel_distance(result["fid"], reference["fid"])

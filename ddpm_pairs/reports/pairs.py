@@ -11,14 +11,16 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from ddpm_pairs.pairs.folder import PairsFolder
-from ddpm_pairs.pairs.generator import PairGenerator
-from ddpm_pairs.pairs.geometry import pad_to_canvas
-from ddpm_pairs.pairs.run_record import generator_from_run, read_run
-from ddpm_pairs.pairs.tally import Tally
-from ddpm_pairs.pixels import eight_bit
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.canvas import pad_to_canvas
+from ddpm_pairs.images.pixels import eight_bit
+from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
 from ddpm_pairs.reports.html.browser import spread
+from ddpm_pairs.synthesis.generator import PairGenerator
+from ddpm_pairs.synthesis.provenance import generator_from_run
 
 SHEET = "contact_sheet.png"
 PAIRS_SHOWN, FAILURES_SHOWN = 12, 10
@@ -79,11 +81,11 @@ def write_contact_sheet(root: Path, pairs: int) -> None:
         pairs: How many it holds, at least one.
 
     Raises:
-        ValueError: without ``run.yaml``.
+        UserError: without ``run.yaml``.
     """
     run = read_run(root)
     if run is None:
-        raise ValueError(f"{root} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
+        raise UserError(f"{root} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
     generator = generator_from_run(run)
     generator.to("cuda" if run["settings"]["device"] == "cuda" and torch.cuda.is_available() else "cpu")
     shown = PairsFolder(root).joined_at(spread(pairs, PAIRS_SHOWN))

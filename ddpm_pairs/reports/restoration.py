@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from ddpm_pairs.data.pictures import Failure, Picture
+from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.metrics.evaluated import Evaluated
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
-from ddpm_pairs.reports.scores import Scores, print_scores, write_scores
+from ddpm_pairs.reports.scoring.scores import Scores, print_scores, write_scores
 
 SHEET = "before_after.png"
 HEADINGS = ("LQ, enlarged", "restored", "HQ")

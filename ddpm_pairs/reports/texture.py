@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.metrics.texture import band_power, chroma_noise, native_patches, power_gap_db
 
 PATCH_SIDES = (64, 32, 16)
@@ -64,13 +65,13 @@ def texture_gap(real: Sequence[Tensor], sets: Mapping[str, Sequence[Tensor]], *,
         The gaps, and the floor: one seeded half of the real pictures against the other.
 
     Raises:
-        ValueError: for an empty set or a picture under 16 px.
+        UserError: for an empty set or a picture under 16 px.
     """
     parts = halves(real, seed)
     groups = {"real": real, **sets}
     for name, pictures in groups.items():
         if not pictures:
-            raise ValueError(f"the set {name!r} holds no pictures: give at least one")
+            raise UserError(f"the set {name!r} holds no pictures: give at least one")
     side = _patch_side(groups)
     n = min(MOST_PATCHES, *(_room(pictures, side) for pictures in (*groups.values(), *parts)))
 
@@ -139,7 +140,7 @@ def _patch_side(groups: Mapping[str, Sequence[Tensor]]) -> int:
     for side in PATCH_SIDES:
         if side <= smallest:
             return side
-    raise ValueError(f"the set {name!r} holds a picture with a side of {smallest} px: leave out those under 16 px")
+    raise UserError(f"the set {name!r} holds a picture with a side of {smallest} px: leave out those under 16 px")
 
 
 def _room(pictures: Sequence[Tensor], side: int) -> int:

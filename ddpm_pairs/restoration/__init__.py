@@ -1,14 +1,14 @@
 """Restorers: networks, losses and the modules that train them on pairs."""
 
 from ddpm_pairs.restoration.adversarial import Adversarial
+from ddpm_pairs.restoration.gan_prior import Prior
 from ddpm_pairs.restoration.loading import load_restorer
-from ddpm_pairs.restoration.losses.perceptual import Perceptual
 from ddpm_pairs.restoration.networks.gpen import GPEN, StyleDecoder, StyleDiscriminator
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.networks.unet_discriminator import UNetDiscriminator
-from ddpm_pairs.restoration.prior import Prior
 from ddpm_pairs.restoration.regression import Regression
 from ddpm_pairs.restoration.restorer import Restorer
+from ddpm_pairs.training.losses.perceptual import Perceptual
 
 __all__ = [
     "GPEN",

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm_pairs.degradations.sharpening import unsharp_mask
-from ddpm_pairs.restoration.game import Game
-from ddpm_pairs.restoration.gan import check_precision
-from ddpm_pairs.restoration.losses.adversarial import generator_loss
+from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.restoration.initial_weights import start_discriminator, start_network
 from ddpm_pairs.restoration.restorer import Restorer, to_channels_last
-from ddpm_pairs.restoration.starting import start_discriminator, start_network
+from ddpm_pairs.training.game import Game
+from ddpm_pairs.training.gan import check_precision
+from ddpm_pairs.training.losses.adversarial import generator_loss
 
 
 class Adversarial(Restorer):
@@ -46,7 +47,7 @@ class Adversarial(Restorer):
         seed: Seed of the path-length noise; the command line sets it to ``seed_everything``.
 
     Raises:
-        ValueError: for values outside their range, or weights that do not fit.
+        UserError: for values outside their range, or weights that do not fit.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Adversarial(Restorer):
     ) -> None:
         super().__init__(net, tile, overlap)
         if pixel_loss not in ("l1", "smooth_l1"):
-            raise ValueError(f"pixel_loss {pixel_loss!r} is unknown: expected l1 or smooth_l1")
+            raise UserError(f"pixel_loss {pixel_loss!r} is unknown: expected l1 or smooth_l1")
         rates = dict(part_learning_rates or {})
         critic_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
         for name, rate in {"learning_rate": learning_rate, "discriminator_learning_rate": critic_rate, **rates}.items():
             if rate <= 0:
-                raise ValueError(f"the learning rate {name} is {rate}: expected more than 0")
+                raise UserError(f"the learning rate {name} is {rate}: expected more than 0")
         if path_weight > 0 and not hasattr(net, "restore_with_latents"):
-            raise ValueError(f"path_weight is for networks made of latents: {type(net).__name__} takes 0 only")
+            raise UserError(f"path_weight is for networks made of latents: {type(net).__name__} takes 0 only")
         self.automatic_optimization = False
         if init_from is not None:
             start_network(net, init_from)
@@ -102,7 +103,7 @@ class Adversarial(Restorer):
         """As ``Restorer``, and the same for the discriminator.
 
         Raises:
-            ValueError: for half precision.
+            UserError: for half precision.
         """
         super().setup(stage)
         to_channels_last(self.discriminator)
@@ -151,13 +152,13 @@ def parameter_groups(net: nn.Module, learning_rate: float, parts: dict[str, floa
         parts: Learning rates by the beginning of the parameters' names, such as ``generator.``.
 
     Raises:
-        ValueError: if a part has no parameters.
+        UserError: if a part has no parameters.
     """
     groups: dict[str | None, list[nn.Parameter]] = {None: [], **{part: [] for part in parts}}
     for name, parameter in net.named_parameters():
         groups[next((part for part in parts if name.startswith(part)), None)].append(parameter)
     for part, parameters in groups.items():
         if part is not None and not parameters:
-            raise ValueError(f"part_learning_rates: no weight of {type(net).__name__} begins with {part!r}")
+            raise UserError(f"part_learning_rates: no weight of {type(net).__name__} begins with {part!r}")
     rates = {None: learning_rate, **parts}
     return [{"params": members, "lr": rates[part]} for part, members in groups.items() if members]

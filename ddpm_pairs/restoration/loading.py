@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.networks.rrdb import UNSHUFFLE, RRDBNet
 from ddpm_pairs.restoration.weight_files import EXPECTED, looks_like, read_weights
 
@@ -22,7 +23,7 @@ _WIDTH_TIMES_SIDE = 16384
 """GPEN's encoder has 16384 m narrow / r channels at r px, for r of 64 and more."""
 
 
-class _MisfitError(ValueError):
+class _MisfitError(UserError):
     """Weights of a known kind of network that cannot be built; the message goes on after "looks like"."""
 
 
@@ -40,11 +41,11 @@ def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.M
         The network in eval mode, float32, on the CPU.
 
     Raises:
-        ValueError: in one line, if the file is missing, unreadable, or holds no restorer; it says what it looks like.
+        UserError: in one line, if the file is missing, unreadable, or holds no restorer; it says what it looks like.
     """
     weights = read_weights(path)
     if weights.kind not in (None, "restorer"):
-        raise ValueError(f"checkpoint {path} looks like {looks_like(weights)}: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like {looks_like(weights)}: {EXPECTED}")
     tensors = weights.tensors
     try:
         if (rrdb := official_rrdb_names(tensors)) is not None:
@@ -56,16 +57,16 @@ def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.M
         else:
             net, known = copy.deepcopy(config_net), False
     except _MisfitError as error:
-        raise ValueError(f"checkpoint {path} looks like {error}") from None
+        raise UserError(f"checkpoint {path} looks like {error}") from None
     if net is None:
-        raise ValueError(f"checkpoint {path} looks like {looks_like(weights)}: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like {looks_like(weights)}: {EXPECTED}")
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
         name, first = type(net).__name__, _first_misfit(error)
         looks = f"damaged weights of {name}" if known else looks_like(weights)
         wanted = "give the whole file" if known else f"expected RRDB, GPEN or the config's {name}"
-        raise ValueError(f"checkpoint {path} looks like {looks} ({first}): {wanted}") from None
+        raise UserError(f"checkpoint {path} looks like {looks} ({first}): {wanted}") from None
     return net.float().eval()
 
 
@@ -73,7 +74,7 @@ def official_rrdb_names(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """An RRDBNet's weights under Real-ESRGAN's names; ``None`` where they are not an RRDBNet's.
 
     Raises:
-        ValueError: for relatives of it that have another structure.
+        UserError: for relatives of it that have another structure.
     """
     if "body.0.rdb1.conv1.weight" in tensors:
         return tensors

@@ -5,10 +5,11 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_pairs.degradations.sharpening import unsharp_mask
-from ddpm_pairs.optimizer import adam, check_finite
+from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.restoration.initial_weights import start_network
 from ddpm_pairs.restoration.restorer import Restorer
-from ddpm_pairs.restoration.starting import start_network
+from ddpm_pairs.training.optimizer import adam, check_finite
 
 LOSSES = ("l1", "charbonnier", "mse")
 
@@ -36,7 +37,7 @@ class Regression(Restorer):
         overlap: See ``Restorer``.
 
     Raises:
-        ValueError: for values outside their range, or weights that do not fit.
+        UserError: for values outside their range, or weights that do not fit.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class Regression(Restorer):
     ) -> None:
         super().__init__(net, tile, overlap)
         if loss not in LOSSES:
-            raise ValueError(f"loss {loss!r} is unknown: expected l1, charbonnier or mse")
+            raise UserError(f"loss {loss!r} is unknown: expected l1, charbonnier or mse")
         if learning_rate <= 0:
-            raise ValueError(f"learning_rate is {learning_rate}: expected more than 0")
+            raise UserError(f"learning_rate is {learning_rate}: expected more than 0")
         if warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {warmup_steps}: expected 0 or more")
+            raise UserError(f"warmup_steps is {warmup_steps}: expected 0 or more")
         if init_from is not None:
             start_network(net, init_from)
         self.loss, self.learning_rate, self.sharpen_hq = loss, learning_rate, sharpen_hq

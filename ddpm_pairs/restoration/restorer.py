@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_pairs.data.decode import decode_picture
-from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.pixels import eight_bit
-from ddpm_pairs.restoration.tiles import restore_picture
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.images.find import Failure
+from ddpm_pairs.images.pixels import eight_bit
+from ddpm_pairs.images.tiling import restore_picture
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Restorer(L.LightningModule):
         restored_dir: Where a test finds pictures that it has restored before, as ``<key>.png``; ``None``: nowhere.
 
     Raises:
-        ValueError: for values outside their range.
+        UserError: for values outside their range.
     """
 
     def __init__(self, net: nn.Module, tile: int | None = 256, overlap: int = 32) -> None:
         super().__init__()
         if overlap < 0 or (tile is not None and tile <= 2 * overlap):
-            raise ValueError(f"tile is {tile} and overlap {overlap}: expected a tile of more than twice the overlap")
+            raise UserError(f"tile is {tile} and overlap {overlap}: expected a tile of more than twice the overlap")
         self.net, self.tile, self.overlap = net, tile, overlap
         self.restored_dir: Path | None = None
 
@@ -61,12 +62,12 @@ class Restorer(L.LightningModule):
             crop_size: Side of the HQ crops in training; ``None`` outside of it.
 
         Raises:
-            ValueError: if they do not fit.
+            UserError: if they do not fit.
         """
         if scale is not None and scale != self.net.scale:
-            raise ValueError(f"the pairs are x{scale}, the network x{self.net.scale}: give the network the same scale")
+            raise UserError(f"the pairs are x{scale}, the network x{self.net.scale}: give the network the same scale")
         if crop_size is not None and self.net.side not in (None, crop_size):
-            raise ValueError(
+            raise UserError(
                 f"--data.crop_size is {crop_size}, the network takes pictures of {self.net.side} px only: give that"
             )
 

@@ -11,6 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ddpm_pairs.errors import UserError
+
 EXPECTED = "expected a restorer's weights (.ckpt, .safetensors or .pth)"
 
 WRAPPERS = ("params_ema", "params", "state_dict", "model", "g_ema", "g")
@@ -55,13 +57,13 @@ def read_weights(path: str | Path) -> WeightsFromFile:
     Of several sets the first of ``WRAPPERS`` is taken; of a Lightning checkpoint the entries ``net.*``.
 
     Raises:
-        ValueError: in one line, if there is no such file or it holds no weights.
+        UserError: in one line, if there is no such file or it holds no weights.
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"checkpoint {path} is a folder, such as an exported DDPM: {EXPECTED}")
+        raise UserError(f"checkpoint {path} is a folder, such as an exported DDPM: {EXPECTED}")
     if not path.is_file():
-        raise ValueError(f"checkpoint {path} does not exist: {EXPECTED}")
+        raise UserError(f"checkpoint {path} does not exist: {EXPECTED}")
     content, kind = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), dict) and content[wrapper]:
@@ -69,7 +71,7 @@ def read_weights(path: str | Path) -> WeightsFromFile:
             break
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"checkpoint {path} looks like {_without_weights(content)}: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like {_without_weights(content)}: {EXPECTED}")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -94,7 +96,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
             metadata = file.metadata() or {}
         content = load_file(path)
     except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
-        raise ValueError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
+        raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
     return content, _kind(metadata.get("ddpm_pairs"))
 
 
@@ -102,11 +104,11 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], str | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise ValueError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
+        raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
     if isinstance(content, Tensor):
-        raise ValueError(f"checkpoint {path} looks like a single tensor: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like a single tensor: {EXPECTED}")
     if not isinstance(content, dict):
-        raise ValueError(f"checkpoint {path} looks like a {type(content).__name__} of values: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like a {type(content).__name__} of values: {EXPECTED}")
     return content, _kind(content.get("ddpm_pairs"))
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import lightning as L
 import yaml
 
-from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.data.restoration_pairs import RestorationPairs
+from ddpm_pairs.data.pairs import RestorationPairs
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, place
+from ddpm_pairs.images.find import Failure
 from ddpm_pairs.restoration.restorer import Restored, Restorer
 
 RUN_FILE, FAILURES, RESTORED = "run.yaml", "failures.jsonl", "restored"
@@ -36,11 +37,11 @@ class RestorationWriter(L.Callback):
         """Find every reason not to begin, and tell the loader what is not done yet.
 
         Raises:
-            ValueError: for a folder with pictures restored otherwise.
+            UserError: for a folder with pictures restored otherwise.
         """
         check_settings(self.root, self.settings)
         if Path(data.lq_dir).resolve() in (self.root.resolve(), (self.root / RESTORED).resolve()):
-            raise ValueError(f"--output_dir {self.root} is where the LQ pictures lie: give another folder")
+            raise UserError(f"--output_dir {self.root} is where the LQ pictures lie: give another folder")
         self.todo = [one for one in data.pictures if not self._path(one.key).is_file()]
         data.schedule([[one] for one in self.todo])
 
@@ -93,13 +94,13 @@ def check_settings(root: Path, settings: dict[str, Any]) -> None:
     """Refuse to go on with a folder whose pictures were restored otherwise.
 
     Raises:
-        ValueError: naming what differs.
+        UserError: naming what differs.
     """
     path = root / RUN_FILE
     earlier = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else settings
     changed = [name for name, value in settings.items() if (earlier or {}).get(name) != value]
     if changed:
-        raise ValueError(
+        raise UserError(
             f"--output_dir {root} holds pictures restored otherwise ({', '.join(changed)} differs): "
             "give another folder, or the same settings to go on with it"
         )

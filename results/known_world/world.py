@@ -17,7 +17,7 @@ VARIANTS = 4
 """Each HQ picture is degraded so many times, with other draws."""
 PROBE = "ours"
 """The kind of pairs from bicubic LQ that ``start.yaml`` is calibrated with."""
-CAMERA = "--model.degradation ddpm_pairs.camera.Camera --model.t_max 0"
+CAMERA = "--model.degradation ddpm_pairs.demo.camera.Camera --model.t_max 0"
 DDPM = (
     "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
     "--data.crop_size 32 --trainer.max_steps 6000 --ckpt_path last --output_dir {work}/ddpm"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from small_runs import ended, kill, predict_words, prepared, start, wait, write_pictures
 
-from ddpm_pairs.pairs.folder import PARTS, PairsFolder
-from ddpm_pairs.pairs.inspection import inspect_folder
+from ddpm_pairs.pairset.folder import PARTS, PairsFolder
+from ddpm_pairs.pairset.inspect import inspect_folder
 
 MAY_DIFFER = {"run.yaml", "contact_sheet.png"}
 LEFT_OVER = {"orphan", "leftover", "broken"}

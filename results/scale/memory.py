@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from small_runs import ended, predict_words, prepared, start, wait, write_pictures
 
-from ddpm_pairs.pairs.folder import PARTS
+from ddpm_pairs.pairset.folder import PARTS
 
 ROWS = 20
 """Of the table; the file and the curve hold all readings."""

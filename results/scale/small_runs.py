@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from ddpm_pairs.cli import main
+from ddpm_pairs.cli.main import main
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet
 from ddpm_pairs.files import place
 

@@ -25,13 +25,13 @@ from torch import Tensor
 from walks import UNIPC, Job, Walk, build, ours
 
 from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations.walk import Sampling, generator_for
 from ddpm_pairs.diffusion import load_denoiser, samplers
 from ddpm_pairs.files import place
+from ddpm_pairs.images.pixels import eight_bit, psnr_of
 from ddpm_pairs.metrics.texture import native_patches
-from ddpm_pairs.pairs import PairGenerator
-from ddpm_pairs.pairs.synthesis import Sampling, generator_for
-from ddpm_pairs.pixels import eight_bit, psnr_of
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.synthesis import PairGenerator
 from results.known_world.gains import markdown
 from results.realism import HEADS, RealPictures, kept, read
 

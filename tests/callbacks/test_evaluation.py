@@ -22,7 +22,7 @@ from ddpm_pairs.callbacks.before_after import centre, chosen, grid
 from ddpm_pairs.metrics.features import RandomFeatures, extract
 from ddpm_pairs.metrics.paired_scores import paired_scores
 from ddpm_pairs.metrics.set_scores import set_scores
-from ddpm_pairs.reports.wandb_run import WandbRun
+from ddpm_pairs.reports.wandb.run import WandbRun
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

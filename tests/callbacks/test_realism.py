@@ -9,12 +9,12 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint, Realism
-from ddpm_pairs.data.pictures import Picture, find_pictures
 from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations.walk import Sampling, synthesize
+from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.metrics.features import RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
 from ddpm_pairs.metrics.texture import band_power, power_gap_db
-from ddpm_pairs.pairs.synthesis import Sampling, synthesize
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

@@ -9,8 +9,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint, SampleGrid
 from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion import Denoiser
-from ddpm_pairs.pairs.synthesis import Sampling, synthesize
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_pairs.data import DegradedImages, HighQualityImages
 from ddpm_pairs.degradations import Bicubic, HQPreparation, RealESRGAN, build_degradation
-from ddpm_pairs.pairs import PairGenerator, PairWriter
+from ddpm_pairs.synthesis import PairGenerator, PairWriter
 
 SILENT = {
     "accelerator": "cpu",

@@ -9,8 +9,8 @@ from listener import Listener, Ranks
 from PIL import Image
 
 from ddpm_pairs.data import LowQualityImages
-from ddpm_pairs.data.pictures import Failure, Picture
-from ddpm_pairs.data.streams import split
+from ddpm_pairs.data.endless import split
+from ddpm_pairs.images.find import Failure, Picture
 
 SILENT = {
     "accelerator": "cpu",

@@ -8,7 +8,8 @@ from degradation_records import MODELS, drawn, label
 from pretended_gpu import HostWaitedError, pretended_gpu
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from ddpm_pairs.degradations import Blur, Chain, Classical, Jpeg, Noise, Resize, jpeg
+from ddpm_pairs.degradations import Blur, Chain, Classical, Jpeg, Noise, Resize
+from ddpm_pairs.degradations.ops import jpeg
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from degradation_records import MODELS, NAMES, NO_BLUR, NO_NOISE, crops, drawn, label, rewritten
 
 from ddpm_pairs.degradations import Bicubic, Degradation, RealESRGAN, build_degradation
-from ddpm_pairs.degradations.resize import MODES
+from ddpm_pairs.degradations.ops.resize import MODES
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=label)
 

@@ -7,7 +7,7 @@ import torch
 
 from ddpm_pairs.metrics.features import LAYERS, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
-from ddpm_pairs.weights import ALEXNET, INCEPTION, weights_path
+from ddpm_pairs.metrics.weights import ALEXNET, INCEPTION, weights_path
 
 needs_weights = pytest.mark.skipif(
     not os.environ.get("DDPM_PAIRS_WEIGHTS"), reason="$DDPM_PAIRS_WEIGHTS is not set: no real metric weights"

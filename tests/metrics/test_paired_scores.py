@@ -8,10 +8,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ddpm_pairs.data.decode import decode_picture
+from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.paired_scores import LPIPS, bootstrap_interval, paired_scores
-from ddpm_pairs.pixels import eight_bit
-from ddpm_pairs.weights import ALEXNET, weights_path
+from ddpm_pairs.metrics.weights import ALEXNET, weights_path
 
 
 @pytest.fixture

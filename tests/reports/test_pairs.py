@@ -8,15 +8,16 @@ import torch
 from PIL import Image
 
 from ddpm_pairs.data import HighQualityImages
-from ddpm_pairs.data.pictures import Failure
+from ddpm_pairs.degradations.walk import psnr_against_hq
 from ddpm_pairs.diffusion import Schedule, UNet
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.pairs import PairGenerator, PairWriter
-from ddpm_pairs.pairs.folder import PairsFolder
-from ddpm_pairs.pairs.run_record import generator_from_run, read_run
-from ddpm_pairs.pairs.synthesis import psnr_against_hq
-from ddpm_pairs.pairs.tally import Tally
+from ddpm_pairs.images.find import Failure
+from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.reports.pairs import initial_lq, report_pairs, summary_lines
+from ddpm_pairs.synthesis import PairGenerator, PairWriter
+from ddpm_pairs.synthesis.provenance import generator_from_run
 
 
 def make_pairs(root, hq, scale, degradation="real_esrgan"):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ddpm_pairs.callbacks.before_after import centre
-from ddpm_pairs.data.pictures import Failure, Picture
+from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.metrics.evaluated import Evaluated
 from ddpm_pairs.reports.restoration import report_restored, report_scores
 

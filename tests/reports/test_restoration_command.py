@@ -11,8 +11,8 @@ import torch
 import yaml
 from PIL import Image
 
-from ddpm_pairs.cli import main
-from ddpm_pairs.pairs.pack import pack
+from ddpm_pairs.cli.main import main
+from ddpm_pairs.pairset.pack import pack
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

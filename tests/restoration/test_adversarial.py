@@ -15,7 +15,7 @@ from tiny_gan import SIZE, TinyPairs, batch_of, gpen_gan, prior, rrdb_gan, train
 from torch import nn
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
-from ddpm_pairs.degradations.sharpening import unsharp_mask
+from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.restoration.adversarial import parameter_groups
 from ddpm_pairs.seeding import seed_of
 

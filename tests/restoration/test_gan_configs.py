@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from ddpm_pairs import cli
+from ddpm_pairs.cli import main as cli
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.shipped import shipped_config
 

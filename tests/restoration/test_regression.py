@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
-from ddpm_pairs.degradations.sharpening import unsharp_mask
+from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.regression import Regression

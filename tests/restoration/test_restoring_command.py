@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from ddpm_pairs.cli import main
+from ddpm_pairs.cli.main import main
 from ddpm_pairs.restoration import GPEN, RRDBNet
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_pairs.errors import UserError
+
 UNSHUFFLE = {1: 4, 2: 2, 4: 1}
 """By scale, the side of the squares of pixels that are stacked into channels first; the trunk itself enlarges by 4."""
 
@@ -27,16 +29,16 @@ class RRDBNet(nn.Module):
         side: ``None``: the input may have any size.
 
     Raises:
-        ValueError: for another scale, or numbers under 1.
+        UserError: for another scale, or numbers under 1.
     """
 
     def __init__(self, scale: int = 4, nf: int = 64, nb: int = 23, gc: int = 32) -> None:
         super().__init__()
         if scale not in UNSHUFFLE:
-            raise ValueError(f"RRDBNet scale is {scale}: expected 1, 2 or 4")
+            raise UserError(f"RRDBNet scale is {scale}: expected 1, 2 or 4")
         for name, value in (("nf", nf), ("nb", nb), ("gc", gc)):
             if value < 1:
-                raise ValueError(f"RRDBNet {name} is {value}: expected 1 or more")
+                raise UserError(f"RRDBNet {name} is {value}: expected 1 or more")
         self.init_args = {"scale": scale, "nf": nf, "nb": nb, "gc": gc}
         self.scale, self.multiple = scale, UNSHUFFLE[scale]
         self.side: int | None = None

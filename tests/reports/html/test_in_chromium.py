@@ -7,9 +7,9 @@ import pytest
 import study_of_noise
 from headless_chromium import Chromium, find_chromium
 
-from ddpm_pairs.data.pictures import Failure
-from ddpm_pairs.reports.score_report import score_report
-from ddpm_pairs.reports.scores import Scores
+from ddpm_pairs.images.find import Failure
+from ddpm_pairs.reports.scoring.report import score_report
+from ddpm_pairs.reports.scoring.scores import Scores
 
 pytestmark = [
     pytest.mark.slow,

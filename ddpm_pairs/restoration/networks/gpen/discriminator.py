@@ -34,7 +34,7 @@ class StyleDiscriminator(nn.Module):
             picture is judged alone; the weights keep their shapes.
 
     Raises:
-        ValueError: if ``size`` is no power of two from 16 to 2048, or ``narrow`` leaves no channels.
+        UserError: if ``size`` is no power of two from 16 to 2048, or ``narrow`` leaves no channels.
     """
 
     def __init__(

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddpm_pairs.errors import UserError
+
 GAIN = math.sqrt(2)
 """What keeps the variance through a leaky ReLU."""
 
@@ -25,15 +27,15 @@ def channels_at(size: int, channel_multiplier: int, narrow: float) -> dict[int, 
         narrow: Factor of all widths.
 
     Raises:
-        ValueError: if ``size`` is no power of two from 16 to 2048, or a width would be under 1.
+        UserError: if ``size`` is no power of two from 16 to 2048, or a width would be under 1.
     """
     sides = [2**n for n in range(2, 12)]
     if size not in sides[2:]:
-        raise ValueError(f"size is {size}: expected a power of two from 16 to 2048")
+        raise UserError(f"size is {size}: expected a power of two from 16 to 2048")
     full = {side: 512 if side <= 32 else 16384 * channel_multiplier // side for side in sides if side <= size}
     widths = {side: int(width * narrow) for side, width in full.items()}
     if min(widths.values()) < 1:
-        raise ValueError(f"narrow is {narrow}, which leaves no channel at {size} px: expected more")
+        raise UserError(f"narrow is {narrow}, which leaves no channel at {size} px: expected more")
     return widths
 
 

@@ -1,0 +1,1 @@
+"""The command line: the program, the Trainer's verbs, their jobs."""

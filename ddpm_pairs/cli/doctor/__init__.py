@@ -1,0 +1,48 @@
+"""``ddpm-pairs doctor``: what is installed and found, and how to mend what is not right.
+
+It imports nothing outside the standard library by itself, so that it also works where torch is broken.
+"""
+
+import argparse
+import platform
+import sys
+
+from ddpm_pairs import __version__, shipped
+from ddpm_pairs.cli.doctor.command import check_command
+from ddpm_pairs.cli.doctor.files import check_metric_weights, check_shipped
+from ddpm_pairs.cli.doctor.packages import check_packages
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the report.
+
+    Args:
+        arguments: of the command line; the verb has none.
+
+    Returns:
+        0 where nothing must be mended, else 1.
+    """
+    print(f"ddpm_pairs {__version__} in {shipped.PACKAGE}")
+    print(f"Python {platform.python_version()} at {sys.executable}")
+    print(f"{platform.platform()}\n", flush=True)
+    packages, devices = check_packages()
+    sections = {
+        "Packages": packages,
+        "Devices": devices,
+        "The command 'lightning'": check_command(),
+        "Shipped with the package": check_shipped(),
+        "Weights of metrics and losses": check_metric_weights(),
+    }
+    for title, findings in sections.items():
+        print(title)
+        for finding in findings:
+            print(f"  {finding.state:<8} {finding.text}")
+        print()
+    mends = [finding.mend for findings in sections.values() for finding in findings if finding.state == "problem"]
+    if not mends:
+        print("Nothing to mend.")
+        return 0
+    print("To mend:")
+    for mend in dict.fromkeys(mends):
+        print(f"  * {mend}")
+    return 1

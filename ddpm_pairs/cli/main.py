@@ -1,0 +1,232 @@
+"""The one program behind ``lightning``, ``ddpm-pairs`` and ``python -m ddpm_pairs``.
+
+This module stays light: it imports no torch, so that help, version and ``doctor`` answer at once and also where torch
+is broken. What a verb does is imported when the verb is called.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ddpm_pairs import __version__
+
+LIGHTNING_VERBS = {
+    "fit": "train a DDPM on LQ pictures, or a restorer on pairs",
+    "validate": "validate a checkpoint on the validation pictures",
+    "test": "score a restorer's checkpoint, or run the t study of a DDPM",
+    "predict": "make pairs out of HQ pictures, or restore LQ pictures",
+}
+"""Verbs of LightningCLI, with the line that stands for each in the help."""
+
+OWN_VERBS = {
+    "demo": "ddpm_pairs.demo.main",
+    "preview": "ddpm_pairs.reports.preview.main",
+    "calibrate": "ddpm_pairs.synthesis.calibrate",
+    "score": "ddpm_pairs.reports.scoring.main",
+    "remake": "ddpm_pairs.synthesis.remake",
+    "verify": "ddpm_pairs.pairset.verify",
+    "merge": "ddpm_pairs.pairset.merge",
+    "pack": "ddpm_pairs.pairset.pack",
+    "export": "ddpm_pairs.export",
+    "dashboard": "ddpm_pairs.reports.wandb.dashboard",
+    "doctor": "ddpm_pairs.cli.doctor",
+}
+"""Our own verbs, with the module whose ``main(arguments: argparse.Namespace) -> int`` does the work."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ddpm-pairs: error: {message}; see '{self.prog} --help'\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program.
+
+    A first word that is no verb of ours goes to Lightning's cloud client where that is installed, since it owns a
+    ``lightning`` command too and has none of our verbs.
+
+    Args:
+        argv: the words after the program's name; None takes those of the process. They are never rewritten, because
+            Lightning starts further ranks by repeating ``sys.argv``.
+
+    Returns:
+        The exit status: 0 for success, 2 for a user error (one line on stderr), 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: after help and version (0) and for arguments that do not parse (2).
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    first = argv[0] if argv else "--help"
+    try:
+        if first in LIGHTNING_VERBS:
+            return importlib.import_module("ddpm_pairs.cli.trainer").run(argv)
+        if first in OWN_VERBS:
+            return _run_own_verb(first, argv[1:])
+        if not first.startswith("-"):
+            return _hand_over(first)
+        _program_parser().parse_args([first])
+        return _user_error(f"'{first}' stands where a verb is expected; see 'ddpm-pairs --help'")
+    except KeyboardInterrupt:
+        print("ddpm-pairs: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run_own_verb(verb: str, words: list[str]) -> int:
+    arguments = _verb_parsers()[verb].parse_args(words)
+    implementation = importlib.import_module(OWN_VERBS[verb])
+    try:
+        return implementation.main(arguments)
+    except ValueError as error:
+        return _user_error(" ".join(str(error).splitlines()))
+
+
+def _hand_over(word: str) -> int:
+    """Leave a word that is not ours to Lightning's cloud client, which reads ``sys.argv`` itself."""
+    if importlib.util.find_spec("lightning_sdk") is not None:
+        return importlib.import_module("lightning_sdk.cli.entrypoint").main_cli()
+    verbs = ", ".join([*LIGHTNING_VERBS, *OWN_VERBS])
+    return _user_error(f"no verb '{word}', expected one of {verbs} (Lightning Fabric's launcher is called 'fabric')")
+
+
+def _user_error(message: str) -> int:
+    print(f"ddpm-pairs: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _program_parser() -> _Parser:
+    """The parser of the options that stand before a verb; its help lists the verbs."""
+    lightning_verbs = [f"  {verb:<11}{summary}" for verb, summary in LIGHTNING_VERBS.items()]
+    own_verbs = [f"  {verb:<11}{parser.description}" for verb, parser in _verb_parsers().items()]
+    parser = _Parser(
+        prog="ddpm-pairs",
+        allow_abbrev=False,
+        usage="ddpm-pairs [--help] [--version] VERB ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Realistic HQ-LQ training pairs for image restoration.\n"
+        "'lightning', 'ddpm-pairs' and 'python -m ddpm_pairs' are the same program.",
+        epilog="\n".join(
+            [
+                "verbs that run Lightning's Trainer, each with --config FILE.yaml:",
+                *lightning_verbs,
+                "",
+                "further verbs:",
+                *own_verbs,
+                "",
+                "'ddpm-pairs VERB --help' explains a verb. A relative config (ddpm.yaml) is looked up in the working",
+                "directory, then among the configs that the package ships.",
+            ]
+        ),
+    )
+    parser.add_argument("--version", action="version", version=f"ddpm_pairs {__version__}")
+    return parser
+
+
+def _verb_parsers() -> dict[str, _Parser]:
+    """The parsers of our own verbs, in the order of the help."""
+
+    def parser(verb: str, description: str) -> _Parser:
+        return _Parser(prog=f"ddpm-pairs {verb}", description=description, allow_abbrev=False)
+
+    demo = parser("demo", "the whole way from LQ pictures to pairs in minutes, on embedded pictures")
+    demo.add_argument("--output_dir", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    demo.add_argument("--pretrained", action="store_true", help="take the embedded DDPM instead of training one")
+    demo.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
+
+    preview = parser(
+        "preview", "draws of a handcrafted degradation as a contact sheet, and its parameters as histograms"
+    )
+    preview.add_argument(
+        "--degradation",
+        required=True,
+        metavar="NAME",
+        help="bicubic, classical, bsrgan or real_esrgan, the class path of your own, or a config of pairs (.yaml)",
+    )
+    preview.add_argument(
+        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ pictures"
+    )
+    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="folder to write (default: preview)")
+    preview.add_argument("--preset", choices=("natural", "faces"), help="(default: natural, or the config's)")
+    preview.add_argument("--scale", type=int, help="HQ side over LQ side (default: 4, or 1 for faces, or the config's)")
+    preview.add_argument("--draws", type=int, default=4, help="draws a picture (default: 4)")
+    preview.add_argument("--pictures", type=int, default=6, help="pictures, spread over the folder (default: 6)")
+    preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
+
+    calibrate = parser("calibrate", "a handcrafted start that gives pairs the spectrum of the real pictures, as YAML")
+    calibrate.add_argument(
+        "pairs", type=Path, metavar="PAIRS", help="pairs folder of 'predict --model.degradation bicubic' with your t"
+    )
+    calibrate.add_argument("lq_dir", type=Path, metavar="LQ_DIR", help="folder of real LQ pictures")
+    calibrate.add_argument("out", type=Path, metavar="OUT", help="config to write, NAME.yaml")
+
+    remake = parser("remake", "make one pair again from its manifest line and compare it with the file")
+    remake.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    remake.add_argument("key", metavar="KEY", help="key of the pair, as in the manifest")
+    remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
+    remake.add_argument("--output_dir", type=Path, metavar="DIR", help="folder to write the pair to (default: none)")
+
+    verify = parser("verify", "read all of a pairs folder and hash it: lost, torn, altered and stray files and lines")
+    verify.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    verify.add_argument(
+        "--fix", action="store_true", help="drop what is damaged or stray, so that 'predict' makes it again"
+    )
+
+    merge = parser("merge", "join what the ranks of an interrupted 'predict' wrote ('predict' does it at its end)")
+    merge.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+
+    pack = parser("pack", "a pairs folder as WebDataset shards, or as LMDB in the layout of BasicSR")
+    pack.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    pack.add_argument("out", type=Path, metavar="OUT", help="folder to make; it appears when all is packed")
+    pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="what to make")
+    pack.add_argument("--include_rejected", action="store_true", help="take pairs that are not accepted, too")
+    pack.add_argument(
+        "--shard_size", type=int, default=512, metavar="MB", help="of WebDataset: MB in a shard at most (default: 512)"
+    )
+
+    score = parser("score", "metrics of two folders of pictures: FID, KID, LPIPS, PSNR, SSIM")
+    score.add_argument("result", type=Path, metavar="RESULT", help="folder of pictures to score")
+    score.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of pictures to score against")
+    score.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="folder to write")
+    score.add_argument(
+        "--metrics",
+        default="fid,kid,lpips,psnr,ssim",
+        metavar="LIST",
+        help="what to compute (default: fid,kid,lpips,psnr,ssim); those of pairs need equal names in both folders",
+    )
+    score.add_argument(
+        "--patch", type=int, metavar="PX", help="compare sets on native patches of this side (default: whole pictures)"
+    )
+
+    export = parser("export", "write a DDPM or a restorer for other programs")
+    export.add_argument("ckpt", metavar="CKPT", help="checkpoint or weights to read, or the name of shipped weights")
+    export.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="NAME.safetensors for either; NAME.pth for a restorer; NAME for a DDPM's folder in the form of diffusers",
+    )
+    export.add_argument("--half", action="store_true", help="store the weights as float16")
+
+    dashboard = parser("dashboard", "save a W&B workspace with the panels of fits, the t study and pairs")
+    dashboard.add_argument("--entity", required=True, metavar="E", help="W&B user or team")
+    dashboard.add_argument("--project", required=True, metavar="P", help="W&B project")
+    dashboard.add_argument("--dry-run", action="store_true", help="print the panels; needs no account and no network")
+
+    doctor = parser("doctor", "what is installed, which devices, who owns 'lightning', which weights are found")
+    return {
+        "demo": demo,
+        "preview": preview,
+        "calibrate": calibrate,
+        "score": score,
+        "remake": remake,
+        "verify": verify,
+        "merge": merge,
+        "pack": pack,
+        "export": export,
+        "dashboard": dashboard,
+        "doctor": doctor,
+    }

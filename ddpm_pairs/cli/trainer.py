@@ -1,0 +1,254 @@
+"""The verbs that run Lightning's Trainer: ``fit``, ``validate``, ``test`` and ``predict``."""
+
+import contextlib
+import importlib
+import logging
+import os
+import shlex
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jsonargparse
+import lightning as L
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, WeightAveraging
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import ddpm_pairs.callbacks
+import ddpm_pairs.data.degraded
+import ddpm_pairs.data.low_quality  # noqa: F401 - like the lines above, makes short class names known to the parser
+from ddpm_pairs.callbacks import LastCheckpoint
+from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, configs_first, one_seed
+from ddpm_pairs.cli.plain_errors import plain_error
+from ddpm_pairs.data.base import PictureDataModule
+from ddpm_pairs.data.unpaired import UnpairedImages
+from ddpm_pairs.errors import OutputError, UserError
+from ddpm_pairs.reports.wandb.run import WandbRun, finished
+from ddpm_pairs.restoration.restorer import Restorer
+from ddpm_pairs.synthesis.generator import PairGenerator
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+LONGEST_WAIT = timedelta(days=7)
+"""For ranks that finished their share of pictures; after the usual half hour the slower ones would be stopped."""
+
+
+def run(argv: list[str]) -> int:
+    """Run a verb of the Trainer.
+
+    Args:
+        argv: The words after the program's name, the verb first.
+
+    Returns:
+        The exit status: 0, 2 for a user error (one line on stderr, before any work) and where the output cannot be
+        written (what was written before is whole), 130 after Ctrl-C.
+    """
+    try:
+        with _quiet_lightning():
+            cli = TrainerCLI(argv)
+            work = cli.prepare()
+    except (ValueError, TypeError, ArgumentError, MisconfigurationException) as error:
+        if os.environ.get("JSONARGPARSE_DEBUG", "").lower() == "true":
+            raise
+        print(f"ddpm-pairs: error: {plain_error(error, argv[0])}", file=sys.stderr)
+        return USER_ERROR
+    try:
+        with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning(), finished(cli.trainer.loggers):
+            work()
+    except OutputError as error:
+        print(f"ddpm-pairs: error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise  # Lightning turns Ctrl-C into SystemExit; this one is another
+        if rank_zero_only.rank == 0:
+            print(f"interrupted; to go on type: {cli.resume_command()}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning tells of itself (devices, seeds, products); its warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class TrainerCLI(LightningCLI):
+    """LightningCLI in subclass mode with our defaults; it parses and builds, and ``prepare`` says what is to be run.
+
+    Args:
+        argv: The words after the program's name, the verb first.
+    """
+
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_class=Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 - Lightning's signature
+        """A parser with our ``--config``."""
+        parser = self.parser_class(prog="ddpm-pairs", **kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ConfigFile, help="YAML config, of your own or shipped; may be repeated"
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our own options, and one seed for everything."""
+        parser.add_argument(
+            "--output_dir", type=str | None, default=None, help="folder to write (default: runs/<config name>)"
+        )
+        parser.add_argument(
+            "--allow_mixed",
+            type=bool,
+            default=False,
+            help="predict: go on with pairs that were made with other settings",
+        )
+        parser.add_argument(
+            "--checkpoint_every_n_steps", type=int, default=1000, help="fit: save last.ckpt every so many steps"
+        )
+        for part in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=one_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse with the configs first, so that what is typed counts wherever ``--config`` stands."""
+        verb, *words = self.argv
+        for word in words:
+            if word.split("=")[0] in LINKED:
+                raise UserError(f"{word} cannot be given: --seed_everything seeds model and data")
+        self.config = parser.parse_args([verb, *configs_first(words)])
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep Lightning from reading hyperparameters out of the checkpoint over what was typed."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Leave the running to ``prepare``."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
+        """A Trainer that writes below the run's own folder."""
+        if self._get(self.config_init, "trainer").get("logger") in (None, True):
+            kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
+        callbacks = self._get(self.config_init, "trainer").get("callbacks") or []
+        if self._get(self.config_init, "trainer").get("logger") is False:  # which this one refuses
+            callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
+        if self.subcommand == "fit":
+            every = self._get(self.config, "checkpoint_every_n_steps")
+            kwargs["callbacks"] = [*callbacks, LastCheckpoint(str(self.output_dir), every)]
+        else:  # what only serves training would warn or refuse
+            kwargs["callbacks"] = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
+        trainer = super().instantiate_trainer(
+            default_root_dir=str(self.output_dir), enable_checkpointing=self.subcommand == "fit", **kwargs
+        )
+        if self.subcommand != "fit" and isinstance(trainer.strategy, DDPStrategy):
+            trainer.strategy._timeout = LONGEST_WAIT
+        go_on = self.subcommand != "fit" or (self.output_dir / "last.ckpt").is_file()
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.settle(self.output_dir, go_on, self.config_dump())
+        return trainer
+
+    @property
+    def output_dir(self) -> Path:
+        """``--output_dir``, or ``runs/<name of the first config>``; further ones are overlays.
+
+        There, the runs of a W&B sweep get a folder each.
+        """
+        given = self._get(self.config, "output_dir")
+        if given is not None:
+            return Path(given)
+        configs = self._get(self.config, "config") or []
+        name = Path(str(configs[0])).stem if configs else type(self.model).__name__.lower()
+        run_of_sweep = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
+        return Path("runs") / name / run_of_sweep
+
+    @property
+    def allow_mixed(self) -> bool:
+        """``--allow_mixed``."""
+        return self._get(self.config, "allow_mixed")
+
+    @property
+    def ckpt_path(self) -> str | None:
+        """``--ckpt_path`` as typed."""
+        return self._get(self.config, "ckpt_path")
+
+    def resume_command(self) -> str:
+        """What to type to go on after an interruption."""
+        words = ["lightning", *self.argv]
+        if self.subcommand == "fit" and self.ckpt_path != "last":
+            words += ["--ckpt_path", "last"]
+        return shlex.join(words)
+
+    def prepare(self) -> Callable[[], None]:
+        """Find every reason not to begin, and return the work.
+
+        Raises:
+            UserError: in one line, before anything is written.
+        """
+        self._describe_own_classes()
+        hook = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
+        if getattr(type(self.model), hook[self.subcommand]) is getattr(L.LightningModule, hook[self.subcommand]):
+            raise UserError(f"{type(self.model).__name__} cannot `{self.subcommand}`: expected another --config")
+        if self.output_dir.exists() and not self.output_dir.is_dir():
+            raise UserError(f"--output_dir {self.output_dir} is a file: expected a folder or a new name")
+        if isinstance(self.datamodule, PictureDataModule):
+            self.datamodule.trainer = self.trainer  # by which it knows the number of ranks
+            self.datamodule.setup(self.subcommand)
+        return self._job().prepare(self)
+
+    def _job(self) -> ModuleType:
+        """What prepares the work of this verb with this module; only that is imported."""
+        if self.subcommand == "fit":
+            name = "fit"
+        elif self.subcommand == "predict" and isinstance(self.model, PairGenerator):
+            name = "pairs"
+        elif self.subcommand == "test" and isinstance(self.datamodule, UnpairedImages):
+            name = "study"
+        else:
+            name = "restoration" if isinstance(self.model, Restorer) else "loaded"
+        return importlib.import_module(f"ddpm_pairs.cli.jobs.{name}")
+
+    def _describe_own_classes(self) -> None:
+        """Let a user's own network and degradation remember their arguments, for checkpoints and ``run.yaml``."""
+        arguments = self._get(self.config, "model").get("init_args", {})
+        for name in ("net", "degradation"):
+            part, spec = getattr(self.model, name, None), arguments.get(name)
+            if (
+                part is not None
+                and hasattr(spec, "get")
+                and spec.get("class_path")
+                and not hasattr(part, "diffusers_config")
+            ):
+                part.init_args = spec.get("init_args", jsonargparse.Namespace()).as_dict()
+
+    def config_dump(self) -> dict[str, Any]:
+        """The resolved config as plain values."""
+        text = self._parser(self.subcommand).dump(
+            self.config[self.subcommand], skip_link_targets=False, skip_none=False
+        )
+        return yaml.safe_load(text)

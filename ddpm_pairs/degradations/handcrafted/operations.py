@@ -1,0 +1,220 @@
+"""Single operations with their ranges, from which a chain of one's own is put together in YAML.
+
+Each draws the parameters of one picture (`draw`) and applies them to a batch (`apply`), like a whole model. `apply` is
+also told at which size the chain will end. An operation is left out of a picture, by chance, where `probability` is
+below 1; the record then holds None. Pictures are in [0, 1] before and after each. The computing is done by the same
+functions as in the models.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_pairs.degradations.ops.blur import blur
+from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
+from ddpm_pairs.degradations.ops.jpeg import jpeg
+from ddpm_pairs.degradations.ops.kernels import GENERALIZED_KINDS, KINDS, PLATEAU_KINDS, SINC, build_kernels
+from ddpm_pairs.degradations.ops.noise import add_noise
+from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
+from ddpm_pairs.devices import to_device
+from ddpm_pairs.errors import UserError
+
+NOISE_KINDS = ("gaussian", "poisson")
+
+Range = tuple[float, float]
+
+
+class Blur:
+    """Convolution with a kernel of each picture's own.
+
+    Args:
+        kinds: Families to draw from, equally likely; one named twice counts twice. Any of `iso`, `aniso`,
+            `generalized_iso`, `generalized_aniso`, `plateau_iso`, `plateau_aniso`, `sinc`.
+        sigma: Range of the standard deviations in pixels, uniform; both axes of an `aniso` kernel are drawn.
+        sides: Sides of the kernel to draw from, odd.
+        beta: Range of the exponent of generalized and plateau kernels, uniform.
+        cutoff: Range of the cutoff of a `sinc` in radians a pixel, uniform, within (0, pi].
+        probability: Share of pictures that are blurred.
+
+    Raises:
+        UserError: for an unknown family, an even side, or a range that is none.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[str] = ("iso", "aniso"),
+        sigma: Range = (0.2, 3.0),
+        sides: Sequence[int] = (21,),
+        beta: Range = (0.5, 4.0),
+        cutoff: Range = (math.pi / 3, math.pi),
+        probability: float = 1.0,
+    ) -> None:
+        self.kinds = _check_names("Blur", "kinds", kinds, KINDS)
+        self.sigma = _check_range("Blur", "sigma", sigma, 0.01, math.inf)
+        self.sides = list(sides)
+        if not self.sides or any(side % 2 == 0 or side < 1 for side in self.sides):
+            raise UserError(f"Blur got sides {self.sides}: give odd numbers, at least one")
+        self.beta = _check_range("Blur", "beta", beta, 0.01, math.inf)
+        self.cutoff = _check_range("Blur", "cutoff", cutoff, 0.01, math.pi)
+        self.probability = _check_probability("Blur", "probability", probability)
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw `blur`: the parameters of a kernel, see `build_kernels`, or None."""
+        if not chance(generator, self.probability):
+            return {"blur": None}
+        kind, side = choice(generator, self.kinds), choice(generator, self.sides)
+        if kind == SINC:
+            return {"blur": {"kind": kind, "side": side, "cutoff": uniform(generator, *self.cutoff)}}
+        sigma_x = uniform(generator, *self.sigma)
+        turned = kind.endswith("aniso")
+        kernel = {
+            "kind": kind,
+            "side": side,
+            "sigma_x": sigma_x,
+            "sigma_y": uniform(generator, *self.sigma) if turned else sigma_x,
+            "angle": uniform(generator, -math.pi, math.pi) if turned else 0.0,
+        }
+        if kind in (*GENERALIZED_KINDS, *PLATEAU_KINDS):
+            kernel["beta"] = uniform(generator, *self.beta)
+        return {"blur": kernel}
+
+    def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
+        """Blur (N, 3, H, W); what a kernel overshoots is clamped to [0, 1]."""
+        kernels = build_kernels([entry["blur"] for entry in parameters], max(self.sides))
+        return blur(images, to_device(kernels, images.device)).clamp(0, 1)
+
+
+class Resize:
+    """Resampling without antialiasing to a size that is named, so that content stays in its place.
+
+    Args:
+        factor: Range of the factor on the sides that the picture has at this point, uniform; None resizes to the size
+            at which the chain ends, HQ / scale.
+        modes: Interpolations to draw from, equally likely: any of `area`, `bilinear`, `bicubic`.
+        probability: Share of pictures that are resized.
+
+    Raises:
+        UserError: for an unknown mode or a range that is none.
+    """
+
+    def __init__(self, factor: Range | None = None, modes: Sequence[str] = MODES, probability: float = 1.0) -> None:
+        self.factor = None if factor is None else _check_range("Resize", "factor", factor, 0.01, math.inf)
+        self.modes = _check_names("Resize", "modes", modes, MODES)
+        self.probability = _check_probability("Resize", "probability", probability)
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw `resize`: `mode` and, unless it goes to the final size, `factor`; or None."""
+        if not chance(generator, self.probability):
+            return {"resize": None}
+        drawn: dict[str, Any] = {"mode": choice(generator, self.modes)}
+        if self.factor is not None:
+            drawn["factor"] = uniform(generator, *self.factor)
+        return {"resize": drawn}
+
+    def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
+        """Resize one picture (1, 3, H, W), since others will have another size; clamped to [0, 1]."""
+        (entry,) = (one["resize"] for one in parameters)
+        if entry is None:
+            return images
+        size = lq_size
+        if "factor" in entry:
+            size = scaled_size(tuple(images.shape[-2:]), entry["factor"])
+        return resize(images, size, entry["mode"]).clamp(0, 1)
+
+
+class Noise:
+    """Noise from a recorded seed, white from pixel to pixel.
+
+    Args:
+        kinds: Kinds to draw from, equally likely: `gaussian`, `poisson`.
+        sigma: Range of the standard deviation of Gaussian noise in 8-bit units, uniform.
+        factor: Range of the factor on Poisson noise, uniform; see `poisson_noise`.
+        gray: Share of noisy pictures whose three channels have the same noise.
+        probability: Share of pictures that get noise.
+
+    Raises:
+        UserError: for an unknown kind or a range that is none.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[str] = ("gaussian",),
+        sigma: Range = (1.0, 25.0),
+        factor: Range = (0.05, 2.5),
+        gray: float = 0.0,
+        probability: float = 1.0,
+    ) -> None:
+        self.kinds = _check_names("Noise", "kinds", kinds, NOISE_KINDS)
+        self.sigma = _check_range("Noise", "sigma", sigma, 0.0, math.inf)
+        self.factor = _check_range("Noise", "factor", factor, 0.0, math.inf)
+        self.gray = _check_probability("Noise", "gray", gray)
+        self.probability = _check_probability("Noise", "probability", probability)
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw `noise`: `kind`, `level`, `gray` and `noise_seed`, see `add_noise`; or None."""
+        if not chance(generator, self.probability):
+            return {"noise": None}
+        kind = choice(generator, self.kinds)
+        level = uniform(generator, *(self.sigma if kind == "gaussian" else self.factor))
+        gray = chance(generator, self.gray)
+        return {"noise": {"kind": kind, "level": level, "gray": gray, "noise_seed": seed(generator)}}
+
+    def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
+        """Add the noise to (N, 3, H, W)."""
+        entries = [entry["noise"] for entry in parameters]
+        rows = images.split(1)
+        return torch.cat([row if one is None else add_noise(row, one) for row, one in zip(rows, entries, strict=True)])
+
+
+class Jpeg:
+    """JPEG compression with 4:2:0 chroma.
+
+    Args:
+        quality: Range of the quality, 1 to 100, uniform and not rounded.
+        probability: Share of pictures that are compressed.
+
+    Raises:
+        UserError: for a range that is none.
+    """
+
+    def __init__(self, quality: Range = (30.0, 95.0), probability: float = 1.0) -> None:
+        self.quality = _check_range("Jpeg", "quality", quality, 1.0, 100.0)
+        self.probability = _check_probability("Jpeg", "probability", probability)
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw `quality`, or None."""
+        return {"quality": uniform(generator, *self.quality) if chance(generator, self.probability) else None}
+
+    def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
+        """Compress (N, 3, H, W)."""
+        qualities = [entry["quality"] for entry in parameters]
+        left_out = [quality is None for quality in qualities]
+        if all(left_out):
+            return images
+        # all rows are encoded, because a part of them would be another batch size and might have other bits
+        encoded = jpeg(images, [100.0 if quality is None else quality for quality in qualities])
+        mask = to_device(torch.tensor(left_out), images.device)
+        return torch.where(mask.view(-1, 1, 1, 1), images, encoded)
+
+
+def _check_names(owner: str, option: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
+    if isinstance(names, str) or not names or any(name not in known for name in names):
+        raise UserError(f"{owner} got {option} {names!r}: give a list of {', '.join(known)}")
+    return list(names)
+
+
+def _check_range(owner: str, option: str, given: Range, lowest: float, highest: float) -> Range:
+    low, high = given
+    if not lowest <= low <= high <= highest:
+        top = "" if highest == math.inf else f", at most {highest:.4g}"
+        raise UserError(f"{owner} got {option} [{low}, {high}]: give [low, high], at least {lowest:.4g}{top}")
+    return float(low), float(high)
+
+
+def _check_probability(owner: str, option: str, given: float) -> float:
+    if not 0 <= given <= 1:
+        raise UserError(f"{owner} got {option} {given}: give a share from 0 to 1")
+    return float(given)

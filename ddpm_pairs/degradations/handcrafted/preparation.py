@@ -1,0 +1,57 @@
+"""What may be done to HQ itself, before it is degraded."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_pairs.degradations.base import round_to_8_bit
+from ddpm_pairs.degradations.ops.color import to_gray
+from ddpm_pairs.degradations.ops.draws import chance
+from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
+from ddpm_pairs.devices import to_device
+from ddpm_pairs.errors import UserError
+
+
+class HQPreparation:
+    """Sharpening (Real-ESRGAN trains on sharpened HQ) and gray pictures (GPEN turns a fifth of its faces gray).
+
+    The prepared picture then is the HQ of the pair. `draw` and `apply` are those of a degradation of scale 1.
+
+    Args:
+        sharpen: Sharpen every picture by `unsharp_mask`.
+        gray: Share of pictures that become gray, three equal channels; GPEN's is 0.2.
+
+    Raises:
+        UserError: if `gray` is no share.
+    """
+
+    name = "hq_preparation"
+    scale = 1
+
+    def __init__(self, sharpen: bool = False, gray: float = 0.0) -> None:
+        if not 0 <= gray <= 1:
+            raise UserError(f"the share of gray HQ pictures is {gray}: give 0 to 1")
+        self.sharpen, self.gray = sharpen, float(gray)
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw `gray`; `sharpened` is the same for all pictures."""
+        return {"sharpened": self.sharpen, "gray": chance(generator, self.gray)}
+
+    @torch.no_grad()
+    def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Prepare a batch.
+
+        Args:
+            hq: (N, 3, H, W) in [0, 1], multiples of 1/255, on any device.
+            parameters: N results of `draw`.
+
+        Returns:
+            (N, 3, H, W) in [0, 1], rounded to multiples of 1/255; the same tensor where there is nothing to do.
+        """
+        sharpened, gray = ([one[name] for one in parameters] for name in ("sharpened", "gray"))
+        for wanted, change in ((sharpened, unsharp_mask), (gray, to_gray)):
+            if any(wanted):
+                mask = to_device(torch.tensor(wanted), hq.device).view(-1, 1, 1, 1)
+                hq = torch.where(mask, round_to_8_bit(change(hq)), hq)
+        return hq

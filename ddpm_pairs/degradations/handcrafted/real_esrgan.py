@@ -1,0 +1,193 @@
+"""The second-order model of Real-ESRGAN (Wang et al., arXiv 2107.10833), with every draw made per picture.
+
+Two rounds of blur, resize, noise and JPEG; between the second noise and the end a resize to the LQ size and a final
+sinc, before or after the second JPEG. The released training code draws resizes, noise kinds and the order of the tail
+once a batch and mixes by a pool; here each picture has its own. That code resizes by factors and loses what is left of
+a pixel, which moves content by up to 5.6 HQ pixels, and its `area` moves it by fractions of one; here resizes go to
+named sizes and areas are exact. Sharpening of HQ belongs to training on these pairs, not to this model.
+
+Sizes and steps differ from picture to picture, so the chain runs picture by picture; `degrade_one_by_one` says why.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_pairs.degradations.base import check_batch, check_scale, working_lq_size
+from ddpm_pairs.degradations.ops.blur import blur
+from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
+from ddpm_pairs.degradations.ops.jpeg import jpeg
+from ddpm_pairs.degradations.ops.kernels import GENERALIZED_KINDS, PLATEAU_KINDS, SINC, build_kernels
+from ddpm_pairs.degradations.ops.noise import add_noise
+from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
+from ddpm_pairs.degradations.ops.side_by_side import degrade_one_by_one
+
+KERNEL_SIDES = (7, 9, 11, 13, 15, 17, 19, 21)
+KERNEL_SIDE = max(KERNEL_SIDES)
+FAMILY_PROBABILITIES = {
+    "iso": 0.45,
+    "aniso": 0.25,
+    "generalized_iso": 0.12,
+    "generalized_aniso": 0.03,
+    "plateau_iso": 0.12,
+    "plateau_aniso": 0.03,
+}
+SINC_PROBABILITY = 0.1
+GENERALIZED_BETA = (0.5, 4.0)
+PLATEAU_BETA = (1.0, 2.0)
+GAUSSIAN_PROBABILITY = 0.5
+GRAY_PROBABILITY = 0.4
+JPEG_QUALITY = (30.0, 95.0)
+FINAL_SINC_PROBABILITY = 0.8
+JPEG_LAST_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What differs between the two rounds; ranges are uniform."""
+
+    blur_probability: float
+    sigma: tuple[float, float]
+    up_down_keep: tuple[float, float, float]
+    factor_up: tuple[float, float]
+    factor_down: tuple[float, float]
+    gaussian_sigma: tuple[float, float]
+    poisson_factor: tuple[float, float]
+
+
+STAGES = (
+    Stage(1.0, (0.2, 3.0), (0.2, 0.7, 0.1), (1.0, 1.5), (0.15, 1.0), (1.0, 30.0), (0.05, 3.0)),
+    Stage(0.8, (0.2, 1.5), (0.3, 0.4, 0.3), (1.0, 1.2), (0.3, 1.0), (1.0, 25.0), (0.05, 2.5)),
+)
+
+
+class RealESRGAN:
+    """LQ by Real-ESRGAN's second-order degradation.
+
+    With preset `faces` the picture is degraded at scale 4 and brought back to the HQ grid bilinearly, as face
+    restoration does.
+    """
+
+    name = "real_esrgan"
+
+    def __init__(self, scale: int = 4, preset: str = "natural") -> None:
+        """Choose the scale.
+
+        Args:
+            scale: HQ side over LQ side: 1, 2 or 4; 1 for `faces`.
+            preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
+
+        Raises:
+            UserError: for another scale or preset.
+        """
+        self.scale, self.preset = check_scale(self.name, scale, preset), preset
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw one picture's parameters.
+
+        Args:
+            generator: a CPU generator of this picture alone.
+
+        Returns:
+            `stages` (two of `blur` or None, `resize`, `noise`, `quality`) and `tail` (`mode` of the last resize,
+            `sinc` or None, `jpeg_last`). Resize factors are against HQ in the first round and against the LQ size in
+            the second.
+        """
+        stages = [_draw_stage(stage, generator) for stage in STAGES]
+        tail = {"mode": choice(generator, MODES), "sinc": None, "jpeg_last": chance(generator, JPEG_LAST_PROBABILITY)}
+        if chance(generator, FINAL_SINC_PROBABILITY):
+            cutoff = uniform(generator, math.pi / 3, math.pi)
+            tail["sinc"] = {"kind": SINC, "side": choice(generator, KERNEL_SIDES), "cutoff": cutoff}
+        return {"stages": stages, "tail": tail}
+
+    @torch.no_grad()
+    def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Degrade a batch; see `Degradation.apply`.
+
+        Raises:
+            UserError: when shapes, type or number of parameters do not fit.
+        """
+        check_batch(self.name, hq, parameters, self.scale)
+        lq_size = working_lq_size(*hq.shape[-2:], self.scale, self.preset)
+
+        def chain(image: Tensor, entry: dict[str, Any], kernels: Tensor) -> Tensor:
+            lq = _degrade(image, entry, kernels, lq_size)
+            return resize(lq, tuple(image.shape[-2:]), "bilinear") if self.preset == "faces" else lq
+
+        return degrade_one_by_one(chain, hq, parameters, _kernels(parameters))
+
+
+def _kernels(parameters: list[dict[str, Any]]) -> Tensor:
+    """Kernels (N, 3, side, side) of the two rounds and of the final sinc, made at once."""
+    blurs = [
+        entry for row in parameters for entry in (*(stage["blur"] for stage in row["stages"]), row["tail"]["sinc"])
+    ]
+    return build_kernels(blurs, KERNEL_SIDE).unflatten(0, (-1, 3))
+
+
+def _degrade(image: Tensor, parameters: dict[str, Any], kernels: Tensor, lq_size: tuple[int, int]) -> Tensor:
+    """One picture (1, 3, H, W) to the LQ size."""
+    (first, second), tail = parameters["stages"], parameters["tail"]
+    image = _blur(image, kernels[0], first["blur"])
+    image = resize(image, scaled_size(tuple(image.shape[-2:]), first["resize"]["factor"]), first["resize"]["mode"])
+    image = jpeg(add_noise(image, first["noise"]), [first["quality"]])
+    image = _blur(image, kernels[1], second["blur"])
+    image = resize(image, scaled_size(lq_size, second["resize"]["factor"]), second["resize"]["mode"])
+    image = add_noise(image, second["noise"])
+    if not tail["jpeg_last"]:
+        image = jpeg(image, [second["quality"]])
+    image = _blur(resize(image, lq_size, tail["mode"]), kernels[2], tail["sinc"]).clamp(0, 1)
+    return jpeg(image, [second["quality"]]) if tail["jpeg_last"] else image
+
+
+def _blur(image: Tensor, kernel: Tensor, parameters: dict[str, Any] | None) -> Tensor:
+    if parameters is None:
+        return image
+    margin = (KERNEL_SIDE - parameters["side"]) // 2  # the zeros around the kernel would only cost time
+    return blur(image, kernel[None, margin : KERNEL_SIDE - margin, margin : KERNEL_SIDE - margin])
+
+
+def _draw_stage(stage: Stage, generator: torch.Generator) -> dict[str, Any]:
+    direction = choice(generator, ("up", "down", "keep"), stage.up_down_keep)
+    ranges = {"up": stage.factor_up, "down": stage.factor_down, "keep": (1.0, 1.0)}
+    gaussian = chance(generator, GAUSSIAN_PROBABILITY)
+    return {
+        "blur": _draw_blur(stage, generator) if chance(generator, stage.blur_probability) else None,
+        "resize": {"factor": uniform(generator, *ranges[direction]), "mode": choice(generator, MODES)},
+        "noise": {
+            "kind": "gaussian" if gaussian else "poisson",
+            "level": uniform(generator, *(stage.gaussian_sigma if gaussian else stage.poisson_factor)),
+            "gray": chance(generator, GRAY_PROBABILITY),
+            "noise_seed": seed(generator),
+        },
+        "quality": uniform(generator, *JPEG_QUALITY),
+    }
+
+
+def _draw_blur(stage: Stage, generator: torch.Generator) -> dict[str, Any]:
+    side = choice(generator, KERNEL_SIDES)
+    if chance(generator, SINC_PROBABILITY):
+        # a small window cannot hold the ripples of a low cutoff
+        lowest = math.pi / 3 if side < 13 else math.pi / 5
+        return {"kind": SINC, "side": side, "cutoff": uniform(generator, lowest, math.pi)}
+    kind = choice(generator, tuple(FAMILY_PROBABILITIES), tuple(FAMILY_PROBABILITIES.values()))
+    sigma_x = uniform(generator, *stage.sigma)
+    if kind.endswith("aniso"):
+        shape = {
+            "sigma_x": sigma_x,
+            "sigma_y": uniform(generator, *stage.sigma),
+            "angle": uniform(generator, -math.pi, math.pi),
+        }
+    else:
+        shape = {"sigma_x": sigma_x, "sigma_y": sigma_x, "angle": 0.0}
+    parameters = {"kind": kind, "side": side, **shape}
+    if kind in GENERALIZED_KINDS:
+        low, high = GENERALIZED_BETA
+        parameters["beta"] = uniform(generator, *((low, 1.0) if chance(generator, 0.5) else (1.0, high)))
+    elif kind in PLATEAU_KINDS:
+        low, high = PLATEAU_BETA
+        parameters["beta"] = low if chance(generator, 0.5) else uniform(generator, low, high)
+    return parameters

@@ -1,0 +1,1 @@
+"""Pure batched operations that degradations are made of."""

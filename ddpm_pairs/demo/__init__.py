@@ -1,0 +1,1 @@
+"""``ddpm-pairs demo``: a world whose truth is known."""

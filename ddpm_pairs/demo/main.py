@@ -1,0 +1,273 @@
+"""``ddpm-pairs demo``: the whole way from LQ pictures to pairs on embedded photographs, without a network connection.
+
+Real LQ pictures cannot be embedded, so a simulated camera stands in for the real world. That has one good side: the
+truth is known, and the last step measures how near the pairs came to it.
+"""
+
+import shlex
+import time
+from argparse import Namespace
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from ddpm_pairs.cli.trainer import INTERRUPTED, TrainerCLI
+from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, LQ_PHOTOGRAPHS, SCALE, photograph, scenes, write_pictures
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.reports.pairs import initial_lq
+from ddpm_pairs.reports.texture import TextureGap, band_names, render, texture_gap
+from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.synthesis.provenance import generator_from_run
+
+PRETRAINED = "blind_camera"
+THREADS = 2
+RECORD = "demo.yaml"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How large a demo is; the defaults take about four minutes on two cores.
+
+    Attributes:
+        lq_pictures: LQ pictures to learn from.
+        lq_side: Their side in pixels.
+        hq_pictures: HQ pictures to make pairs of.
+        hq_side: Their side in pixels.
+        channels: Widths of the network.
+        steps: Training steps.
+        trained_t: Largest t of the training.
+        t_min: Smallest t of the pairs.
+        t_max: Largest t of the pairs.
+    """
+
+    lq_pictures: int = 180
+    lq_side: int = 96
+    hq_pictures: int = 64
+    hq_side: int = 256
+    channels: tuple[int, ...] = (32, 48, 64, 64)
+    steps: int = 1200
+    trained_t: int = 150
+    t_min: int = 50
+    t_max: int = 150
+
+
+def main(arguments: Namespace) -> int:
+    """``ddpm-pairs demo``.
+
+    Args:
+        arguments: ``output_dir``, ``pretrained`` and ``seed`` of the command line.
+
+    Returns:
+        0, or 130 after Ctrl-C.
+
+    Raises:
+        UserError: see ``run_demo``.
+    """
+    try:
+        run_demo(arguments.output_dir, arguments.pretrained, arguments.seed, Recipe())
+    except (SystemExit, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit status 1
+        print("\ninterrupted; the same command goes on from here")
+        return INTERRUPTED
+    return 0
+
+
+def run_demo(root: Path, pretrained: bool, seed: int, recipe: Recipe) -> None:
+    """Run the demo; what an earlier, equal one left in ``root`` is kept and not made again.
+
+    Args:
+        root: Folder to write.
+        pretrained: Take the shipped weights instead of training.
+        seed: Seed of everything drawn.
+        recipe: How large it is.
+
+    Raises:
+        UserError: for a folder that holds something else, or weights that are not shipped.
+    """
+    begin = time.monotonic()
+    if pretrained:
+        weights_file(PRETRAINED)
+    claim(root, {"pretrained": pretrained, "seed": seed, "recipe": _plain(recipe)})
+    torch.set_num_threads(THREADS)
+
+    _announce(1, "embedded photographs: scenes for the camera, and others as HQ")
+    hq = scenes(HQ_PHOTOGRAPHS, recipe.hq_pictures, recipe.hq_side, (0.6, 1.0), seed)
+    write_pictures(root / "hq", lambda: hq)
+    print(f"      {recipe.hq_pictures} HQ pictures of {', '.join(HQ_PHOTOGRAPHS)} in {root / 'hq'}")
+
+    _announce(2, "a simulated camera takes the LQ pictures, in place of the real ones that cannot be embedded")
+    if not pretrained:
+        lq_scenes = recipe.lq_pictures, recipe.lq_side * SCALE, (0.75, 1.5), seed
+        write_pictures(root / "lq", lambda: photograph(scenes(LQ_PHOTOGRAPHS, *lq_scenes), seed, "roll 1"))
+        print(f"      {recipe.lq_pictures} LQ pictures of {', '.join(LQ_PHOTOGRAPHS)} in {root / 'lq'}")
+    for roll in (1, 2):
+        write_pictures(root / "camera_truth" / f"roll_{roll}", lambda roll=roll: photograph(hq, seed, f"roll {roll}"))
+    print(f"      two rolls of the HQ scenes in {root / 'camera_truth'}, only for the table at the end")
+
+    checkpoint = PRETRAINED if pretrained else str(root / "ddpm" / "last.ckpt")
+    if pretrained:
+        _announce(3, f"no training: the shipped weights {PRETRAINED} are taken, which learnt another camera")
+    else:
+        _announce(3, "a small DDPM learns the LQ pictures (minutes; Ctrl-C is safe)")
+        train(root, seed, recipe)
+
+    _announce(4, f"pairs: {recipe.hq_pictures} HQ pictures degraded, noised to step t and walked back")
+    words = ["--config", "pairs_natural.yaml", "--config", "parts/cpu.yaml", "--ckpt_path", checkpoint]
+    words += ["--data.hq_dir", str(root / "hq"), "--output_dir", str(root / "pairs")]
+    words += ["--model.t_min", str(recipe.t_min), "--model.t_max", str(recipe.t_max)]
+    run_verb(["predict", *words, *([] if seed == 0 else ["--seed_everything", str(seed)])])
+
+    _announce(5, "how near did the pairs come to the camera?")
+    print(compare(root, seed, pretrained))
+    print(closing(root, time.monotonic() - begin))
+
+
+def claim(root: Path, settings: dict[str, Any]) -> None:
+    """Make the folder ours, or see that an equal demo lies in it.
+
+    Raises:
+        UserError: if it holds something else.
+    """
+    record = root / RECORD
+    if root.exists() and not root.is_dir():
+        raise UserError(f"--output_dir {root} is a file: expected a folder or a new name")
+    if record.is_file():
+        if yaml.safe_load(record.read_text()) != settings:
+            raise UserError(
+                f"--output_dir {root} holds a demo with another --seed, --pretrained or version: give another folder"
+            )
+        print(f"{root} holds this demo already: what is finished is kept")
+    elif root.is_dir() and any(root.iterdir()):
+        raise UserError(f"--output_dir {root} holds other files: give an empty or a new folder")
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        record.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def train(root: Path, seed: int, recipe: Recipe) -> None:
+    """Train the DDPM by ``lightning fit`` with a config that is left in ``root``; a finished one is kept."""
+    config, folder = root / "ddpm.yaml", root / "ddpm"
+    config.write_text("# What `ddpm-pairs demo` trains.\n" + yaml.safe_dump(_fit_config(root, seed, recipe)))
+    words = ["--config", str(config), "--output_dir", str(folder)]
+    last = folder / "last.ckpt"
+    if last.is_file():
+        step = torch.load(last, map_location="cpu", weights_only=True)["global_step"]
+        if step >= recipe.steps:
+            print(f"      trained already: {last}")
+            return
+        words += ["--ckpt_path", "last"]
+    cli = run_verb(["fit", *words])
+    losses = {name: float(value) for name, value in cli.trainer.callback_metrics.items() if name.startswith("val/loss")}
+    bands = ", ".join(f"{name.removeprefix('val/loss_t')}: {losses[name]:.4f}" for name in losses if "_t" in name)
+    print(f"      validation loss {losses['val/loss']:.4f}; by t {bands}")
+
+
+def _fit_config(root: Path, seed: int, recipe: Recipe) -> dict[str, Any]:
+    network = {"channels": list(recipe.channels), "layers_per_block": 1, "attention_levels": [], "norm_groups": 8}
+    return {
+        "seed_everything": seed,
+        "model": {
+            "class_path": "ddpm_pairs.diffusion.DDPM",
+            "init_args": {
+                "net": {"class_path": "ddpm_pairs.diffusion.UNet", "init_args": network},
+                "t_max": recipe.trained_t,
+                "loss": "mse",
+                "learning_rate": 1e-3,
+                "warmup_steps": 100,
+                "cosine_decay": True,
+            },
+        },
+        "data": {
+            "class_path": "ddpm_pairs.data.LowQualityImages",
+            "init_args": {"lq_dir": str(root / "lq"), "crop_size": 32, "batch_size": 16, "num_workers": 1},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": recipe.steps,
+            "max_epochs": -1,
+            "gradient_clip_val": 1.0,
+            "val_check_interval": max(recipe.steps // 3, 1),
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,
+            "callbacks": [{"class_path": "ddpm_pairs.callbacks.EMA"}],
+        },
+        "checkpoint_every_n_steps": 250,
+    }
+
+
+def run_verb(argv: list[str]) -> TrainerCLI:
+    """Print a command and run it, in this process.
+
+    Returns:
+        The command line object, with its ``trainer``.
+    """
+    print(f"      $ lightning {shlex.join(argv)}", flush=True)
+    cli = TrainerCLI(argv)
+    cli.prepare()()
+    return cli
+
+
+def compare(root: Path, seed: int, pretrained: bool) -> str:
+    """The table of initial and final LQ against the camera's pictures of the same scenes, and what it says."""
+    records = list(PairsFolder(root / "pairs").records())
+    generator = generator_from_run(read_run(root / "pairs"))
+    real = [_read(path) for path in sorted((root / "camera_truth").rglob("*.png"))]
+    initial = [initial_lq(root / "pairs", record, generator) for record in records]
+    final = [_read(root / "pairs" / record["lq"]) for record in records]
+    gap = texture_gap(real, {"initial LQ": initial, "LQ of the pairs": final}, seed=seed)
+    lines = [render(gap, "camera"), "", *verdicts(gap)]
+    if pretrained:
+        lines.append(
+            f"{PRETRAINED} learnt another camera than the one in this table: the pairs are not meant to come near it.\n"
+            "Run without --pretrained to learn this one."
+        )
+    return "\n".join(lines)
+
+
+def verdicts(gap: TextureGap) -> list[str]:
+    """One sentence a measure: whether the second row is nearer to the real pictures than the first."""
+    before, after = gap.rows
+    sentences = [_verdict("Chroma noise", before.chroma_gap, after.chroma_gap, gap.floor.chroma_gap, "")]
+    bands = band_names(len(before.power_gaps))
+    for n in reversed(range(len(bands))):
+        powers = [row.power_gaps[n] for row in (before, after, gap.floor)]
+        sentences.append(_verdict(f"Luminance power at {bands[n]} cycles a pixel", *powers, " dB"))
+    return sentences
+
+
+def _verdict(name: str, before: float, after: float, floor: float, unit: str) -> str:
+    if max(abs(before), abs(after)) <= abs(floor):
+        found = "is within the floor before and after"
+    else:
+        found = "came nearer to the camera" if abs(after) < abs(before) else "did NOT come nearer to the camera"
+    return f"{name} {found}: off by {before:+.2f}{unit}, then {after:+.2f}{unit} (floor {abs(floor):.2f})."
+
+
+def closing(root: Path, seconds: float) -> str:
+    """Where to go from here."""
+    return f"""
+Done in {seconds / 60:.1f} minutes. Look at {root / "pairs" / "contact_sheet.png"}.
+With your own folders of LQ and HQ pictures:
+  lightning fit     --config ddpm_small.yaml    --data.lq_dir LQ/ --output_dir runs/mine
+  lightning predict --config pairs_natural.yaml --ckpt_path runs/mine/last.ckpt --data.hq_dir HQ/ --output_dir pairs/
+The better the DDPM is trained, the larger a t it can walk back from without inventing structure. The walk hardly blurs:
+where colours or edges stay sharper than yours, `ddpm-pairs calibrate` fits the start to your pictures."""
+
+
+def _announce(number: int, text: str) -> None:
+    print(f"\n[{number}/5] {text}", flush=True)
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+
+
+def _read(path: Path) -> Tensor:
+    return torch.from_numpy(decode_picture(path)).permute(2, 0, 1)

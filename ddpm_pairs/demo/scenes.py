@@ -1,0 +1,96 @@
+"""The demo's world: embedded photographs cut into scenes, and the pictures that a simulated camera takes of them."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddpm_pairs.degradations.walk import generator_for
+from ddpm_pairs.demo.camera import Camera
+from ddpm_pairs.files import encode_png
+from ddpm_pairs.images.pixels import eight_bit
+
+LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")
+"""Photographs of scikit-image's wheel whose camera pictures the DDPM learns from."""
+
+HQ_PHOTOGRAPHS = ("astronaut", "stereo_motorcycle", "camera")
+"""Photographs of scikit-image's wheel that are the HQ side; the DDPM never sees them."""
+
+SCALE = 4
+
+
+def photograph_named(name: str) -> Image.Image:
+    """An embedded photograph in RGB."""
+    pixels = getattr(skimage.data, name)()
+    pixels = pixels[0] if isinstance(pixels, tuple) else pixels  # of the stereo pair the left one
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def scenes(names: tuple[str, ...], count: int, side: int, zoom: tuple[float, float], seed: int) -> dict[str, Tensor]:
+    """Square cuttings of photographs at random places and sizes, some mirrored.
+
+    Args:
+        names: Photographs, taken in turn.
+        count: Number of cuttings.
+        side: Their side in pixels.
+        zoom: Limits of the enlargement (log-uniform); under 1 is shrunk.
+        seed: Seed of the places.
+
+    Returns:
+        uint8 (3, side, side) by key, such as ``coffee_07``.
+    """
+    photographs = {name: photograph_named(name) for name in names}
+    found = {}
+    for i in range(count):
+        key = f"{names[i % len(names)]}_{i // len(names):02d}"
+        picture = photographs[names[i % len(names)]]
+        u = torch.rand(4, generator=generator_for(seed, key, "scene"), dtype=torch.float64).tolist()
+        source = min(side / (zoom[0] * (zoom[1] / zoom[0]) ** u[0]), *picture.size)
+        left, top = u[1] * (picture.width - source), u[2] * (picture.height - source)
+        box = (left, top, left + source, top + source)
+        cutting = picture.resize((side, side), Image.Resampling.LANCZOS, box=box)
+        if u[3] < 0.5:
+            cutting = cutting.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        found[key] = _tensor(np.array(cutting))
+    return found
+
+
+def photograph(pictures: dict[str, Tensor], seed: int, roll: str) -> dict[str, Tensor]:
+    """Pictures that the simulated camera takes of scenes.
+
+    Args:
+        pictures: uint8 (3, H, W) of one size, by key.
+        seed: Seed of the exposures.
+        roll: Another roll is another exposure of every scene.
+
+    Returns:
+        uint8 (3, H / 4, W / 4) by key.
+    """
+    camera = Camera(SCALE)
+    taken = {}
+    for key, picture in pictures.items():
+        parameters = camera.draw(generator_for(seed, key, roll))
+        taken[key] = eight_bit(camera.apply(picture[None].float() / 255, [parameters]))[0]
+    return taken
+
+
+def write_pictures(folder: Path, make: Callable[[], dict[str, Tensor]]) -> None:
+    """Write PNGs by key into a folder that appears when it is complete; one that is there already is kept."""
+    if folder.is_dir():
+        return
+    beside = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for key, picture in make().items():
+        (beside / f"{key}.png").write_bytes(encode_png(picture))
+    beside.rename(folder)
+
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) to (3, H, W)."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,0 +1,1 @@
+"""How the network runs: precision, batch slots, threads, compilation."""

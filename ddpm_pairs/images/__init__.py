@@ -1,0 +1,1 @@
+"""Images and files: find, decode, encode, crop, tile. Nothing here is learned."""

@@ -1,0 +1,1 @@
+"""The pairs folder: one room that reads and writes its format."""

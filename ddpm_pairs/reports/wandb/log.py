@@ -1,0 +1,43 @@
+"""What a run of ``predict`` logs to Weights & Biases, besides what it writes to disk."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from ddpm_pairs.reports.pairs import SHEET
+
+
+def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) -> None:
+    """Log a finished run of ``predict`` to each W&B logger: numbers in the summary, and the contact sheet.
+
+    Args:
+        loggers: The Trainer's.
+        root: The pairs folder.
+        summary: ``PairWriter.summary``.
+    """
+    runs, tally = wandb_runs(loggers), summary["tally"]
+    numbers = {"made": summary["made"], "in_folder": tally.pairs, "skipped": len(summary["failures"])}
+    if summary["made"]:
+        numbers["per_second"] = summary["made"] / max(summary["seconds"], 1e-9)
+    if summary["occupancy"] is not None:
+        numbers["slots_used"] = summary["occupancy"]
+    if tally.pairs:
+        numbers["accepted"] = tally.accepted
+        numbers["t_mean"] = tally.t / tally.pairs
+        for name, values in (("psnr", tally.psnr), ("psnr_initial", tally.psnr_initial)):
+            finite = np.asarray(values)[np.isfinite(values)]
+            numbers[f"{name}_median"] = float(np.median(finite)) if len(finite) else None
+    for run in runs:
+        if (root / SHEET).is_file():
+            import wandb  # only here: importing it takes a moment
+
+            run.log({"pairs/contact_sheet": wandb.Image(str(root / SHEET))})
+        run.summary.update({f"pairs/{name}": value for name, value in numbers.items()})
+
+
+def wandb_runs(loggers: Iterable[Logger]) -> list[Any]:
+    """The W&B runs behind some loggers."""
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]

@@ -1,0 +1,92 @@
+"""What the t study logs to Weights & Biases, besides what it writes to disk."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from ddpm_pairs.files import place
+from ddpm_pairs.reports.wandb.log import wandb_runs
+from ddpm_pairs.study.recommendation import Recommendation
+
+CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "kid": "floor_kid", "psnr": None, "psnr_median": None}
+"""What is drawn over t, a line a degradation, and the column of its floor, which is a line too."""
+
+
+def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> None:
+    """Log a finished t study to each W&B logger.
+
+    ``study/cells`` is the table, ``study/<score>_over_t`` its curves, ``study/plot`` and ``study/grid`` the pictures;
+    the recommendation stands in the run's summary. ``cell/<degradation>/<score>`` over ``cell/t`` holds the numbers
+    once more, for panels that compare several studies. What a W&B run has been given once, by the same study typed
+    again, it is not given a second time; ``wandb/logged`` in the folder remembers that.
+
+    Args:
+        loggers: The Trainer's.
+        root: The study's folder.
+        chosen: Its recommendation.
+    """
+    runs = wandb_runs(loggers)
+    if not runs:
+        return
+    import wandb  # only here: importing it takes a moment
+
+    with (root / "ablation.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    digest = _digest(root, chosen)
+    kept = root / "wandb" / "logged"
+    earlier = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else []
+    runs = [run for run in runs if f"{run.id} {digest}" not in earlier]
+    names = list(dict.fromkeys(row["degradation"] for row in rows))
+    ts = sorted({row["t"] for row in rows})
+    cells = {(row["degradation"], row["t"]): row for row in rows}
+    for run in runs:
+        logged: dict[str, Any] = {
+            "study/cells": wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows]),
+            "study/plot": wandb.Image(str(root / "ablation.png")),
+            "study/grid": wandb.Image(str(root / "grid.png")),
+        }
+        for score, floor in CURVES.items():
+            lines = {name: [cells[name, t][score] for t in ts] for name in names}
+            if floor is not None:
+                lines["real against real"] = [rows[0][floor]] * len(ts)
+            logged[f"study/{score}_over_t"] = wandb.plot.line_series(
+                ts, list(lines.values()), keys=list(lines), title=f"{score} over t", xname="t"
+            )
+        run.log(logged)
+        run.define_metric("cell/t", hidden=True)
+        for name in names:
+            for score in CURVES:
+                run.define_metric(f"cell/{name}/{score}", step_metric="cell/t")
+        for t in ts:
+            scores = {f"cell/{name}/{score}": cells[name, t][score] for name in names for score in CURVES}
+            run.log({"cell/t": t} | scores)
+        summary = chosen.as_dict()
+        summary["warnings"] = "; ".join(chosen.warnings)
+        for name in ("best_by_fid", "best_by_fid192"):
+            summary[name] = "{}, t = {}".format(*summary[name])
+        run.summary.update({f"recommended/{name}": value for name, value in summary.items()})
+        earlier.append(f"{run.id} {digest}")
+        place(kept, "".join(f"{line}\n" for line in earlier).encode())
+
+
+def _digest(root: Path, chosen: Recommendation) -> str:
+    """What tells studies apart: their numbers and their recommendation."""
+    told = (root / "ablation.csv").read_bytes() + json.dumps(chosen.as_dict()).encode()
+    return blake2b(told, digest_size=16).hexdigest()
+
+
+def _value(text: str) -> str | int | float | None:
+    """A cell of the CSV file as what it was; ``None`` for an infinite PSNR, which no chart can show."""
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else None
+    return text or None

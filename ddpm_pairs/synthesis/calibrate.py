@@ -1,0 +1,214 @@
+"""``ddpm-pairs calibrate``: a handcrafted start whose pairs have the spectrum of the real pictures.
+
+The walk back gives any start the real noise, but it does not blur: what the start keeps of HQ, the pair keeps. How much
+the camera keeps of it shows in the power of its pictures, less that of its noise. Of pairs made from ``bicubic`` this
+measures, in bands of frequency, the walk's transfer T from initial LQ to LQ and the power N that it adds; a start with
+gain g then gives pairs of power T^2 g^2 S + N, where S is the power of bicubic LQ, and g is chosen so that this is the
+real pictures' power. No truth is needed.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from ddpm_pairs.degradations import Bicubic
+from ddpm_pairs.degradations.ops.noise import luminance
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import place
+from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
+from ddpm_pairs.images.find import Failure, Picture, find_pictures
+from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.run_file import read_run
+
+BANDS = 8
+SIDE = 32  # px of a patch
+STRIDE = 16
+GAINS = (0.05, 1.5)
+FREE_BANDS = 2
+"""Lowest bands of which the higher may have the larger gain, as a camera that sharpens gives; above, gains do not rise,
+since little of the real power there is the picture's."""
+LEAST_SHARE = 0.02
+"""Of the real power that is the picture's and not the walk's, at least."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured by band: (2, BANDS) float64, luminance and colour.
+
+    Attributes:
+        real: Power of real LQ.
+        start: Power of bicubic LQ.
+        made: Power of the pairs' LQ.
+        transfer: Of the walk, as amplitude.
+        scale: Of the pairs.
+        failures: LQ pictures, of the folder and of pairs, that were left out.
+    """
+
+    real: Tensor
+    start: Tensor
+    made: Tensor
+    transfer: Tensor
+    scale: int
+    failures: list[Failure]
+
+    @property
+    def noise(self) -> Tensor:
+        """Power that the walk adds."""
+        return self.made - self.transfer**2 * self.start
+
+    def gains(self) -> Tensor:
+        """Gains (2, BANDS) of the start; the lowest band's is 1, since the sets' contrast is no blur."""
+        wanted = torch.maximum(self.real - self.noise, LEAST_SHARE * self.real)
+        gains = (wanted / self.start).sqrt() / self.transfer.clamp(min=1e-3)
+        gains = (gains / gains[:, :1]).clamp(*GAINS)
+        gains[:, FREE_BANDS:] = gains[:, FREE_BANDS:].cummin(dim=1).values
+        return gains
+
+
+def main(arguments: Namespace) -> int:
+    """``ddpm-pairs calibrate PAIRS LQ_DIR OUT.yaml``.
+
+    Args:
+        arguments: ``pairs``, ``lq_dir`` and ``out`` of the command line.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: see ``calibrate``; or if ``out`` is no YAML file.
+    """
+    if arguments.out.suffix != ".yaml":
+        raise UserError(f"OUT is {arguments.out}: expected a name that ends in .yaml")
+    found = calibrate(arguments.pairs, arguments.lq_dir)
+    gains = found.gains()
+    place(arguments.out, _config(arguments, gains, found.scale).encode())
+    for failure in found.failures:
+        print(f"left out {failure.source}: {failure.reason}", file=sys.stderr)
+    print(_table(found, gains))
+    print(f"wrote {arguments.out}: make pairs with --config pairs_natural.yaml --config {arguments.out}")
+    return 0
+
+
+def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
+    """Measure real LQ, and pairs that were made from ``bicubic``.
+
+    Args:
+        pairs: A pairs folder of ``predict --model.degradation bicubic``, preset natural, with the DDPM and the range of
+            t that will be used.
+        lq_dir: Real LQ pictures.
+
+    Returns:
+        What was measured, on overlapping patches of 32 px.
+
+    Raises:
+        UserError: if the pairs are others, or if there are no pictures that are large enough.
+    """
+    run = read_run(pairs)
+    if run is None:
+        raise UserError(f"{pairs} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
+    settings = run["settings"]
+    start, preset = settings["degradation"]["name"], settings["preset"]
+    if (start, preset) != (Bicubic.name, "natural") or settings["t_max"] == 0:
+        raise UserError(
+            f"{pairs} was made from {start}, preset {preset}, t up to {settings['t_max']}: expected pairs of "
+            "--model.degradation bicubic, preset natural, with a walk back"
+        )
+    found, failures = find_pictures(lq_dir, "LQ_DIR")
+    (real,) = _mean(_of_real(found, failures), f"LQ_DIR {lq_dir}")
+    start_power, made_power, cross = _mean(_of_pairs(pairs, Bicubic(settings["scale"]), failures), str(pairs))
+    return Calibration(real, start_power, made_power, cross / start_power, settings["scale"], failures)
+
+
+def _of_real(pictures: list[Picture], failures: list[Failure]) -> Iterator[Tensor]:
+    """Power of each picture's patches."""
+    for picture in pictures:
+        lq = _large_enough(picture.path, picture.source, failures)
+        if lq is not None:
+            yield _spectra(lq)
+
+
+def _of_pairs(root: Path, model: Bicubic, failures: list[Failure]) -> Iterator[Tensor]:
+    """Of each pair's patches: power of bicubic LQ, power of its LQ, and what they have in common."""
+    folder = PairsFolder(root)
+    for record in folder.records():
+        lq = _large_enough(folder.path(record["lq"]), record["lq"], failures)
+        if lq is not None:
+            yield _spectra(model.apply(_read(folder.path(record["hq"]))[None], [{}])[0], lq)
+
+
+def _large_enough(path: Path, source: str, failures: list[Failure]) -> Tensor | None:
+    """The picture, or None and a failure more."""
+    try:
+        picture = _read(path)
+    except (UnreadablePicture, OSError) as error:
+        failures.append(Failure(source, str(error)))
+        return None
+    height, width = picture.shape[1:]
+    if min(height, width) < SIDE:
+        failures.append(Failure(source, f"{width}x{height} px, smaller than a patch of {SIDE} px"))
+        return None
+    return picture
+
+
+def _read(path: Path) -> Tensor:
+    """(3, H, W), float32 in [0, 1]."""
+    return torch.from_numpy(decode_picture(path)).permute(2, 0, 1).float() / 255
+
+
+def _spectra(*pictures: Tensor) -> Tensor:
+    """Bands of each patch of one picture, (patches, 1, 2, BANDS), or of two equally large ones, (patches, 3, 2, BANDS).
+
+    Two pictures give the power of both and the real part of their cross-spectrum.
+    """
+    spectra = [torch.fft.fft2(_patches(picture)) for picture in pictures]
+    pairs = [(one, one) for one in spectra] + ([tuple(spectra)] if len(spectra) == 2 else [])
+    power = torch.stack([(first.conj() * second).real for first, second in pairs], dim=1)
+    frequency = torch.fft.fftfreq(SIDE)
+    radius = torch.hypot(frequency[:, None], frequency[None, :])
+    edges = [0.5 * band / BANDS for band in range(BANDS + 1)]
+    inside = [(radius > low) & (radius <= high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    bands = torch.stack([power[..., mask].mean(dim=-1) for mask in inside], dim=-1)  # (patches, kinds, 3, BANDS)
+    return torch.stack([bands[:, :, 0], bands[:, :, 1:].mean(dim=2)], dim=2)
+
+
+def _patches(picture: Tensor) -> Tensor:
+    """Y, R - Y and B - Y of overlapping patches without their means, under a Hann window: (n, 3, SIDE, SIDE)."""
+    gray = luminance(picture)
+    planes = torch.cat([gray, picture[0:1] - gray, picture[2:3] - gray]).double()
+    patches = planes.unfold(1, SIDE, STRIDE).unfold(2, SIDE, STRIDE).flatten(1, 2).transpose(0, 1)
+    ramp = torch.hann_window(SIDE, dtype=torch.float64)
+    return (patches - patches.mean(dim=(2, 3), keepdim=True)) * (ramp[:, None] * ramp[None, :])
+
+
+def _mean(spectra: Iterable[Tensor], place_of: str) -> Tensor:
+    """Mean over all patches: (kinds, 2, BANDS)."""
+    sums = [(one.sum(dim=0), len(one)) for one in spectra]
+    if not sums:
+        raise UserError(f"{place_of} has no LQ picture with sides of {SIDE} px or more: give larger ones")
+    return torch.stack([total for total, _ in sums]).sum(dim=0) / sum(patches for _, patches in sums)
+
+
+def _config(arguments: Namespace, gains: Tensor, scale: int) -> str:
+    luma, chroma = ([round(gain, 3) for gain in row] for row in gains.tolist())
+    operation = {"class_path": "ddpm_pairs.degradations.BandGain", "init_args": {"luma": luma, "chroma": chroma}}
+    chain = {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"scale": scale, "operations": [operation]}}
+    title = f"# A start fitted to {arguments.lq_dir}, with the pairs {arguments.pairs}, by ddpm-pairs calibrate."
+    return f"{title}\n{yaml.safe_dump({'model': {'degradation': chain, 'scale': scale}}, sort_keys=False)}"
+
+
+def _table(found: Calibration, gains: Tensor) -> str:
+    """What was found, a line a band."""
+    after = found.transfer**2 * gains**2 * found.start + found.noise
+    gaps = [10 * torch.log10(power / found.real) for power in (found.made, after)]
+    lines = ["             luminance: power over the real, dB     colour"]
+    lines.append("cycles/px      now   expected   gain             now   expected   gain")
+    for band in range(BANDS):
+        cells = [f"{gaps[0][row, band]:+6.1f}{gaps[1][row, band]:+10.1f}{gains[row, band]:9.2f}" for row in range(2)]
+        lines.append(f"up to {0.5 * (band + 1) / BANDS:<7.4g}{cells[0]}        {cells[1]}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What every training shares: optimizers, losses, adversarial steps."""

@@ -1,0 +1,162 @@
+"""Losses on features of pretrained networks."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.metrics.lpips_network import lpips_network
+from ddpm_pairs.metrics.weights import ALEXNET, VGG19, WeightsFile, weights_path
+
+FEATURES = ("vgg19", "lpips", "random")
+
+TAPS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
+"""Weights of VGG19's features by torchvision's number of their layer: conv1_2, 2_2, 3_4, 4_4, 5_4, before the ReLU."""
+
+_WITHOUT = {
+    "vgg19": "choose the perceptual loss's features lpips, which needs AlexNet, or random just to try things out",
+    "lpips": "choose the perceptual loss's features vgg19, which needs VGG19, or random just to try things out",
+}
+_WIDTHS = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512, None, 512, 512, 512, 512)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Perceptual(nn.Module):
+    """Distance of restored pictures from HQ in features of a pretrained network.
+
+    ``vgg19`` is Real-ESRGAN's: the L1 distance of VGG19's features before the ReLU (arXiv 2107.10833; weights of the
+    layers in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random`` is a small random network,
+    to try things out without weights; it teaches nothing.
+
+    The network is loaded by ``check`` or when it is first needed, so that a config with this loss restores pictures
+    without it. It is neither trained nor part of this module: it is in no checkpoint and in no moving average, follows
+    the pictures to their device, and is shared by copies of this module.
+
+    Args:
+        features: ``vgg19``, ``lpips`` or ``random``.
+
+    Raises:
+        UserError: for other features.
+    """
+
+    def __init__(self, features: Literal["vgg19", "lpips", "random"] = "vgg19") -> None:
+        super().__init__()
+        if features not in FEATURES:
+            raise UserError(f"perceptual features {features!r} are unknown: expected vgg19, lpips or random")
+        self.features = features
+        self._unregistered: list[nn.Module] = []  # a plain list, so that torch does not see the network
+
+    def check(self) -> None:
+        """Load the network, if that is still to be done.
+
+        Raises:
+            UserError: for weights that are missing or not the network's.
+        """
+        if not self._unregistered:
+            network = {"vgg19": _vgg19, "lpips": _LPIPS, "random": _random}[self.features]()
+            self._unregistered.append(network.eval().requires_grad_(False))
+
+    def forward(self, restored: Tensor, hq: Tensor) -> Tensor:
+        """The loss, a float32 scalar, with a gradient for ``restored``.
+
+        Args:
+            restored: (N, 3, H, W), about [0, 1]; sides of 32 px or more.
+            hq: Of the same shape, in [0, 1].
+        """
+        self.check()
+        network = self._unregistered[0]
+        if next(network.parameters()).device != restored.device:
+            network.to(restored.device)
+        return network(restored, hq.detach())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Perceptual":
+        """A module that shares the network, which never changes."""
+        same = object.__new__(type(self))
+        nn.Module.__init__(same)
+        same.features, same._unregistered = self.features, self._unregistered
+        return same
+
+
+class _FeatureDistance(nn.Module):
+    """The weighted sum of L1 distances at some layers of a chain, of pictures normalised as ImageNet's.
+
+    Args:
+        layers: The chain, under the names of its weights.
+        taps: Weights by number of the layer.
+    """
+
+    def __init__(self, layers: nn.Sequential, taps: dict[int, float]) -> None:
+        super().__init__()
+        self.layers, self.taps = layers, taps
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(_STD)[:, None, None])
+
+    def forward(self, restored: Tensor, hq: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self._features(hq)
+        found = self._features(restored)
+        pairs = zip(self.taps.values(), found, wanted, strict=True)
+        return sum(weight * F.l1_loss(ours.float(), theirs.float()) for weight, ours, theirs in pairs)
+
+    def _features(self, pictures: Tensor) -> list[Tensor]:
+        x, tapped = (pictures - self.mean) / self.std, []
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if number in self.taps:
+                tapped.append(x)
+        return tapped
+
+
+def vgg19_layers() -> nn.Sequential:
+    """VGG19 up to conv5_4, numbered as in torchvision, whose ReLUs however overwrite the features before them."""
+    layers: list[nn.Module] = []
+    before = 3
+    for width in _WIDTHS:
+        if width is None:
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers[:-1])
+
+
+def _vgg19() -> nn.Module:
+    path = _path(VGG19, "vgg19")
+    with torch.device("meta"):
+        layers = vgg19_layers()
+
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        own = {name: weights[f"features.{name}"].float() for name in layers.state_dict()}
+        layers.load_state_dict(own, assign=True)
+    except Exception as error:  # torch raises many kinds for files that are no weights
+        raise UserError(f"{path} holds no weights of VGG19: {str(error).splitlines()[0]}") from None
+    return _FeatureDistance(layers, TAPS)
+
+
+def _random() -> nn.Module:
+    widths = (3, 16, 32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        convs = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    return _FeatureDistance(nn.Sequential(convs[0], nn.ReLU(), convs[1]), {0: 1.0, 2: 1.0})
+
+
+class _LPIPS(nn.Module):
+    """LPIPS of pictures in [0, 1], as a mean over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = lpips_network(_path(ALEXNET, "lpips"))
+
+    def forward(self, restored: Tensor, hq: Tensor) -> Tensor:
+        with torch.autocast(restored.device.type, enabled=False):
+            return self.network(restored.float() * 2 - 1, hq.float() * 2 - 1).mean()
+
+
+def _path(file: WeightsFile, features: str) -> Path:
+    return weights_path(replace(file, without=_WITHOUT[features]))

@@ -1,0 +1,137 @@
+"""``lightning test --config ablation.yaml``."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from tiny_ddpm import save_safetensors, tiny_denoiser
+
+from ddpm_pairs.cli.main import main
+from ddpm_pairs.images.decode import decode_picture
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Seven HQ pictures of two sizes, ten LQ pictures and a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photo, other = skimage.data.astronaut(), skimage.data.coffee()
+    for name in ("hq", "lq"):
+        (tmp_path / name).mkdir()
+    for number in range(7):
+        side = 128 if number % 2 else 144
+        Image.fromarray(photo[40 * number :][:128, 30 * number :][:, :side]).save(tmp_path / "hq" / f"{number}.png")
+    for number in range(10):
+        Image.fromarray(other[30 * number :][:40, 50 * number :][:, :44]).save(tmp_path / "lq" / f"{number}.png")
+    save_safetensors(tiny_denoiser(), tmp_path / "tiny.safetensors")
+    return tmp_path
+
+
+WORDS = [
+    *(
+        "test",
+        "--config",
+        "ablation.yaml",
+        "--ckpt_path",
+        "tiny.safetensors",
+        "--data.hq_dir",
+        "hq",
+        "--data.lq_dir",
+        "lq",
+    ),
+    *("--data.num_workers", "0", "--model.ts", "[0,10,60,100]", "--model.patch", "32"),
+    *("--model.features", "random"),
+    *("--model.threads", "1", "--model.precision", "fp32"),
+    *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+    *("--output_dir", "study"),
+]
+
+
+def cells(folder):
+    with (folder / "ablation.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_study_of_a_checkpoint(place, capsys):
+    assert main(WORDS) == 0
+    rows = cells(place / "study")
+    assert [(row["degradation"], int(row["t"])) for row in rows] == [
+        (name, t) for name in ("real_esrgan", "bicubic") for t in (0, 10, 60)
+    ]
+    assert {row["n"] for row in rows} == {"7"}
+    assert rows[0]["logsnr"] == ""
+    assert float(rows[1]["logsnr"]) > float(rows[2]["logsnr"])
+    printed = capsys.readouterr().out
+    assert "t beyond the checkpoint's training was left out: 100" in printed
+    recommended = json.loads((place / "study" / "recommendation.json").read_text())
+    assert recommended["command"] in printed.replace("\n", "")
+
+
+def test_lq_and_psnr_are_those_of_predict(place):
+    assert main([*WORDS, "--model.degradations", "[real_esrgan]", "--model.ts", "[60]"]) == 0
+    words = "predict --config pairs_natural.yaml --ckpt_path tiny.safetensors --data.hq_dir hq --model.threads 1"
+    words += " --model.precision fp32 --model.degradation real_esrgan"
+    words += " --model.t_min 60 --model.t_max 60 --output_dir pairs --trainer.accelerator cpu --data.num_workers 0"
+    assert main(words.split()) == 0
+    lines = [json.loads(line) for line in (place / "pairs" / "manifest.jsonl").read_text().splitlines()]
+    (start, walked) = cells(place / "study")
+    assert float(walked["psnr"]) == pytest.approx(np.mean([line["psnr"] for line in lines]), abs=1e-3)
+    assert float(start["psnr"]) == pytest.approx(np.mean([line["psnr_initial"] for line in lines]), abs=1e-3)
+    from ddpm_pairs.study.folder import StudyFolder
+
+    folder = StudyFolder(place / "study")
+    for line in lines:
+        patch = folder.load(line["key"]).patches[0, -1].permute(1, 2, 0).numpy()
+        lq = decode_picture(place / "pairs" / line["lq"])
+        places = np.lib.stride_tricks.sliding_window_view(lq, patch.shape).reshape(-1, *patch.shape)
+        assert any(np.array_equal(patch, one) for one in places)
+
+
+def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
+    assert main(WORDS) == 0
+    before = {name: (place / "study" / name).read_bytes() for name in ("ablation.csv", "recommendation.json")}
+    files = sorted((place / "study" / "pictures").iterdir())
+    times = {path: path.stat().st_mtime_ns for path in files}
+    files[2].unlink()
+    for name in before:
+        (place / "study" / name).unlink()
+    assert main(WORDS) == 0
+    assert {name: (place / "study" / name).read_bytes() for name in before} == before
+    again = {path: path.stat().st_mtime_ns for path in files}
+    assert [path for path in files if again[path] != times[path]] == [files[2]]
+    assert main([*WORDS, "--model.patch", "24"]) == 2
+    assert "holds a study made otherwise (patch 32 -> 24)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--ckpt_path", "null"], "no checkpoint was given"),
+        (["--model.patch", "200"], "--data.hq_dir has 0 pictures of 800 px or more a side"),
+        (["--model.ts", "[-1]"], "ts is [-1]: expected steps from 0 on"),
+        (["--model.pictures", "2"], "pictures is 2: expected 4 or more"),
+        (["--model.degradations", "[bicubic,sharp]"], "degradation 'sharp' is unknown"),
+        (["--data.lq_dir", "hq/nowhere"], "--data.lq_dir"),
+    ],
+)
+def test_wrong_words_are_one_line(place, capsys, words, line):
+    assert main([*WORDS, *words]) == 2
+    printed = capsys.readouterr().err
+    assert line in printed
+    assert printed.count("\n") == 1
+    assert not (place / "study").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_table_of_one(place):
+    assert main(WORDS) == 0
+    words = [*WORDS, "--output_dir", "two", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "ddpm_pairs", *words]
+    completed = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
+    assert (place / "two" / "ablation.csv").read_bytes() == (place / "study" / "ablation.csv").read_bytes()

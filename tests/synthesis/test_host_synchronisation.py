@@ -1,0 +1,44 @@
+"""The host queues a whole walk back without waiting for the GPU, as pretended tensors show on any machine."""
+
+import pytest
+import torch
+from pretended_gpu import pretended_gpu
+from torch.utils._python_dispatch import _disable_current_modes
+
+from ddpm_pairs.degradations.walk import Sampling, synthesize
+from ddpm_pairs.degradations.walk_tiles import TiledDenoiser
+from ddpm_pairs.diffusion import Denoiser, Schedule, UNet
+from ddpm_pairs.diffusion.samplers import make_plan
+
+
+def planned_apart(self, schedule, t):
+    """A plan is made on the host of numbers that it needs."""
+    with _disable_current_modes():
+        return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """A denoiser on a pretended GPU."""
+    monkeypatch.setattr(Sampling, "plan", planned_apart)
+    with pretended_gpu():
+        with torch.device("cuda"):
+            net = UNet(channels=(8, 16), layers_per_block=1, attention_levels=[1], head_dim=8, norm_groups=4)
+        yield Denoiser(net, Schedule("cosine", 1000), t_max=600).eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available.*:UserWarning")
+@pytest.mark.parametrize("mode", ["default", "exact"])
+def test_a_batch_of_pictures_is_walked_back_without_waiting(pretended, mode):
+    initial = torch.empty(4, 3, 16, 24, device="cuda")
+    with torch.no_grad():
+        lq = synthesize(pretended, initial, [0, 1, 2, 4], list("abcd"), 0, Sampling.of_mode(mode))
+    assert lq.shape == initial.shape and lq.device.type == "cuda" and lq.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available.*:UserWarning")
+def test_a_large_picture_is_walked_back_without_waiting(pretended):
+    tiled = TiledDenoiser(pretended, (64, 200), 64, 4, torch.device("cuda"))
+    with torch.no_grad():
+        lq = synthesize(tiled, torch.empty(1, 3, 64, 200, device="cuda"), [500], ["a"], 0, Sampling(num_steps=2))
+    assert lq.shape == (1, 3, 64, 200) and lq.device.type == "cuda"
