@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from ddpm_pairs import cli, export
+from ddpm_pairs import export
+from ddpm_pairs.cli import main as cli
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.export import export_denoiser
 

@@ -230,7 +230,7 @@ class TrainerCLI(LightningCLI):
         elif self.subcommand == "test" and isinstance(self.datamodule, UnpairedImages):
             name = "study"
         else:
-            name = "restoration" if isinstance(self.model, Restorer) else "loaded"
+            name = "restore" if isinstance(self.model, Restorer) else "generic"
         return importlib.import_module(f"ddpm_pairs.cli.jobs.{name}")
 
     def _describe_own_classes(self) -> None:

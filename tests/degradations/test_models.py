@@ -55,7 +55,9 @@ def test_autocast_does_not_reach_the_model(model):
 def test_content_stays_in_place(model, mode, monkeypatch):
     # JPEG moves nothing, but its roundings are larger than the steps of the ramp
     if model.name != "bicubic":
-        monkeypatch.setattr(f"ddpm_pairs.degradations.{model.name}.jpeg", lambda images, qualities: images.clamp(0, 1))
+        monkeypatch.setattr(
+            f"ddpm_pairs.degradations.handcrafted.{model.name}.jpeg", lambda images, qualities: images.clamp(0, 1)
+        )
     # a ramp along each axis, of a side that leaves a rest by 4 where the model takes such sides; without blur its
     # borders stay at the border. The phases, fractions of a level, average out the rounding to 8 bit
     length, count = (1023, 1022, None, 1024)[model.scale - 1], 32
