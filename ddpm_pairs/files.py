@@ -31,7 +31,7 @@ def encode_png(picture: Tensor) -> bytes:
     return cv2.imencode(".png", pixels, _PNG)[1].tobytes()
 
 
-def place(path: Path, content: bytes, rank: int = 0) -> None:
+def write_atomically(path: Path, content: bytes, rank: int = 0) -> None:
     """Write a file beside its place and move it there, so that it is either absent or whole.
 
     Args:
@@ -42,12 +42,12 @@ def place(path: Path, content: bytes, rank: int = 0) -> None:
     Raises:
         OutputError: if the system refuses.
     """
-    with placing(path, rank) as file:
+    with atomic_file(path, rank) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def placing(path: Path, rank: int = 0) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, rank: int = 0) -> Iterator[BinaryIO]:
     """A file to be filled inside the block, which comes to its place when the block has ended well.
 
     Args:
@@ -60,7 +60,7 @@ def placing(path: Path, rank: int = 0) -> Iterator[BinaryIO]:
     # The name beside it is short where that of the file itself may have all the 255 bytes that a name can have.
     short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
     beside = path.with_name(f".{short}.{rank}.tmp")
-    with refusals_told(path):
+    with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - a link there is not followed
@@ -77,7 +77,7 @@ def placing(path: Path, rank: int = 0) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def refusals_told(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
     """Turn what the system refuses inside the block (no room, no right, too long a name) into an ``OutputError``.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, extract
 from ddpm_pairs.metrics.set_scores import set_scores
@@ -106,7 +106,7 @@ def load(path: Path) -> Realism:
 def kept(path: Path, find: Callable[[], Realism]) -> Realism:
     """What stands in a file, or what is found and then stands there."""
     if not path.exists():
-        place(path, json.dumps(asdict(find())).encode())
+        write_atomically(path, json.dumps(asdict(find())).encode())
     return load(path)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 
 
 class Steps:
@@ -71,7 +71,7 @@ def keep_measured(measured: Path, folder: Path) -> None:
     """Copy what was measured, JSON and CSV files, into a folder from which tables are printed without pictures."""
     for path in measured.rglob("*"):
         if path.suffix in (".json", ".csv"):
-            place(folder / path.relative_to(measured), path.read_bytes())
+            write_atomically(folder / path.relative_to(measured), path.read_bytes())
 
 
 def study_parser(description: str, iterations: int) -> argparse.ArgumentParser:

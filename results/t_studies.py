@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from results.known_world.gains import markdown
 from results.realism import HEADS
 
@@ -14,9 +14,9 @@ SCORES = (("fid", 1, 1), ("fid192", 1, 2), ("kid", 1000, 1))
 
 def keep_t_study(study: Path, folder: Path) -> None:
     """Copy the scores of a t study, and what it recommends in words."""
-    place(folder / "ablation.csv", (study / "ablation.csv").read_bytes())
+    write_atomically(folder / "ablation.csv", (study / "ablation.csv").read_bytes())
     words = json.loads((study / "recommendation.json").read_text(encoding="utf-8"))["words"]
-    place(folder / "recommended.json", json.dumps(words).encode())
+    write_atomically(folder / "recommended.json", json.dumps(words).encode())
 
 
 def t_table(folder: Path, start: str, real: str) -> str:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from ddpm_pairs.callbacks.before_after import BeforeAfter, centre, chosen, grid
 from ddpm_pairs.callbacks.picture_log import log_picture
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import encode_png, place
+from ddpm_pairs.files import encode_png, write_atomically
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.evaluated import METRICS, Collector, Evaluated
 
@@ -135,7 +135,7 @@ class Evaluation(L.Callback):
         self._take(parts)
         for key, restored in zip(parts["key"], parts["restored"], strict=True):
             path = Path(trainer.default_root_dir) / "restored" / f"{key}.png"
-            place(path, encode_png(restored.cpu()), trainer.global_rank)
+            write_atomically(path, encode_png(restored.cpu()), trainer.global_rank)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep and log the scores."""

@@ -6,6 +6,8 @@ beside their place and moved there whole, and the line follows last.
 """
 
 import json
+import math
+from array import array
 from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -15,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ddpm_pairs.errors import OutputError
-from ddpm_pairs.files import encode_png, place, placing, refusals_told
+from ddpm_pairs.files import as_output_error, atomic_file, encode_png, write_atomically
 from ddpm_pairs.images.find import Failure
 
 MANIFEST, FAILURES, META_INFO = "manifest.jsonl", "failures.jsonl", "meta_info.txt"
@@ -86,17 +88,17 @@ class PairsFolder:
             record: The manifest line without the files' hashes; ``hq`` and ``lq`` name the files.
 
         Returns:
-            The whole line, for ``note``.
+            The whole line, for ``append``.
 
         Raises:
             OutputError: if a file cannot be written, or its name leads out of the folder.
         """
         hq_png, lq_png = (one if isinstance(one, bytes) else encode_png(one) for one in (hq, lq))
-        place(self.path(record["hq"]), hq_png, self.rank)
-        place(self.path(record["lq"]), lq_png, self.rank)
+        write_atomically(self.path(record["hq"]), hq_png, self.rank)
+        write_atomically(self.path(record["lq"]), lq_png, self.rank)
         return record | {"hq_sha256": sha256(hq_png).hexdigest(), "lq_sha256": sha256(lq_png).hexdigest()}
 
-    def note(self, line: dict[str, Any]) -> None:
+    def append(self, line: dict[str, Any]) -> None:
         """Append the line of a pair whose files are in place; the pair exists when this returns.
 
         Raises:
@@ -113,8 +115,8 @@ class PairsFolder:
         """Join the parts of the manifest, and remove what an interrupted run left half done. One process at a time."""
         if not self.root.is_dir():
             return
-        with refusals_told(self.root):
-            with placing(self.root / MANIFEST, self.rank) as manifest:
+        with as_output_error(self.root):
+            with atomic_file(self.root / MANIFEST, self.rank) as manifest:
                 manifest.writelines(self._sorted_lines())
             for pattern in (PARTS, FAILURE_PARTS, *_TEMPORARY):
                 for path in self.root.glob(pattern):
@@ -137,13 +139,13 @@ class PairsFolder:
         for path in self.root.glob(FAILURE_PARTS):
             gathered.update({failure.source: failure for failure in read_failures(path)})
         failed = [gathered[source] for source in sorted(gathered)]
-        with refusals_told(self.root):
+        with as_output_error(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         self.compact()
-        with placing(self.root / META_INFO, self.rank) as file:
+        with atomic_file(self.root / META_INFO, self.rank) as file:
             file.writelines(meta_line(record).encode() for record in self.joined())
         lines = [line_of({"source": failure.source, "reason": failure.reason}) for failure in failed]
-        place(self.root / FAILURES, "".join(lines).encode(), self.rank)
+        write_atomically(self.root / FAILURES, "".join(lines).encode(), self.rank)
         return failed
 
     def joined(self) -> Iterator[dict[str, Any]]:
@@ -175,10 +177,37 @@ class PairsFolder:
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         path = self.root / name
-        with refusals_told(path):
+        with as_output_error(path):
             self.root.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
                 file.write(line_of(line).encode())
+
+
+class Summary:
+    """Streaming summary of the pairs of a folder; 16 bytes of memory per pair.
+
+    Args:
+        records: Manifest records, read once.
+
+    Attributes:
+        pairs: Number of pairs.
+        accepted: Number of pairs that passed the quality gate.
+        evaluations: Network evaluations of all pairs together.
+        t: Sum of the t of all pairs.
+        psnr: PSNR of each LQ image in dB, infinite where it equals the HQ image.
+        psnr_initial: The same for each initial LQ image.
+    """
+
+    def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
+        self.pairs = self.accepted = self.evaluations = self.t = 0
+        self.psnr, self.psnr_initial = array("d"), array("d")
+        for record in records:
+            self.pairs += 1
+            self.accepted += record["accepted"]
+            self.evaluations += record["evaluations"]
+            self.t += record["t"]
+            for name, values in (("psnr", self.psnr), ("psnr_initial", self.psnr_initial)):
+                values.append(math.inf if record[name] is None else record[name])
 
 
 def line_of(record: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import refusals_told
+from ddpm_pairs.files import as_output_error
 from ddpm_pairs.pairset.folder import FAILURES, MANIFEST, PARTS, PairsFolder, is_record, read_failures, read_lines
 from ddpm_pairs.pairset.lock import FolderLock
 
@@ -66,7 +66,7 @@ def merge(root: Path) -> Merged:
     """
     folder = PairsFolder(root)
     lock = FolderLock(root)
-    with refusals_told(root):
+    with as_output_error(root):
         if not folder.manifests():
             raise UserError(f"{root} holds no {MANIFEST} and no parts of it: expected a folder that predict wrote")
         lock.take()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import refusals_told
+from ddpm_pairs.files import as_output_error
 from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder, is_record, read_lines
 from ddpm_pairs.pairset.lmdb_folders import check_lmdb, write_lmdb
 from ddpm_pairs.pairset.lock import FolderLock
@@ -91,7 +91,7 @@ def pack(
         if form == "lmdb":
             check_lmdb(pairs.names())
         beside = out.absolute().with_name(f".{sha256(out.name.encode()).hexdigest()[:16]}.packing")
-        with refusals_told(out):
+        with as_output_error(out):
             if beside.exists():  # of a process that was killed
                 shutil.rmtree(beside)
             beside.mkdir(parents=True)

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
-from ddpm_pairs.files import placing, refusals_told
+from ddpm_pairs.files import as_output_error, atomic_file
 from ddpm_pairs.pairset.damage import Damage
 from ddpm_pairs.pairset.folder import FAILURES, MANIFEST, PARTS, PairsFolder, read_failures
 from ddpm_pairs.pairset.inspect import Inspection, inspect_folder
@@ -61,8 +61,8 @@ def verify(root: Path, fix: bool = False) -> Inspection:
 def _mend(root: Path, found: Inspection) -> None:
     """Lines first: a file without a line is no pair, and found again should this be interrupted."""
     folder = PairsFolder(root)
-    with refusals_told(root):
-        with placing(root / MANIFEST) as manifest:
+    with as_output_error(root):
+        with atomic_file(root / MANIFEST) as manifest:
             for line in found.kept():
                 manifest.write(line)
         for part in root.glob(PARTS):

@@ -14,9 +14,8 @@ from torch import Tensor
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.canvas import pad_to_canvas
 from ddpm_pairs.images.pixels import eight_bit
-from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.folder import PairsFolder, Summary
 from ddpm_pairs.pairset.run_file import read_run
-from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
 from ddpm_pairs.reports.html.browser import spread
 from ddpm_pairs.synthesis.generator import PairGenerator
@@ -36,8 +35,8 @@ def report_pairs(root: Path, summary: dict[str, Any]) -> None:
         root: The pairs folder.
         summary: ``PairWriter.summary``.
     """
-    if summary["tally"].pairs:
-        write_contact_sheet(root, summary["tally"].pairs)
+    if summary["folder"].pairs:
+        write_contact_sheet(root, summary["folder"].pairs)
     console = Console(highlight=False)
     for label, text in summary_lines(root, summary):
         console.print(Text.assemble((f"{label:<20}", "bold"), text), soft_wrap=True)
@@ -45,19 +44,19 @@ def report_pairs(root: Path, summary: dict[str, Any]) -> None:
 
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The summary as labels (empty on lines that continue a list) and texts."""
-    tally, failures, made = summary["tally"], summary["failures"], summary["made"]
-    lines = [("pairs made now", f"{made}, in the folder {tally.pairs}")]
+    folder, failures, made = summary["folder"], summary["failures"], summary["made"]
+    lines = [("pairs made now", f"{made}, in the folder {folder.pairs}")]
     if made:
         lines.append(("speed", f"{made / max(summary['seconds'], 1e-9):.2f} pairs/s ({summary['seconds']:.1f} s)"))
     if summary["occupancy"] is not None:
         lines.append(("network slots used", f"{100 * summary['occupancy']:.1f}%"))
-    if tally.pairs:
+    if folder.pairs:
         lines += [
-            ("PSNR of LQ", _quartiles(tally.psnr)),
-            ("PSNR of initial LQ", _quartiles(tally.psnr_initial)),
-            ("accepted", _accepted(tally)),
-            ("evaluations a pair", f"{tally.evaluations / tally.pairs:.1f} on average"),
-            ("t", f"{tally.t / tally.pairs:.0f} on average"),
+            ("PSNR of LQ", _quartiles(folder.psnr)),
+            ("PSNR of initial LQ", _quartiles(folder.psnr_initial)),
+            ("accepted", _accepted(folder)),
+            ("evaluations a pair", f"{folder.evaluations / folder.pairs:.1f} on average"),
+            ("t", f"{folder.t / folder.pairs:.0f} on average"),
         ]
     if failures:
         lines.append(("sources skipped", f"{len(failures)}, all in {root / 'failures.jsonl'}"))
@@ -65,7 +64,7 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
         if len(failures) > FAILURES_SHOWN:
             lines.append(("", f"and {len(failures) - FAILURES_SHOWN} more"))
     lines.append(("folder", str(root)))
-    if tally.pairs:
+    if folder.pairs:
         lines.append(("to look at", str(root / SHEET)))
     return lines
 
@@ -135,13 +134,13 @@ def _open(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def _accepted(tally: Tally) -> str:
+def _accepted(folder: Summary) -> str:
     """How many pairs the quality gate let through, and what becomes of the others."""
-    rejected = tally.pairs - tally.accepted
-    text = f"{tally.accepted} of {tally.pairs}"
+    rejected = folder.pairs - folder.accepted
+    text = f"{folder.accepted} of {folder.pairs}"
     if rejected:
         text += f"; {rejected} lost more PSNR than --model.psnr_drop allows, restorers leave them out"
-    if 2 * rejected > tally.pairs:
+    if 2 * rejected > folder.pairs:
         text += " (a smaller --model.t_max or a softer start loses less)"
     return text
 

@@ -10,7 +10,7 @@ import yaml
 
 from ddpm_pairs.data.pairs import RestorationPairs
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import encode_png, place
+from ddpm_pairs.files import encode_png, write_atomically
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.restoration.restorer import Restored, Restorer
 
@@ -64,7 +64,7 @@ class RestorationWriter(L.Callback):
         """Publish the pictures of a batch."""
         restored, failures = outputs
         for one in restored:
-            place(self._path(one.key), encode_png(one.pixels), self.rank)
+            write_atomically(self._path(one.key), encode_png(one.pixels), self.rank)
         if failures:
             with (self.root / f"failures.rank{self.rank}.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(_line(one) for one in failures)
@@ -82,7 +82,7 @@ class RestorationWriter(L.Callback):
                 found[line["source"]] = Failure(line["source"], line["reason"])
             path.unlink()
         failures = [found[source] for source in sorted(found)]
-        place(self.root / FAILURES, "".join(map(_line, failures)).encode())
+        write_atomically(self.root / FAILURES, "".join(map(_line, failures)).encode())
         made = sum(self._path(one.key).is_file() for one in self.todo)
         self.summary = {"made": made, "seconds": seconds, "failures": failures}
 
@@ -108,7 +108,7 @@ def check_settings(root: Path, settings: dict[str, Any]) -> None:
 
 def write_settings(root: Path, settings: dict[str, Any]) -> None:
     """Write down what decides how a folder's pictures look."""
-    place(root / RUN_FILE, yaml.safe_dump(settings).encode())
+    write_atomically(root / RUN_FILE, yaml.safe_dump(settings).encode())
 
 
 def _line(failure: Failure) -> str:

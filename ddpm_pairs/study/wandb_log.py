@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.reports.wandb.log import wandb_runs
 from ddpm_pairs.study.recommendation import Recommendation
 
@@ -72,7 +72,7 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
             summary[name] = "{}, t = {}".format(*summary[name])
         run.summary.update({f"recommended/{name}": value for name, value in summary.items()})
         earlier.append(f"{run.id} {digest}")
-        place(kept, "".join(f"{line}\n" for line in earlier).encode())
+        write_atomically(kept, "".join(f"{line}\n" for line in earlier).encode())
 
 
 def _digest(root: Path, chosen: Recommendation) -> str:

@@ -78,7 +78,7 @@ class Publisher:
                 self._stored[number] = line
                 while self._noted in self._stored:
                     # Taken out for good: after a line that was torn by a full disk, none may follow.
-                    self.folder.note(self._stored.pop(self._noted))
+                    self.folder.append(self._stored.pop(self._noted))
                     self._noted += 1
                 self._changed.notify_all()
         except BaseException as error:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ddpm_pairs.degradations import Bicubic
 from ddpm_pairs.degradations.ops.noise import luminance
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
 from ddpm_pairs.pairset.folder import PairsFolder
@@ -87,7 +87,7 @@ def main(arguments: Namespace) -> int:
         raise UserError(f"OUT is {arguments.out}: expected a name that ends in .yaml")
     found = calibrate(arguments.pairs, arguments.lq_dir)
     gains = found.gains()
-    place(arguments.out, _config(arguments, gains, found.scale).encode())
+    write_atomically(arguments.out, _config(arguments, gains, found.scale).encode())
     for failure in found.failures:
         print(f"left out {failure.source}: {failure.reason}", file=sys.stderr)
     print(_table(found, gains))

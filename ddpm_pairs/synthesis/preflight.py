@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import refusals_told
+from ddpm_pairs.files import as_output_error
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
@@ -143,7 +143,7 @@ def _check_rights(root: Path) -> None:
         OutputError: if not.
     """
     existing = _existing(root)
-    with refusals_told(root):
+    with as_output_error(root):
         if not existing.is_dir():
             raise NotADirectoryError(ENOTDIR, f"{existing} is a file")
         if not os.access(existing, os.W_OK | os.X_OK):
@@ -152,7 +152,7 @@ def _check_rights(root: Path) -> None:
 
 def _names_as_one(root: Path) -> tuple[bool, bool]:
     """Try whether the file system of a folder takes names as one; see ``check_twins``."""
-    with refusals_told(root), tempfile.TemporaryDirectory(prefix=".ddpm_pairs-", dir=_existing(root)) as folder:
+    with as_output_error(root), tempfile.TemporaryDirectory(prefix=".ddpm_pairs-", dir=_existing(root)) as folder:
         (Path(folder) / "case").touch()
         (Path(folder) / "\u00e9").touch()
         return (Path(folder) / "CASE").exists(), (Path(folder) / "e\u0301").exists()

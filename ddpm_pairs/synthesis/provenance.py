@@ -48,7 +48,7 @@ def run_settings(generator: PairGenerator, checkpoint: str | None, device: str) 
     }
 
 
-def go_on(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool) -> None:
+def resume(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool) -> None:
     """Let a generator go on with a folder, working as the machine did that began it.
 
     A folder may get more variants than it has: those that it has stay what they are.

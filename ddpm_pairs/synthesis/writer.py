@@ -10,16 +10,15 @@ import lightning as L
 
 from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.errors import OutputError, UserError
-from ddpm_pairs.files import refusals_told, sha256_of
+from ddpm_pairs.files import as_output_error, sha256_of
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.folder import PairsFolder, Summary
 from ddpm_pairs.pairset.lock import FolderLock
-from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.synthesis.background import Publisher
 from ddpm_pairs.synthesis.batching import check_variants, plan_batches, unfinished
 from ddpm_pairs.synthesis.generator import Pair, PairGenerator
 from ddpm_pairs.synthesis.preflight import check_places, check_sources, without_long_names
-from ddpm_pairs.synthesis.provenance import go_on, run_settings, write_run
+from ddpm_pairs.synthesis.provenance import resume, run_settings, write_run
 
 MOST_ENCODERS = 8
 
@@ -36,7 +35,7 @@ class PairWriter(L.Callback):
     Attributes:
         share: From ``setup`` on, the pairs that this rank is to make.
         publisher: From ``setup`` on, what publishes the pairs of this rank.
-        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``tally`` (of all pairs in the
+        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``folder`` (of all pairs in the
             folder), ``failures`` and ``occupancy`` (of the network's slots, see ``plan_batches``).
     """
 
@@ -73,12 +72,12 @@ class PairWriter(L.Callback):
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--output_dir {self.root} is a file: expected a folder or a new name")
         check_variants(data.pictures, generator.variants)
-        with refusals_told(self.root):
+        with as_output_error(self.root):
             self.lock.take()
             self.lock.release()
             check_places(self.root, data, generator.variants)
             self.settings = run_settings(generator, sha256_of(self.checkpoint), device)
-            go_on(self.root, generator, self.settings, self.allow_mixed)
+            resume(self.root, generator, self.settings, self.allow_mixed)
             check_sources(self.root, data, generator.variants)
 
     def setup(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
@@ -90,7 +89,7 @@ class PairWriter(L.Callback):
         self.folder = PairsFolder(self.root, trainer.global_rank)
         trainer.strategy.barrier("pairs folder checked")
         if trainer.is_global_zero:
-            with refusals_told(self.root):
+            with as_output_error(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             self.lock.take()
             self.folder.compact()
@@ -141,11 +140,11 @@ class PairWriter(L.Callback):
             failures = self.folder.join(self.failures)
             if not (self.root / "run.yaml").is_file():  # nothing was left to make on this rank
                 self._describe(trainer, pl_module)
-            tally = Tally(self.folder.joined())
+            folder = Summary(self.folder.joined())
             self.summary = {
-                "made": tally.pairs - self.earlier,
+                "made": folder.pairs - self.earlier,
                 "seconds": seconds,
-                "tally": tally,
+                "folder": folder,
                 "failures": failures,
                 "occupancy": self.occupancy,
             }
@@ -161,7 +160,7 @@ class PairWriter(L.Callback):
     def _describe(self, trainer: L.Trainer, generator: PairGenerator) -> None:
         places = {"hq_dir": str(Path(trainer.datamodule.hq_dir).resolve())}
         places["checkpoint"] = None if self.checkpoint is None else str(Path(self.checkpoint).resolve())
-        with refusals_told(self.root / "run.yaml"):
+        with as_output_error(self.root / "run.yaml"):
             write_run(self.root, generator, self.settings, places, self.config)
 
 

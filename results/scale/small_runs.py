@@ -15,7 +15,7 @@ import torch
 
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 
 
 def write_pictures(folder: Path, count: int, side: int = 64, bitmaps: bool = False) -> None:
@@ -31,7 +31,7 @@ def write_pictures(folder: Path, count: int, side: int = 64, bitmaps: bool = Fal
         colours = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         suffix = ".bmp" if bitmaps and number % 2 else ".png"
         picture = cv2.imencode(suffix, colours.repeat(side // 8, 0).repeat(side // 8, 1))[1]
-        place(folder / f"{number // 1000:03}" / f"{number:06}{suffix}", picture.tobytes())
+        write_atomically(folder / f"{number // 1000:03}" / f"{number:06}{suffix}", picture.tobytes())
 
 
 def write_checkpoint(path: Path) -> None:

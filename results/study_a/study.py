@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from results.realism import RealPictures, compare, kept, read
 from results.steps import Steps, keep_measured, study_parser
 from results.study_a.figure import save_pairs, save_restored
@@ -131,7 +131,7 @@ def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
 def show_t_study(folder: Path) -> None:
     """Put plot and grid of a t study beside this file."""
     for name in ("ablation.png", "grid.png"):
-        place(HERE / name, (folder / name).read_bytes())
+        write_atomically(HERE / name, (folder / name).read_bytes())
 
 
 def measure(work: Path) -> None:

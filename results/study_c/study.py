@@ -27,7 +27,7 @@ from walks import UNIPC, Job, Walk, build, ours
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.degradations.walk import Sampling, generator_for
 from ddpm_pairs.diffusion import load_denoiser, samplers
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.pixels import eight_bit, psnr_of
 from ddpm_pairs.metrics.texture import native_patches
 from ddpm_pairs.shipped import weights_file
@@ -146,7 +146,7 @@ def times_of(arguments: argparse.Namespace, job: Job) -> dict[str, float]:
             with grid_of(way):
                 walk.run(few)
             best[way] = min(best[way], (time.perf_counter() - begin) / TIMED)
-        place(path, json.dumps(best).encode())
+        write_atomically(path, json.dumps(best).encode())
     return json.loads(path.read_text())
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ddpm_pairs.diffusion import Schedule
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from results.known_world.gains import DIGITS, markdown, per_picture
 from results.known_world.world import REAL, add_tables, add_world, predict
 from results.realism import HEADS, Realism, RealPictures, compare, kept, load
@@ -95,7 +95,7 @@ def measure(work: Path) -> None:
         kept(work / "measured" / "matters" / f"{name}_{t}.json", partial(compare, real, [pairs]))
     study = work / "matters" / "t_study"
     keep_t_study(study, work / "measured" / "matters" / "t_study")
-    place(Path(__file__).with_name("ablation.png"), (study / "ablation.png").read_bytes())
+    write_atomically(Path(__file__).with_name("ablation.png"), (study / "ablation.png").read_bytes())
 
 
 def tables(measured: Path) -> str:

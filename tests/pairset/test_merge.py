@@ -10,9 +10,8 @@ import torch
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.folder import PairsFolder, Summary
 from ddpm_pairs.pairset.merge import Merged, merge
-from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.pairset.verify import verify
 from ddpm_pairs.synthesis import PairGenerator
 from ddpm_pairs.synthesis.preflight import check_sources
@@ -23,7 +22,7 @@ PICTURE = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
 def publish(folder, *keys):
     for key in keys:
         record = {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [4, 4]}
-        folder.note(folder.store(PICTURE, PICTURE, record))
+        folder.append(folder.store(PICTURE, PICTURE, record))
 
 
 def test_parts_of_two_ranks(tmp_path, capsys):
@@ -117,7 +116,7 @@ def test_nor_where_they_are_read(long_lines, hq_folder):
         "keys": folder.keys,
         "records": lambda: sum(record["t"] for record in folder.records()),
         "record": lambda: folder.record("0150")["key"],
-        "tally": lambda: Tally(folder.joined()),
+        "folder": lambda: Summary(folder.joined()),
         "sheet": lambda: [record["key"] for record in folder.joined_at([0, 100, 199])],
         "sources": lambda: check_sources(long_lines, data, 1),
     }
@@ -126,9 +125,9 @@ def test_nor_where_they_are_read(long_lines, hq_folder):
         assert peak_of(lambda name=name, read=read: found.update({name: read()})) < 3e6, name
     assert (len(found["keys"]), found["records"], found["record"]) == (200, 600, "0150")
     assert found["sheet"] == ["0000", "0100", "0199"]
-    tally = found["tally"]
-    assert (tally.pairs, tally.accepted, tally.t, tally.evaluations) == (200, 200, 600, 400)
-    assert list(tally.psnr) == [20.0] * 200 and list(tally.psnr_initial) == [math.inf] * 200
+    folder = found["folder"]
+    assert (folder.pairs, folder.accepted, folder.t, folder.evaluations) == (200, 200, 600, 400)
+    assert list(folder.psnr) == [20.0] * 200 and list(folder.psnr_initial) == [math.inf] * 200
 
 
 @pytest.mark.parametrize("name", ["hq", "x.png"])

@@ -12,9 +12,8 @@ from ddpm_pairs.degradations.walk import psnr_against_hq
 from ddpm_pairs.diffusion import Schedule, UNet
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.folder import PairsFolder, Summary
 from ddpm_pairs.pairset.run_file import read_run
-from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.reports.pairs import initial_lq, report_pairs, summary_lines
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 from ddpm_pairs.synthesis.provenance import generator_from_run
@@ -70,7 +69,7 @@ def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
 
 def test_initial_lq_is_the_one_that_was_used(tmp_path, hq_dir):
     root = tmp_path / "pairs"
-    assert make_pairs(root, hq_dir, 4)["tally"].pairs == 2
+    assert make_pairs(root, hq_dir, 4)["folder"].pairs == 2
     generator = generator_from_run(read_run(root))
     for record in PairsFolder(root).records():
         initial = initial_lq(root, record, generator)
@@ -112,7 +111,7 @@ def record(psnr, initial, t=10, evaluations=4, accepted=True):
 
 
 def summary_of(records, made=5, seconds=1.0, failures=(), occupancy=None):
-    return {"made": made, "seconds": seconds, "tally": Tally(records), "failures": failures, "occupancy": occupancy}
+    return {"made": made, "seconds": seconds, "folder": Summary(records), "failures": failures, "occupancy": occupancy}
 
 
 def test_numbers_of_the_summary(tmp_path):

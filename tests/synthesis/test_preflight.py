@@ -16,7 +16,7 @@ from PIL import Image
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.errors import OutputError
-from ddpm_pairs.files import place
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.verify import verify
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
@@ -68,12 +68,12 @@ def test_a_link_in_a_files_place_is_replaced_and_beside_it_refused(tmp_path, out
     (tmp_path / "pairs").mkdir()
     goal = mine if target == "there" else outside / "new"
     (tmp_path / "pairs" / "a.png").symlink_to(goal)
-    place(tmp_path / "pairs" / "a.png", b"ours")
+    write_atomically(tmp_path / "pairs" / "a.png", b"ours")
     assert (tmp_path / "pairs" / "a.png").read_bytes() == b"ours" and not (tmp_path / "pairs" / "a.png").is_symlink()
     beside = f".{blake2b(b'b.png', digest_size=8).hexdigest()}.0.tmp"
     (tmp_path / "pairs" / beside).symlink_to(goal)
     with pytest.raises(OutputError, match="b.png cannot be written"):
-        place(tmp_path / "pairs" / "b.png", b"ours")
+        write_atomically(tmp_path / "pairs" / "b.png", b"ours")
     assert mine.read_text() == "mine"
 
 

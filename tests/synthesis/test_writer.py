@@ -42,7 +42,7 @@ def test_folder_holds_exactly_what_the_contract_names(hq_folder, tmp_path, predi
     expected = {f"{kind}/{key}.png" for kind in ("hq", "lq") for key in KEYS}
     expected |= {"manifest.jsonl", "meta_info.txt", "run.yaml", "failures.jsonl"}
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == expected
-    assert (summary["made"], summary["tally"].pairs, len(summary["failures"])) == (7, 7, 1)
+    assert (summary["made"], summary["folder"].pairs, len(summary["failures"])) == (7, 7, 1)
     assert summary["occupancy"] == 7 / 16  # five of one canvas and two of others, in batches of four
 
     records = records_of(out)
@@ -371,5 +371,5 @@ def test_lines_end_where_json_says(tmp_path):
     folder = PairsFolder(tmp_path)
     picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
     record = {"key": "a\u2028b", "hq": "hq/x.png", "lq": "lq/x.png", "note": "\x85\u2029"}
-    folder.note(folder.store(picture, picture, record))
+    folder.append(folder.store(picture, picture, record))
     assert [one["key"] for one in PairsFolder(tmp_path).records()] == ["a\u2028b"]

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.diffusion import load_denoiser
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import refusals_told
+from ddpm_pairs.files import as_output_error
 from ddpm_pairs.reports.pairs import report_pairs
 from ddpm_pairs.reports.wandb.log import log_pairs
 from ddpm_pairs.shipped import weights_file
@@ -42,7 +42,7 @@ def prepare(cli: "TrainerCLI") -> Callable[[], None]:
     def work() -> None:
         cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=None, return_predictions=False)
         if cli.trainer.is_global_zero:
-            with refusals_told(cli.output_dir):
+            with as_output_error(cli.output_dir):
                 report_pairs(cli.output_dir, writer.summary)
             log_pairs(cli.trainer.loggers, cli.output_dir, writer.summary)
 

@@ -18,16 +18,16 @@ def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) ->
         root: The pairs folder.
         summary: ``PairWriter.summary``.
     """
-    runs, tally = wandb_runs(loggers), summary["tally"]
-    numbers = {"made": summary["made"], "in_folder": tally.pairs, "skipped": len(summary["failures"])}
+    runs, folder = wandb_runs(loggers), summary["folder"]
+    numbers = {"made": summary["made"], "in_folder": folder.pairs, "skipped": len(summary["failures"])}
     if summary["made"]:
         numbers["per_second"] = summary["made"] / max(summary["seconds"], 1e-9)
     if summary["occupancy"] is not None:
         numbers["slots_used"] = summary["occupancy"]
-    if tally.pairs:
-        numbers["accepted"] = tally.accepted
-        numbers["t_mean"] = tally.t / tally.pairs
-        for name, values in (("psnr", tally.psnr), ("psnr_initial", tally.psnr_initial)):
+    if folder.pairs:
+        numbers["accepted"] = folder.accepted
+        numbers["t_mean"] = folder.t / folder.pairs
+        for name, values in (("psnr", folder.psnr), ("psnr_initial", folder.psnr_initial)):
             finite = np.asarray(values)[np.isfinite(values)]
             numbers[f"{name}_median"] = float(np.median(finite)) if len(finite) else None
     for run in runs:
