@@ -5,15 +5,13 @@ A DDPM becomes one safetensors file or a diffusers folder; a restorer one safete
 
 import argparse
 import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
@@ -21,6 +19,7 @@ from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import atomic_file, atomic_folder, write_atomically
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.weight_files import read_weights
@@ -88,13 +87,11 @@ def export_denoiser(
             )
         if metadata:
             raise UserError(f"a diffusers folder holds no metadata: leave it out, or name {out} .safetensors")
-    with _finished(out) as written:
-        if out.suffix == ".safetensors":
-            _write_safetensors(
-                _weights(denoiser.net, half), written, {**(metadata or {}), **_described(denoiser.spec())}
-            )
-        else:
-            _write_folder(denoiser, written, half)
+    if out.suffix == ".safetensors":
+        _write_safetensors(_weights(denoiser.net, half), out, {**(metadata or {}), **_described(denoiser.spec())})
+    else:
+        with atomic_folder(out) as folder:
+            _write_folder(denoiser, folder, half)
 
 
 def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None:
@@ -116,25 +113,15 @@ def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None
     if out.suffix not in (".safetensors", ".pth"):
         raise UserError(f"a restorer is written as a file: give OUT a name ending in .safetensors or .pth, not {out}")
     weights = _weights(net, half)
-    with _finished(out) as written:
-        if out.suffix == ".safetensors":
-            _write_safetensors(weights, written, _described({"kind": "restorer", "net": network_spec(net)}))
-        else:
-            torch.save({"params_ema": weights} if isinstance(net, RRDBNet) else weights, written)
+    if out.suffix == ".safetensors":
+        _write_safetensors(weights, out, _described({"kind": "restorer", "net": network_spec(net)}))
+    else:
+        with atomic_file(out) as file:
+            torch.save({"params_ema": weights} if isinstance(net, RRDBNet) else weights, file)
 
 
 def _is_denoiser(path: str) -> bool:
     return Path(path).is_dir() or read_weights(path).kind == "ddpm"
-
-
-@contextmanager
-def _finished(out: Path) -> Iterator[Path]:
-    """A place to write to, moved to ``out`` at the end."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as unfinished:
-        written = Path(unfinished) / out.name
-        yield written
-        written.rename(out)
 
 
 def _check_name(out: Path) -> None:
@@ -152,8 +139,7 @@ def _described(spec: dict[str, Any]) -> dict[str, str]:
 
 
 def _write_safetensors(weights: dict[str, Tensor], path: Path, texts: dict[str, str]) -> None:
-    save_file(weights, path, {"format": "pt", **texts})
-    path.chmod(0o644)  # safetensors makes files that nobody else may read
+    write_atomically(path, save(weights, {"format": "pt", **texts}))
 
 
 def _weights(net: nn.Module, half: bool) -> dict[str, Tensor]:

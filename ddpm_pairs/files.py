@@ -1,11 +1,14 @@
-"""Files that are written whole or not at all, and known by their hash."""
+"""Atomic writes, PNG encoding and file hashes."""
 
 import contextlib
+import csv
+import io
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -31,64 +34,132 @@ def encode_png(picture: Tensor) -> bytes:
     return cv2.imencode(".png", pixels, _PNG)[1].tobytes()
 
 
-def write_atomically(path: Path, content: bytes, rank: int = 0) -> None:
-    """Write a file beside its place and move it there, so that it is either absent or whole.
+def write_atomically(path: Path, content: bytes, rank: int = 0, sync: bool = True) -> None:
+    """Write a file so that it is either absent, as it was before, or complete.
 
     Args:
-        path: Where to; folders on the way are made.
-        content: The file's bytes.
-        rank: Of this process, so that no two write beside the same place.
+        path: The file to write; missing parent folders are created.
+        content: The bytes of the file.
+        rank: Rank of this process, so that no two processes share a temporary file.
+        sync: See ``atomic_file``.
 
     Raises:
-        OutputError: if the system refuses.
+        OutputError: If the system refuses.
     """
-    with atomic_file(path, rank) as file:
+    with atomic_file(path, rank, sync) as file:
         file.write(content)
 
 
-@contextlib.contextmanager
-def atomic_file(path: Path, rank: int = 0) -> Iterator[BinaryIO]:
-    """A file to be filled inside the block, which comes to its place when the block has ended well.
+def write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file atomically.
 
     Args:
-        path: Where to; folders on the way are made.
-        rank: Of this process, so that no two write beside the same place.
+        path: The file to write.
+        rows: Its rows, the header first.
 
     Raises:
-        OutputError: if the system refuses.
+        OutputError: If the system refuses.
     """
-    # The name beside it is short where that of the file itself may have all the 255 bytes that a name can have.
-    short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
-    beside = path.with_name(f".{short}.{rank}.tmp")
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` that replaces ``path`` when the block ends without an error.
+
+    Args:
+        path: The file to write; missing parent folders are created.
+        rank: Rank of this process, so that no two processes share a temporary file.
+        sync: Flush file and folder to the disk, so that a power cut cannot leave an empty file under the name. Costs
+            milliseconds; turn it off only for files that are many and can be made again.
+
+    Raises:
+        OutputError: If the system refuses.
+    """
+    beside = _beside(path, rank)
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - a link there is not followed
             try:
                 yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
                 file.close()
                 beside.replace(path)
             except BaseException:
-                with contextlib.suppress(OSError):  # of a full disk, closing may say again that it is full
+                with contextlib.suppress(OSError):  # closing may report a full disk a second time
                     file.close()
                 with contextlib.suppress(OSError):
                     beside.unlink()
                 raise
+        if sync:
+            _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Create a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
+
+    Args:
+        path: The folder to make; it does not exist yet. Missing parent folders are created.
+
+    Raises:
+        OutputError: If the system refuses.
+    """
+    beside = _beside(path.absolute(), 0)
+    with as_output_error(path):
+        if beside.exists():  # left by a process that was killed
+            shutil.rmtree(beside)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            for inside in beside.rglob("*"):
+                if inside.is_file():
+                    with inside.open("r+b") as file:  # Windows flushes only what may be written
+                        os.fsync(file.fileno())
+                else:
+                    _sync_folder(inside)
+            _sync_folder(beside)
+            beside.rename(path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        _sync_folder(path.absolute().parent)
+
+
+def _beside(path: Path, rank: int) -> Path:
+    """The temporary name for ``path``: short even where the name of ``path`` takes all of the 255 bytes allowed."""
+    short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
+    return path.with_name(f".{short}.{rank}.tmp")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can (Windows cannot open a folder)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
-    """Turn what the system refuses inside the block (no room, no right, too long a name) into an ``OutputError``.
+    """Turn what the system refuses inside the block (disk full, no permission, name too long) into ``OutputError``.
 
     Args:
-        path: What is written, for the text.
+        path: The file or folder that is written, for the message.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise OutputError(
-            f"{path} cannot be written ({reason}): see to its disk and its rights, then type the same command again"
+            f"{path} cannot be written ({reason}): check free space and permissions, then rerun"
         ) from error
 
 

@@ -15,6 +15,7 @@ FLOORS = [
     {"devices", "errors", "protocols", "seeding"},
     {"files", "shipped"},
     {"images"},
+    {"run_folder"},
     {"pairset"},
     {"metrics"},
     {"training"},

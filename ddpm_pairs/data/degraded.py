@@ -8,6 +8,7 @@ import torch
 
 from ddpm_pairs.data.crops import Crop, CroppedImages, stack
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.pairset.records import variant_key
 from ddpm_pairs.protocols import OwnDegradation
 from ddpm_pairs.seeding import seed_of
 
@@ -107,7 +108,7 @@ class _Draws:
 
     def __call__(self, crops: list[Crop]) -> dict[str, Any]:
         hq, failures = stack(crops)
-        keys = [f"{crop.key}~{crop.visit}" if crop.visit else crop.key for crop in crops]
+        keys = [variant_key(crop.key, crop.visit) for crop in crops]
         preparation = None
         if self.hq_preparation is not None:
             preparation = [self.hq_preparation.draw(self._generator(key, "hq")) for key in keys]

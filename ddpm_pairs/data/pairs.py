@@ -21,8 +21,8 @@ from ddpm_pairs.data.transforms import PairedCrop
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import decode_with_alpha
 from ddpm_pairs.images.find import Picture, find_pictures
-from ddpm_pairs.pairset.records import PicturePair, tell_apart
-from ddpm_pairs.pairset.sources import find_pairs
+from ddpm_pairs.pairset.records import PicturePair
+from ddpm_pairs.pairset.sources import find_pairs, tell_apart
 
 NAMED_IN_WARNING = 5
 

@@ -18,11 +18,13 @@ from torch import Tensor
 from ddpm_pairs.cli.trainer import INTERRUPTED, TrainerCLI
 from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, LQ_PHOTOGRAPHS, SCALE, photograph, scenes, write_pictures
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.reports.pairs import initial_lq
 from ddpm_pairs.reports.texture import TextureGap, band_names, render, texture_gap
+from ddpm_pairs.run_folder import RunFolder
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.provenance import generator_from_run
 
@@ -129,31 +131,26 @@ def run_demo(root: Path, pretrained: bool, seed: int, recipe: Recipe) -> None:
 
 
 def claim(root: Path, settings: dict[str, Any]) -> None:
-    """Make the folder ours, or see that an equal demo lies in it.
+    """Begin the demo's folder, or resume an equal demo.
 
     Raises:
-        UserError: if it holds something else.
+        UserError: If it contains something else.
     """
-    record = root / RECORD
-    if root.exists() and not root.is_dir():
-        raise UserError(f"--output_dir {root} is a file: expected a folder or a new name")
-    if record.is_file():
-        if yaml.safe_load(record.read_text()) != settings:
-            raise UserError(
-                f"--output_dir {root} holds a demo with another --seed, --pretrained or version: give another folder"
-            )
-        print(f"{root} holds this demo already: what is finished is kept")
+    folder = RunFolder(root, RECORD, "a demo")
+    folder.check(settings)
+    if folder.settings() is not None:
+        print(f"{root} contains this demo already; finished steps are not repeated")
     elif root.is_dir() and any(root.iterdir()):
-        raise UserError(f"--output_dir {root} holds other files: give an empty or a new folder")
+        raise UserError(f"--output_dir {root} contains other files; give an empty or a new folder")
     else:
-        root.mkdir(parents=True, exist_ok=True)
-        record.write_text(yaml.safe_dump(settings, sort_keys=False))
+        folder.begin(settings)
 
 
 def train(root: Path, seed: int, recipe: Recipe) -> None:
     """Train the DDPM by ``lightning fit`` with a config that is left in ``root``; a finished one is kept."""
     config, folder = root / "ddpm.yaml", root / "ddpm"
-    config.write_text("# What `ddpm-pairs demo` trains.\n" + yaml.safe_dump(_fit_config(root, seed, recipe)))
+    text = "# What `ddpm-pairs demo` trains.\n" + yaml.safe_dump(_fit_config(root, seed, recipe))
+    write_atomically(config, text.encode())
     words = ["--config", str(config), "--output_dir", str(folder)]
     last = folder / "last.ckpt"
     if last.is_file():

@@ -1,6 +1,5 @@
 """The demo's world: embedded photographs cut into scenes, and the pictures that a simulated camera takes of them."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ddpm_pairs.degradations.walk import generator_for
 from ddpm_pairs.demo.camera import Camera
-from ddpm_pairs.files import encode_png
+from ddpm_pairs.files import atomic_folder, encode_png
 from ddpm_pairs.images.pixels import eight_bit
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")
@@ -83,12 +82,9 @@ def write_pictures(folder: Path, make: Callable[[], dict[str, Tensor]]) -> None:
     """Write PNGs by key into a folder that appears when it is complete; one that is there already is kept."""
     if folder.is_dir():
         return
-    beside = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for key, picture in make().items():
-        (beside / f"{key}.png").write_bytes(encode_png(picture))
-    beside.rename(folder)
+    with atomic_folder(folder) as unfinished:
+        for key, picture in make().items():
+            (unfinished / f"{key}.png").write_bytes(encode_png(picture))
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:

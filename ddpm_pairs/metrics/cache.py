@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
+
+from ddpm_pairs.files import write_atomically
 
 Features = dict[str, Tensor]
 
@@ -38,8 +40,6 @@ def cached_features(
     features = compute()
     if any(len(values) != rows for values in features.values()):
         return features
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{name}.{os.getpid()}.partial"
-    save_file({key: values.contiguous() for key, values in features.items()}, partial)
-    partial.replace(kept)
+    # runs share the cache, so each process needs a temporary file of its own
+    write_atomically(kept, save({key: values.contiguous() for key, values in features.items()}), rank=os.getpid())
     return features

@@ -1,11 +1,13 @@
-"""What of a pairs folder is as its manifest says, and what is not: every line is read and every file hashed."""
+"""Every line of a pairs folder read and every file hashed: what is as the manifest says, and what is not."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,35 @@ from rich.console import Console
 from rich.progress import track
 
 from ddpm_pairs.errors import OutputError, UserError
-from ddpm_pairs.pairset.damage import KINDS, Damage, Line, check_pair, read_at
-from ddpm_pairs.pairset.folder import FAILURE_PARTS, FAILURES, MANIFEST, META_INFO, PairsFolder, is_record, read_lines
+from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
+from ddpm_pairs.pairset.folder import MANIFEST, META_INFO, PairsFolder
+from ddpm_pairs.pairset.records import KINDS, Record, file_name, is_record, line_at, meta_line, read_lines
 from ddpm_pairs.pairset.run_file import RUN_FILE, read_run
+from ddpm_pairs.run_folder import FAILURE_PARTS, FAILURES, parse_failure
 
 _AT_ONCE = 512
+
+Line = tuple[Path, int]
+"""A line of a manifest: the file, and where in it the line begins, in bytes."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is not as it should be.
+
+    Attributes:
+        kind: ``broken``, ``doubled`` or ``unsorted`` (lines), ``missing``, ``torn``, ``altered`` or ``unreadable``
+            (files of a pair), ``orphan`` (a picture without a line), ``leftover`` (half a file), ``unfinished`` (a run
+            that has not ended), ``meta_info`` or ``run.yaml``.
+        name: The file, relative to the folder, or the line, such as ``manifest.jsonl:12``.
+        reason: In one line.
+        mendable: Whether ``verify --fix`` mends it.
+    """
+
+    kind: str
+    name: str
+    reason: str
+    mendable: bool = True
 
 
 @dataclass
@@ -45,7 +71,7 @@ class Inspection:
 
     def kept(self) -> Iterator[bytes]:
         """The lines of whole pairs, sorted by key, as they stand in the files."""
-        return (read_at(self.lines[key]).strip() + b"\n" for key in sorted(self.lines))
+        return (line_at(*self.lines[key]) for key in sorted(self.lines))
 
 
 def inspect_folder(root: Path) -> Inspection:
@@ -62,10 +88,11 @@ def inspect_folder(root: Path) -> Inspection:
     _check_pairs(root, lines, found)
     _check_meta_info(root, lines, found)
     _check_run(root, found)
-    claimed = {f"{kind}/{key}.png" for key in lines for kind in KINDS}
+    claimed = {file_name(kind, key) for key in lines for kind in KINDS}
     _check_strays(folder, claimed, found)
     for key in sorted(found.dropped):
-        found.removable += [f"{kind}/{key}.png" for kind in KINDS if _is_own(folder, f"{kind}/{key}.png")]
+        names = (file_name(kind, key) for kind in KINDS)
+        found.removable += [name for name in names if _is_own(folder, name)]
     return found
 
 
@@ -93,7 +120,7 @@ def _fault(record: Any) -> str | None:  # noqa: ANN401 - whatever stood in the f
     """What is wrong with a line by itself."""
     if record is None:
         return "no JSON"
-    if not is_record(record) or any(record[kind] != f"{kind}/{record['key']}.png" for kind in KINDS):
+    if not is_record(record) or any(record[kind] != file_name(kind, record["key"]) for kind in KINDS):
         return "no record of a pair: expected a key and files named after it"
     if not isinstance(record.get("lq_sha256"), str):
         return "it holds no lq_sha256"
@@ -108,7 +135,7 @@ def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) ->
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for group in track(groups, f"hashing {len(keys)} pairs", **shown):
             for key, result in zip(
-                group, pool.map(partial(check_pair, root), (lines[key] for key in group)), strict=True
+                group, pool.map(partial(_check_pair, root), (lines[key] for key in group)), strict=True
             ):
                 line, damages, hashed = result
                 found.damages += damages
@@ -124,6 +151,61 @@ def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) ->
         )
 
 
+def _check_pair(root: Path, lines: list[Line]) -> tuple[Line | None, list[Damage], bool]:
+    """Compare a pair's files with its lines; there may be several, of which at most one is kept.
+
+    Args:
+        root: The pairs folder.
+        lines: All lines of one key.
+
+    Returns:
+        The line to keep, ``None`` where the pair is damaged; what is wrong; and whether the HQ was compared by hash.
+    """
+    records = [json.loads(line_at(*line)) for line in lines]
+    unlike = [n for n, record in enumerate(records) if record not in records[:n]]
+    faults = {n: _faults_of_files(root, records[n]) for n in unlike}
+    true = [n for n in unlike if not faults[n]]
+    damages, key, hashed = [], records[0]["key"], "hq_sha256" in records[-1]
+    if len(lines) > 1:
+        reason = "alike" if len(unlike) == 1 else f"of which {len(true)} fit the files"
+        places = ", ".join(sorted({path.name for path, _ in lines}))
+        damages.append(Damage("doubled", places, f"{len(lines)} lines for {key!r}, {reason}"))
+    if len(true) == 1:
+        return lines[true[0]], damages, hashed
+    damages += [] if true else faults[unlike[-1]]
+    unsure = any(damage.kind == "unreadable" for damage in damages)
+    return lines[-1] if unsure else None, damages, hashed
+
+
+def _faults_of_files(root: Path, record: Record) -> list[Damage]:
+    """What is wrong with the files of a record."""
+    faults = []
+    for kind in KINDS:
+        name, expected = record[kind], record.get(f"{kind}_sha256")
+        try:
+            content = (root / name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            faults.append(Damage("missing", name, f"there is no such file, and {record['key']!r} has a line"))
+            continue
+        except OSError as error:
+            faults.append(Damage("unreadable", name, f"it cannot be read: {error.strerror}", mendable=False))
+            continue
+        if expected is not None and sha256(content).hexdigest() == expected:
+            continue
+        try:
+            size = list(decode_picture(content).shape[1::-1])
+        except UnreadablePicture as error:
+            faults.append(Damage("torn", name, str(error)))
+            continue
+        if expected is not None:
+            faults.append(
+                Damage("altered", name, f"a picture, but not the one written: its SHA-256 is not {kind}_sha256")
+            )
+        elif size != record.get(f"{kind}_size"):
+            faults.append(Damage("altered", name, f"{size[0]}x{size[1]} pixels, the line says {record.get('hq_size')}"))
+    return faults
+
+
 def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection) -> None:
     """Compare ``meta_info.txt`` with the manifest; while a run has not ended there need not be one."""
     path = root / META_INFO
@@ -132,7 +214,7 @@ def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection
     if not path.is_file():
         found.damages.append(Damage("meta_info", META_INFO, "there is no such file"))
         return
-    expected = (f"hq/{key}.png, lq/{key}.png\n".encode() for key in sorted(lines))
+    expected = (meta_line({kind: file_name(kind, key) for kind in KINDS}).encode() for key in sorted(lines))
     with path.open("rb") as file:
         for number, (has, wanted) in enumerate(zip_longest(file, expected, fillvalue=b""), 1):
             if has != wanted:
@@ -152,9 +234,10 @@ def _check_run(root: Path, found: Inspection) -> None:
         reason = f"{error}; delete it, and the predict command writes it anew"
         found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
     if (root / FAILURES).is_file():
-        for number, (_, line) in enumerate(read_lines(root / FAILURES), 1):
-            if not isinstance(line, dict) or not {"source", "reason"} <= line.keys():
-                found.damages.append(Damage("broken", f"{FAILURES}:{number}", "no source with a reason"))
+        with (root / FAILURES).open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if parse_failure(line) is None:
+                    found.damages.append(Damage("broken", f"{FAILURES}:{number}", "no source with a reason"))
     for path in sorted(root.glob(FAILURE_PARTS)):
         found.damages.append(Damage("unfinished", path.name, "a run wrote this and did not come to its end"))
 

@@ -1,39 +1,31 @@
-"""Who is writing to a pairs folder: the ranks of one run together, or one process that tidies it, alone."""
+"""A lock that one process holds on a pairs folder while it changes it."""
 
 import contextlib
-import os
-import time
+import errno
 from pathlib import Path
 
+import filelock
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+
 from ddpm_pairs.errors import OutputError
+from ddpm_pairs.files import as_output_error
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
+LOCK_FILE = ".lock"
 PATIENCE = 5.0
 """Seconds to wait for processes that are just ending."""
 
-_HELD: set[int] = set()
-
-
-def _let_go() -> None:
-    """A forked child, such as a loader's worker, must not keep a lock that its parent died with."""
-    for descriptor in _HELD:
-        os.close(descriptor)
-    _HELD.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+_CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
+"""What file systems answer that have no locks, such as NFS without its lock service or Lustre without ``flock``."""
 
 
 class FolderLock:
-    """A lock on a folder that ends with its process, however that ends, and leaves no file behind.
+    """A lock on a folder that ends with its process, however that ends; forked loader workers do not keep it.
 
-    It binds ``predict``, ``merge`` and ``verify --fix``. On file systems that cannot lock a folder (NFS among them) it
-    always succeeds.
+    It excludes ``predict``, ``merge`` and ``verify --fix`` from one another. Of the ranks of one run, rank 0 alone
+    holds it: the others only add files and lines, and what two processes make of one pair is the same to the last bit.
+
+    The locked file is ``.lock`` inside the folder, where it can be made wherever the folder can be written, and it is
+    removed when the lock is released. One that a killed process left is not locked, and the next run removes it.
 
     Args:
         root: The folder.
@@ -41,49 +33,47 @@ class FolderLock:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._descriptor: int | None = None
+        self._lock = filelock.FileLock(root / LOCK_FILE, thread_local=False, fallback_to_soft=False)
 
-    def share(self) -> None:
-        """Hold the folder together with the other ranks of a run; without a folder there is nothing to hold.
-
-        Raises:
-            OutputError: if another process holds it alone, and goes on doing so.
-        """
-        self._hold(alone=False)
-
-    def take(self) -> None:
-        """Hold the folder alone; without a folder there is nothing to hold.
+    def acquire(self) -> None:
+        """Lock the folder; does nothing where there is no folder, and only warns where the file system has no locks.
 
         Raises:
-            OutputError: if another process holds it, and goes on doing so.
+            OutputError: If another process holds the lock and does not end, or the folder cannot be written.
         """
-        self._hold(alone=True)
+        if not self.root.is_dir() or self._lock.is_locked:
+            return
+        try:
+            self._lock.acquire(timeout=PATIENCE)
+        except filelock.Timeout as error:
+            raise OutputError(
+                f"another process is writing to {self.root}: wait for it to end, or end it, then rerun"
+            ) from error
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                with as_output_error(self.root):
+                    raise
+            self._remove()
+            rank_zero_warn(
+                f"{self.root} cannot be locked ({error.strerror}): make sure that no other predict, merge or verify "
+                "--fix runs on it"
+            )
 
     def release(self) -> None:
-        """Let the folder go; a second call does nothing."""
-        if self._descriptor in _HELD:
-            _HELD.remove(self._descriptor)
-            os.close(self._descriptor)
-        self._descriptor = None
+        """Unlock the folder; a second call does nothing."""
+        if self._lock.is_locked:
+            self._remove()  # while it is held: afterwards it may be that of another process
+            self._lock.release()
 
-    def _hold(self, alone: bool) -> None:
-        if fcntl is None or not self.root.is_dir():
-            return
-        kind, end = fcntl.LOCK_EX if alone else fcntl.LOCK_SH, time.monotonic() + PATIENCE
-        with contextlib.suppress(OSError):  # of whatever kind but a refusal: there are no locks here
-            if self._descriptor is None:
-                self._descriptor = os.open(self.root, os.O_RDONLY)
-                _HELD.add(self._descriptor)
-            while True:
-                try:
-                    fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
-                    return
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        break
-                    time.sleep(0.05)
-            self.release()
-            raise OutputError(
-                f"another process is writing to {self.root}: wait until it has ended, or end it, "
-                "then type the same command again"
-            )
+    def __enter__(self) -> "FolderLock":
+        """Lock the folder."""
+        self.acquire()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Unlock the folder."""
+        self.release()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):  # Windows keeps an open file, and filelock removes it there
+            (self.root / LOCK_FILE).unlink()

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import as_output_error
-from ddpm_pairs.pairset.folder import FAILURES, MANIFEST, PARTS, PairsFolder, is_record, read_failures, read_lines
+from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
 from ddpm_pairs.pairset.lock import FolderLock
+from ddpm_pairs.pairset.records import read_records
+from ddpm_pairs.run_folder import FAILURES, read_failures
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,16 @@ def merge(root: Path) -> Merged:
         UserError: for a folder without pairs, one that another process writes to, or one that cannot be written.
     """
     folder = PairsFolder(root)
-    lock = FolderLock(root)
     with as_output_error(root):
         if not folder.manifests():
-            raise UserError(f"{root} holds no {MANIFEST} and no parts of it: expected a folder that predict wrote")
-        lock.take()
-        try:
+            raise UserError(f"{root} holds no {MANIFEST} and no parts of it; expected a folder that predict wrote")
+        with FolderLock(root):
             parts, keys = len(list(root.glob(PARTS))), [key for path in folder.manifests() for key in _keys(path)]
             made = folder.keys()
-            sources = folder.join(read_failures(root / FAILURES) if (root / FAILURES).is_file() else [])
-        finally:
-            lock.release()
+            sources = folder.join(read_failures(root / FAILURES))
     return Merged(parts, len(made), keys.count(None), len({*keys} - made - {None}), len(sources))
 
 
 def _keys(path: Path) -> Iterator[str | None]:
     """The keys of a manifest's lines, ``None`` for a line that is no record."""
-    return (record["key"] if is_record(record) else None for _, record in read_lines(path))
+    return (None if record is None else record["key"] for _, record in read_records(path))

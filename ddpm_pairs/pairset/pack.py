@@ -1,22 +1,19 @@
 """``ddpm-pairs pack``: a pairs folder as WebDataset shards, or as LMDB in the layout of BasicSR."""
 
 import json
-import shutil
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Literal
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import as_output_error
-from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder, is_record, read_lines
-from ddpm_pairs.pairset.lmdb_folders import check_lmdb, write_lmdb
-from ddpm_pairs.pairset.lock import FolderLock
-from ddpm_pairs.pairset.sample import Sample
+from ddpm_pairs.files import atomic_folder
+from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
+from ddpm_pairs.pairset.lmdb import check_lmdb, write_lmdb
+from ddpm_pairs.pairset.records import KINDS, Record, Sample, is_record, is_rejected, lines_in, quote_key
 from ddpm_pairs.pairset.shards import write_shards
 from ddpm_pairs.seeding import seed_of
 
@@ -64,47 +61,38 @@ def pack(
     include_rejected: bool = False,
     shard_mb: int = 512,
 ) -> Packed:
-    """Pack a finished pairs folder; the output appears whole, or not at all.
+    """Pack a finished pairs folder; the output appears complete, or not at all.
+
+    The folder is not locked: its manifest is kept open as it was found, and a file that changes meanwhile does not fit
+    its hash and ends the packing.
 
     Args:
         root: The pairs folder.
-        out: The folder to make; it must not be there yet.
+        out: The folder to make; it must not exist yet.
         form: ``webdataset`` for tar shards, ``lmdb`` for ``hq.lmdb`` and ``lq.lmdb``.
-        include_rejected: Take pairs that are marked ``accepted: false`` too.
-        shard_mb: Size of a shard in MB (10^6 bytes) at most; a larger pair gets a shard of its own.
+        include_rejected: Also pack pairs that are marked ``accepted: false``.
+        shard_mb: Largest size of a shard in MB (10^6 bytes); a larger pair gets a shard of its own.
 
     Raises:
-        UserError: for an output that is there already or lies in the pairs folder; for a folder without pairs, or
+        UserError: For an output that exists already or is inside the pairs folder; for a folder without pairs, or
             whose run has not ended; for a damaged pair; or where the ``lmdb`` package is missing.
     """
     if shard_mb < 1:
         raise UserError(f"--shard_size is {shard_mb}: expected 1 MB or more")
     if out.exists():
-        raise UserError(f"{out} is there already: expected a new name")
+        raise UserError(f"{out} exists already; give a new name")
     if out.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{out} lies in the pairs folder {root}: expected a place outside it")
+        raise UserError(f"{out} is inside the pairs folder {root}; give a path outside it")
     with ExitStack() as stack:
-        lock = FolderLock(root)
-        lock.share()
-        stack.callback(lock.release)
         pairs = _Pairs(root, include_rejected, stack)
         if form == "lmdb":
             check_lmdb(pairs.names())
-        beside = out.absolute().with_name(f".{sha256(out.name.encode()).hexdigest()[:16]}.packing")
-        with as_output_error(out):
-            if beside.exists():  # of a process that was killed
-                shutil.rmtree(beside)
-            beside.mkdir(parents=True)
-            try:
-                if form == "lmdb":
-                    files = write_lmdb(beside, pairs.samples(sorted(pairs.positions)))
-                else:  # mixed, so that neighbours in a shard, and variants of one picture, are unlike each other
-                    mixed = sorted(pairs.positions, key=lambda key: (seed_of("shard", key), key))
-                    files = write_shards(beside, pairs.samples(mixed), shard_mb * 10**6)
-                beside.rename(out)
-            except BaseException:
-                shutil.rmtree(beside, ignore_errors=True)
-                raise
+        folder = stack.enter_context(atomic_folder(out))
+        if form == "lmdb":
+            files = write_lmdb(folder, pairs.samples(sorted(pairs.positions)))
+        else:  # shuffled, so that neighbors in a shard, and variants of one image, are unlike each other
+            shuffled = sorted(pairs.positions, key=lambda key: (seed_of("shard", key), key))
+            files = write_shards(folder, pairs.samples(shuffled), shard_mb * 10**6)
     return Packed(len(pairs.positions), pairs.rejected, files)
 
 
@@ -121,10 +109,10 @@ class _Pairs:
             raise UserError(f"{root} holds no {MANIFEST}: expected a pairs folder that `lightning predict` wrote")
         self.positions: dict[str, int] = {}
         self._manifest = stack.enter_context((root / MANIFEST).open("rb"))
-        for position, record in read_lines(root / MANIFEST):
+        for position, record in lines_in(self._manifest):
             if not is_record(record):
                 raise self._damaged(f"a line of {MANIFEST} is broken")
-            if record.get("accepted", True) is False and not include_rejected:
+            if is_rejected(record) and not include_rejected:
                 self.rejected += 1
             else:
                 self.positions[record["key"]] = position
@@ -133,8 +121,8 @@ class _Pairs:
             raise UserError(f"{root} holds {held}: there is nothing to pack")
 
     def names(self) -> Iterator[str]:
-        """The escaped keys."""
-        return map(escaped, self.positions)
+        """The quoted keys."""
+        return map(quote_key, self.positions)
 
     def samples(self, keys: list[str]) -> Iterator[Sample]:
         """The pairs of these keys, each compared with its hashes.
@@ -145,9 +133,9 @@ class _Pairs:
         for key in keys:
             self._manifest.seek(self.positions[key])
             record = json.loads(self._manifest.readline())
-            yield Sample(escaped(key), record, self._content(record, "hq"), self._content(record, "lq"))
+            yield Sample(quote_key(key), record, *(self._content(record, kind) for kind in KINDS))
 
-    def _content(self, record: dict[str, Any], kind: str) -> bytes:
+    def _content(self, record: Record, kind: str) -> bytes:
         name, expected = record[kind], record.get(f"{kind}_sha256")
         path = self.folder.path(name)
         if not path.is_file():
@@ -160,11 +148,3 @@ class _Pairs:
     def _damaged(self, what: str) -> UserError:
         root = self.folder.root
         return UserError(f"{root} is damaged ({what}): type 'ddpm-pairs verify {root} --fix', then predict again")
-
-
-def escaped(key: str) -> str:
-    """A key as packed files carry it: ASCII without dots, since both formats take what follows a dot for a suffix.
-
-    ``/`` stays; ``urllib.parse.unquote`` gives the key back.
-    """
-    return quote(key, safe="/~").replace(".", "%2E")

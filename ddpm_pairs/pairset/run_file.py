@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import write_atomically
 
 RUN_FILE = "run.yaml"
 
@@ -14,16 +15,25 @@ def read_run(root: Path) -> dict[str, Any] | None:
     """The content of ``run.yaml``, or ``None`` where there is none.
 
     Raises:
-        UserError: if the file is no ``run.yaml`` of a pairs folder.
+        UserError: If the file is no ``run.yaml`` of a pairs folder.
     """
     path = root / RUN_FILE
     if not path.is_file():
         return None
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError):
         content = None
-    parts = content if isinstance(content, dict) else {}
-    if not {"settings", "machine", "places"} <= parts.keys() or not {"preset", "tile"} <= set(parts["settings"]):
-        raise UserError(f"{path} is no description of a pairs folder: expected one of this version's `predict`")
+    parts = [content.get(name) for name in ("settings", "machine", "places")] if isinstance(content, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts) or not {"preset", "tile"} <= parts[0].keys():
+        raise UserError(f"{path} is no description of a pairs folder; expected one that this version's `predict` wrote")
     return content
+
+
+def write_run_file(root: Path, content: dict[str, Any]) -> None:
+    """Write ``run.yaml``.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_atomically(root / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())

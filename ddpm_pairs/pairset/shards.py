@@ -1,26 +1,51 @@
-"""Tar shards as the webdataset package reads them: ``<key>.hq.png``, ``<key>.lq.png``, ``<key>.json`` of each pair."""
+"""Tar shards of pairs as the webdataset package reads them: written, found, and read by random access.
+
+Each pair is ``<key>.hq.png``, ``<key>.lq.png`` and ``<key>.json``, the key quoted; ``shards.json`` lists the shards.
+"""
 
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from ddpm_pairs.pairset.folder import line_of
-from ddpm_pairs.pairset.sample import Sample
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import write_atomically
+from ddpm_pairs.images.decode import UnreadablePicture
+from ddpm_pairs.images.find import Failure, Picture
+from ddpm_pairs.pairset.records import (
+    KINDS,
+    LONGEST_LINE,
+    FoundPairs,
+    PicturePair,
+    Record,
+    Sample,
+    content_of,
+    is_rejected,
+    line_of,
+    parse_record,
+    recorded_psnr,
+    recorded_size,
+)
 
 INDEX = "shards.json"
+"""Lists the shards of a folder with the pairs and bytes of each."""
+
+_SUFFIXES = {kind: f"{kind}.png" for kind in KINDS} | {"record": "json"}
 
 
 def write_shards(folder: Path, samples: Iterable[Sample], size: int) -> list[str]:
-    """Write ``pairs-000000.tar``, ``pairs-000001.tar``, ..., and ``shards.json``, which counts the pairs in each.
+    """Write ``pairs-000000.tar``, ``pairs-000001.tar``, ... and the index.
 
-    Equal samples give equal bytes: members belong to nobody and bear no time.
+    Equal samples give equal bytes: members carry no owner and no time.
 
     Args:
-        folder: Where to; it is there.
+        folder: An existing folder.
         samples: What to pack, in this order; at least one.
-        size: Bytes of a shard at most; a larger sample gets one of its own.
+        size: Largest size of a shard in bytes; a larger sample gets a shard of its own.
 
     Returns:
         The names of the shards.
@@ -31,7 +56,7 @@ def write_shards(folder: Path, samples: Iterable[Sample], size: int) -> list[str
         for sample in samples:
             members = [(_header(name, content), content) for name, content in _members(sample)]
             need = sum(len(header.tobuf()) + -(-len(content) // 512) * 512 for header, content in members)
-            # what closes a tar file fills up its last record
+            # closing a tar file fills up its last record
             if tar is None or (shards[-1]["pairs"] and tar.offset + need + tarfile.RECORDSIZE > size):
                 if tar is not None:
                     tar.close()
@@ -46,18 +71,136 @@ def write_shards(folder: Path, samples: Iterable[Sample], size: int) -> list[str
             tar.close()
     for shard in shards:
         shard["bytes"] = (folder / shard["name"]).stat().st_size
-    total = sum(shard["pairs"] for shard in shards)
-    (folder / INDEX).write_text(json.dumps({"pairs": total, "shards": shards}, indent=1) + "\n")
+    index = {"pairs": sum(shard["pairs"] for shard in shards), "shards": shards}
+    write_atomically(folder / INDEX, (json.dumps(index, indent=1) + "\n").encode())
     return [shard["name"] for shard in shards]
 
 
 def _members(sample: Sample) -> list[tuple[str, bytes]]:
-    contents = {"hq.png": sample.hq, "lq.png": sample.lq, "json": line_of(sample.record).encode()}
-    return [(f"{sample.name}.{suffix}", content) for suffix, content in contents.items()]
+    contents = {"hq": sample.hq, "lq": sample.lq, "record": line_of(sample.record).encode()}
+    return [(f"{sample.name}.{_SUFFIXES[part]}", content) for part, content in contents.items()]
 
 
 def _header(name: str, content: bytes) -> tarfile.TarInfo:
-    """A regular file of mode 644, of nobody, without a time."""
+    """A regular file of mode 644, without owner and time."""
     header = tarfile.TarInfo(name)
     header.size = len(content)
     return header
+
+
+@dataclass(frozen=True)
+class PictureInShard(Picture):
+    """An image file inside a tar file; ``path`` is that of the tar file.
+
+    The tar file is opened for each reading, which takes 0.02 ms where decoding takes 10, so that no open file is passed
+    on to loader processes.
+
+    Attributes:
+        offset: Where the image file begins, in bytes.
+        length: Its bytes.
+    """
+
+    offset: int
+    length: int
+
+    def file(self) -> bytes:
+        """The bytes of the image file.
+
+        Raises:
+            UnreadablePicture: If the tar file is gone, or ends before them.
+        """
+        try:
+            with self.path.open("rb", buffering=0) as shard:
+                shard.seek(self.offset)
+                content = shard.read(self.length)
+        except OSError as error:
+            raise UnreadablePicture(f"{self.path.name} cannot be read: {error.strerror}") from error
+        if len(content) < self.length:
+            raise UnreadablePicture(f"{self.path.name} ends in the middle of it; copy or pack it again")
+        return content
+
+
+def find_in_shards(root: Path, option: str, include_rejected: bool) -> FoundPairs:
+    """The pairs of a folder with shards and their index. No image is opened; sizes are those of the records.
+
+    A shard that is missing, damaged, or shorter than the index says is a failure and causes a warning; those of its
+    pairs that are complete are used.
+
+    Args:
+        root: The folder.
+        option: Command line option that named it, for error messages.
+        include_rejected: Also use pairs that are marked ``accepted: false``.
+
+    Raises:
+        UserError: If the index cannot be used.
+    """
+    found = FoundPairs(str(root), option)
+    seen: set[str] = set()
+    for name, pairs, size in _index(root, option):
+        whole, held = 0, None
+        try:
+            for record, pair in _pairs(root / name):
+                whole += 1
+                if pair.key in seen:
+                    found.failures.append(Failure(pair.hq.source, f"the key {pair.key!r} is there already"))
+                elif is_rejected(record) and not include_rejected:
+                    found.rejected += 1
+                else:
+                    found.pairs.append(pair)
+                seen.add(pair.key)
+            held = (root / name).stat().st_size
+            wrong = f"it holds {whole} of {pairs} pairs in {held} of {size} bytes"
+        except OSError as error:
+            wrong = f"it cannot be read: {error.strerror}"
+        if (whole, held) != (pairs, size):
+            found.failures.append(Failure(name, f"{wrong}; copy or pack it again"))
+            rank_zero_warn(f"{option}: the shard {root / name} is damaged: {wrong}; copy or pack it again")
+    return found
+
+
+def _index(root: Path, option: str) -> list[tuple[str, int, int]]:
+    """Name, pairs and bytes of each shard."""
+    try:
+        shards = json.loads((root / INDEX).read_bytes())["shards"]
+        return [(str(shard["name"]), int(shard["pairs"]), int(shard["bytes"])) for shard in shards]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{option}: {str(root / INDEX)!r} is not the index that `ddpm-pairs pack` writes; copy or pack it again"
+        ) from None
+
+
+def _pairs(shard: Path) -> Iterator[tuple[Record, PicturePair]]:
+    """Records and pairs that are complete, up to where the shard ends or is damaged."""
+    size = shard.stat().st_size
+    begun: dict[str, dict[str, tarfile.TarInfo]] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                name, _, suffix = member.name.partition(".")
+                complete = member.isreg() and member.offset_data + member.size <= size
+                if suffix not in _SUFFIXES.values() or not complete:
+                    continue
+                members = begun.setdefault(name, {})
+                members[suffix] = member
+                if len(members) == len(_SUFFIXES) and (pair := _pair(tar, shard, name, begun.pop(name))) is not None:
+                    yield pair
+    except (tarfile.TarError, ValueError):  # a damaged header; the number of pairs found so far says more
+        return
+
+
+def _pair(
+    tar: tarfile.TarFile, shard: Path, name: str, members: dict[str, tarfile.TarInfo]
+) -> tuple[Record, PicturePair] | None:
+    """The pair of a sample's members, or ``None`` where there is no record, or one without sizes."""
+    line = members[_SUFFIXES["record"]]
+    record = parse_record(tar.extractfile(line).read()) if line.size <= LONGEST_LINE else None
+    if record is None:
+        return None
+    pictures = []
+    for kind in KINDS:
+        if (size := recorded_size(record, kind)) is None:
+            return None
+        member = members[_SUFFIXES[kind]]
+        source, where = f"{shard.name}/{name}.{_SUFFIXES[kind]}", (member.offset_data, member.size)
+        pictures.append(PictureInShard(record["key"], shard, source, *where, size=size))
+    return record, PicturePair(record["key"], *pictures, content_of(record["key"]), recorded_psnr(record))

@@ -1,46 +1,44 @@
-"""Find pairs: in a pairs folder, in hq/ and lq/ of anybody's, in a meta_info file, or packed."""
+"""What ``--data.pairs_dir`` may be: a pairs folder, a packed copy, a meta_info file, or any folder with hq/ and lq/."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
-from ddpm_pairs.pairset.lmdb_sources import SIDES, of_lmdb
+from ddpm_pairs.pairset.folder import MANIFESTS
+from ddpm_pairs.pairset.lmdb import SIDES, find_in_lmdb
 from ddpm_pairs.pairset.records import (
+    KINDS,
     FoundPairs,
     PicturePair,
     below_any_folder,
     content_of,
     is_rejected,
-    psnr_told,
-    record_of,
+    read_records,
+    recorded_psnr,
+    variant_key,
 )
-from ddpm_pairs.pairset.shard_sources import INDEX, of_shards
-
-MANIFESTS = "manifest*.jsonl"
-"""The manifest of a pairs folder, and the parts that it has while it is being made."""
+from ddpm_pairs.pairset.shards import INDEX, find_in_shards
 
 
 def find_pairs(place: str, option: str, include_rejected: bool = False) -> FoundPairs:
-    """All pairs of a place; no picture is opened.
+    """All pairs of one source; no image is opened.
 
-    A folder with a manifest holds the pairs that the manifest names, finished or not; any other folder those pictures
-    of `hq/` and `lq/` that share a key. Of a text file each line is `<HQ path>, <LQ path>`, relative to the file's own
-    folder; the key is the HQ path without suffix and without `hq/` at its begin, further lines of one HQ picture are
-    its variants `<key>~1`, `<key>~2`, ...
+    A folder with a manifest holds the pairs that the manifest names, finished or not. Any other folder holds the images
+    of ``hq/`` and ``lq/`` that share a key. Each line of a text file is ``<HQ path>, <LQ path>``, relative to the
+    folder of the file; the key is the HQ path without suffix and without a leading ``hq/``, and further lines of one HQ
+    image are its variants ``<key>~1``, ``<key>~2``, ...
 
-    What `ddpm-pairs pack` wrote holds the pairs that were packed, by the keys that they had in their folder. Shards
-    tell PSNR and which pairs are not accepted; LMDB does not, so all that were packed are taken.
+    A packed copy holds the pairs that were packed, under the keys that they had in their folder. Shards say PSNR and
+    which pairs are not accepted; LMDB does not, so all that were packed are used.
 
     Args:
-        place: the folder or file.
-        option: the command line option that named it, for the error texts.
-        include_rejected: take pairs that the manifest marks `accepted: false` too.
+        place: The folder or file.
+        option: Command line option that named it, for error messages.
+        include_rejected: Also use pairs that the manifest marks ``accepted: false``.
 
     Raises:
-        UserError: the place is missing, is none of these, cannot be read, or holds no pair.
+        UserError: If the source is missing, is none of these, cannot be read, or holds no pair.
     """
     root = Path(place)
     if root.is_file():
@@ -48,17 +46,17 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
     elif not root.is_dir():
         raise UserError(f"{option}: there is no {place!r}; give a pairs folder, packed pairs or a meta_info file")
     elif (root / INDEX).is_file():
-        found = of_shards(root, option, include_rejected)
-    elif any((root / side).is_dir() for side in SIDES):
-        found = of_lmdb(root, option)
+        found = find_in_shards(root, option, include_rejected)
+    elif any((root / side).is_dir() for side in SIDES.values()):
+        found = find_in_lmdb(root, option)
     elif any(root.glob(MANIFESTS)):
         found = _of_manifest(root, option, include_rejected)
-    elif (root / "hq").is_dir() and (root / "lq").is_dir():
+    elif all((root / kind).is_dir() for kind in KINDS):
         found = _of_folders(root, option)
     else:
         raise UserError(
             f"{option}: {place!r} holds neither manifest.jsonl nor hq/ and lq/, nor packed pairs "
-            f"({INDEX}, {' and '.join(SIDES)}); give a folder of pairs"
+            f"({INDEX}, {' and '.join(SIDES.values())}); give a folder of pairs"
         )
     found.pairs.sort(key=lambda pair: pair.key)
     found.failures.sort(key=lambda failure: failure.source)
@@ -73,34 +71,46 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
     return found
 
 
+def tell_apart(sources: list[FoundPairs]) -> list[FoundPairs]:
+    """Put the name of its source before each key, where there are several sources."""
+    if len(sources) == 1:
+        return sources
+    names = [Path(found.place).stem for found in sources]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{number}" for number, name in enumerate(names)]
+    return [_below(found, name) for found, name in zip(sources, names, strict=True)]
+
+
+def _below(found: FoundPairs, name: str) -> FoundPairs:
+    def moved(picture: Picture) -> Picture:
+        return replace(picture, key=f"{name}/{picture.key}", source=f"{name}/{picture.source}")
+
+    pairs = [replace(p, key=f"{name}/{p.key}", hq=moved(p.hq), lq=moved(p.lq)) for p in found.pairs]
+    failures = [Failure(f"{name}/{failure.source}", failure.reason) for failure in found.failures]
+    return replace(found, pairs=pairs, failures=failures)
+
+
 def _of_manifest(root: Path, option: str, include_rejected: bool) -> FoundPairs:
     found = FoundPairs(str(root), option)
-    records: dict[str, dict[str, Any]] = {}
+    kept: dict[str, tuple[str, str, float | None, bool]] = {}  # of a million records only what is needed
     for path in sorted(root.glob(MANIFESTS)):
-        for number, record in _records(path):
+        for number, (_, record) in enumerate(read_records(path), 1):
             if record is None:
                 found.failures.append(Failure(path.name, f"line {number} is no line of a manifest"))
             else:
-                records[record["key"]] = record
-    for key, record in records.items():
-        if is_rejected(record) and not include_rejected:
+                kept[record["key"]] = record["hq"], record["lq"], recorded_psnr(record), is_rejected(record)
+    for key, (hq, lq, psnr, rejected) in kept.items():
+        if rejected and not include_rejected:
             found.rejected += 1
         else:
-            _add(found, root, key, (record["hq"], record["lq"]), psnr_told(record))
+            _add(found, root, key, (hq, lq), psnr)
     return found
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Numbers and records of a manifest's lines, None for what is no record of a pair."""
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if text:
-            yield number, record_of(text)
 
 
 def _of_folders(root: Path, option: str) -> FoundPairs:
     found = FoundPairs(str(root), option)
     sides = {}
-    for side in ("hq", "lq"):
+    for side in KINDS:
         pictures, failures = find_pictures(root / side, option)
         sides[side] = {picture.key: replace(picture, source=f"{side}/{picture.source}") for picture in pictures}
         found.failures += [Failure(f"{side}/{failure.source}", failure.reason) for failure in failures]
@@ -128,7 +138,7 @@ def _of_text(path: Path, option: str) -> FoundPairs:
             continue
         key = _key(names[0])
         times[key] = times.get(key, -1) + 1
-        _add(found, path.parent, f"{key}~{times[key]}" if times[key] else key, names, None)
+        _add(found, path.parent, variant_key(key, times[key]), names, None)
     return found
 
 

@@ -2,13 +2,14 @@
 
 from argparse import Namespace
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 from ddpm_pairs.files import as_output_error, atomic_file
-from ddpm_pairs.pairset.damage import Damage
-from ddpm_pairs.pairset.folder import FAILURES, MANIFEST, PARTS, PairsFolder, read_failures
-from ddpm_pairs.pairset.inspect import Inspection, inspect_folder
+from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
+from ddpm_pairs.pairset.inspect import Damage, Inspection, inspect_folder
 from ddpm_pairs.pairset.lock import FolderLock
+from ddpm_pairs.run_folder import FAILURES, read_failures
 
 
 def main(arguments: Namespace) -> int:
@@ -46,16 +47,11 @@ def verify(root: Path, fix: bool = False) -> Inspection:
     Raises:
         UserError: if the folder holds no pairs; with ``fix`` if another process writes to it or it cannot be written.
     """
-    lock = FolderLock(root)
-    if fix:
-        lock.take()
-    try:
+    with FolderLock(root) if fix else nullcontext():
         found = inspect_folder(root)
         if fix and found.damages:
             _mend(root, found)
         return found
-    finally:
-        lock.release()
 
 
 def _mend(root: Path, found: Inspection) -> None:
@@ -73,7 +69,7 @@ def _mend(root: Path, found: Inspection) -> None:
             for parent in path.relative_to(root).parents:
                 if len(parent.parts) > 1 and not any((root / parent).iterdir()):
                     (root / parent).rmdir()
-    folder.join(read_failures(root / FAILURES) if (root / FAILURES).is_file() else [])
+    folder.join(read_failures(root / FAILURES))
 
 
 def _tell(root: Path, found: Inspection, fix: bool) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from ddpm_pairs.files import write_atomically
+
 TILE = 256
 """Side of the square, in sheet pixels, that a picture is shown in."""
 
@@ -97,9 +99,7 @@ def save_sheet(path: Path, entries: list[Entry], headings: tuple[str, ...], head
         if buffer.tell() <= MAX_BYTES or len(kept) == 1:
             break
         every *= 2
-    beside = path.with_name(f"{path.name}.tmp")
-    beside.write_bytes(buffer.getvalue())
-    beside.replace(path)
+    write_atomically(path, buffer.getvalue())
 
 
 def _shown_size(entry: Entry) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """The cells of the t study: one degradation at one t, beside the real pictures."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddpm_pairs.files import write_table
 from ddpm_pairs.metrics.set_scores import SetScores, set_scores
 from ddpm_pairs.metrics.texture import band_power, chroma_noise, power_gap_db
 from ddpm_pairs.reports.texture import band_names
@@ -85,16 +85,15 @@ def write_csv(path: Path, cells: Sequence[Cell], real: RealSet) -> None:
     names = ["degradation", "t", "logsnr", "fid", "fid192", "kid", "kid_low", "kid_high", "psnr", "psnr_median", "n"]
     floor = [real.floor.fid, real.floor.fid192, real.floor.kid]
     chroma = chroma_noise(real.patches.float() / 255)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*names, "chroma_noise", *bands, "real_chroma_noise", "floor_fid", "floor_fid192", "floor_kid"])
-        for cell in cells:
-            numbers = [
-                *(cell.scores.fid, cell.scores.fid192, cell.scores.kid, *cell.scores.kid_interval),
-                *(cell.psnr, cell.psnr_median, cell.n, cell.chroma_noise, *cell.power_gaps, chroma, *floor),
-            ]
-            shown = [f"{number:.6g}" if isinstance(number, float) else number for number in numbers]
-            writer.writerow([cell.degradation, cell.t, "" if cell.logsnr is None else f"{cell.logsnr:.6f}", *shown])
+    rows = [[*names, "chroma_noise", *bands, "real_chroma_noise", "floor_fid", "floor_fid192", "floor_kid"]]
+    for cell in cells:
+        numbers = [
+            *(cell.scores.fid, cell.scores.fid192, cell.scores.kid, *cell.scores.kid_interval),
+            *(cell.psnr, cell.psnr_median, cell.n, cell.chroma_noise, *cell.power_gaps, chroma, *floor),
+        ]
+        shown = [f"{number:.6g}" if isinstance(number, float) else number for number in numbers]
+        rows.append([cell.degradation, cell.t, "" if cell.logsnr is None else f"{cell.logsnr:.6f}", *shown])
+    write_table(path, rows)
 
 
 def table(cells: Sequence[Cell], real: RealSet) -> str:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddpm_pairs.files import atomic_file
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, write_line
 from ddpm_pairs.study.cells import Cell
 from ddpm_pairs.study.folder import PictureResult
@@ -50,7 +51,8 @@ def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommen
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, which may be many
     axes[0].set_title(f"{cells[0].n} pictures a cell; recommended: {chosen.degradation}, t = {chosen.t}")
-    figure.savefig(path, dpi=110)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def save_grid(path: Path, results: PictureResult, degradations: Sequence[str], ts: Sequence[int]) -> None:
@@ -82,7 +84,8 @@ def save_grid(path: Path, results: PictureResult, degradations: Sequence[str], t
                 psnr = results.psnr[i, d, column - 1].item()
                 text = f"{psnr:.1f} dB"
             write_line(draw, (MARGIN + column * step, top + GRID_TILE + 2), text, 13, FAINT, GRID_TILE)
-    sheet.save(path)
+    with atomic_file(path) as file:
+        sheet.save(file, "PNG")
 
 
 def _tile(pixels: Tensor) -> Image.Image:

@@ -1,19 +1,16 @@
-"""What the t study has finished, picture by picture, so that an interrupted study goes on."""
+"""What a t study has finished, image by image, so that an interrupted study is resumed."""
 
-import json
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_pairs.errors import UserError
-
-SETTINGS = "study.json"
+from ddpm_pairs.files import write_atomically
+from ddpm_pairs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -35,57 +32,32 @@ class PictureResult:
     features: dict[str, Tensor]
 
 
-class StudyFolder:
-    """The folder of a study.
+class StudyFolder(RunFolder):
+    """The folder of a study, with one file for each finished image.
 
     Args:
         root: ``--output_dir``.
+        rank: Rank of this process.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.pictures = root, root / "pictures"
-
-    def settings(self) -> dict[str, Any]:
-        """What the study was begun with; empty where there is none, or its file cannot be read."""
-        path = self.root / SETTINGS
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-        except (ValueError, TypeError):
-            return {}
-
-    def check(self, settings: dict[str, Any]) -> None:
-        """Refuse to go on with a study of other settings.
-
-        Raises:
-            UserError: naming the first setting that differs.
-        """
-        if not (self.root / SETTINGS).is_file():
-            return
-        earlier = self.settings()
-        for name, value in json.loads(json.dumps(settings)).items():
-            if earlier.get(name) != value:
-                raise UserError(
-                    f"--output_dir {self.root} holds a study made otherwise ({name} {earlier.get(name)} -> {value}): "
-                    "give another folder, or the same settings to go on with it"
-                )
-
-    def open(self, settings: dict[str, Any]) -> None:
-        """Make the folder and write down the settings."""
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        (self.root / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    def __init__(self, root: Path, rank: int = 0) -> None:
+        super().__init__(root, "study.json", "a t study", rank)
+        self.pictures = root / "pictures"
 
     def has(self, key: str) -> bool:
         """Whether a picture is finished."""
         return self._path(key).is_file()
 
     def save(self, result: PictureResult) -> None:
-        """Keep a finished picture; the file appears whole or not at all."""
+        """Keep a finished image.
+
+        Raises:
+            OutputError: If its file cannot be written.
+        """
         tensors = {"hq": result.hq, "patches": result.patches, "psnr": result.psnr}
         tensors |= {f"features.{name}": values for name, values in result.features.items()}
-        path = self._path(result.key)
-        beside = path.with_suffix(".tmp")
-        save_file({name: values.contiguous() for name, values in tensors.items()}, beside, {"key": result.key})
-        beside.replace(path)
+        tensors = {name: values.contiguous() for name, values in tensors.items()}
+        write_atomically(self._path(result.key), save(tensors, {"key": result.key}), self.rank)
 
     def load(self, key: str) -> PictureResult:
         """A finished picture."""

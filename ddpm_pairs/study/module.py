@@ -18,6 +18,7 @@ from ddpm_pairs.data.unpaired import UnpairedImages
 from ddpm_pairs.degradations.walk import generator_for
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES
@@ -146,7 +147,7 @@ class TStudy(L.LightningModule):
         self.settings |= {"ts": self.ts, "checkpoint": checkpoint}
         self.folder, machine = StudyFolder(root), self.generators[0].machine
         if machine.precision is None:
-            machine.precision = self.settings["precision"] = self.folder.settings().get("precision")
+            machine.precision = self.settings["precision"] = (self.folder.settings() or {}).get("precision")
         self.folder.check(self.settings)
         self.network = Inception(weights_path(INCEPTION)) if self.features == "inception" else RandomFeatures()
         self.network.to(device)
@@ -169,13 +170,14 @@ class TStudy(L.LightningModule):
         """Let the ranks agree on how to work, and write down the settings."""
         machine = self.generators[0].machine
         self._use(machine.agree(self.generators[0].denoiser, self.trainer.strategy, self.device), self.device)
+        self.folder.rank = self.trainer.global_rank
         if self.trainer.is_global_zero:
-            self.folder.open(self.settings)
+            self.folder.begin(self.settings)
         self.trainer.strategy.barrier()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Finish the pictures of a batch."""
-        self.failures += batch["failures"]
+        self.folder.report(batch["failures"])
         for result in self.results_of(batch["pictures"]):
             self.folder.save(result)
 
@@ -229,6 +231,7 @@ class TStudy(L.LightningModule):
             raise UserError(f"{len(results)} pictures could be finished: expected {LEAST_PICTURES} or more")
         together, (data,) = stack(results), self._data
         real = read_real_set(data.real, len(results), self.patch, self.seed, self.network, self.device, self.failures)
+        self.failures = self.folder.join(self.failures)
         schedule = self.generators[0].denoiser.schedule
         logsnrs = [schedule.log_snr_at(t) if t > 0 else None for t in self.ts]
         cells = make_cells(together, self.degradations, self.ts, logsnrs, real)
@@ -237,9 +240,9 @@ class TStudy(L.LightningModule):
         write_csv(root / "ablation.csv", cells, real)
         save_plot(root / "ablation.png", cells, real, chosen)
         save_grid(root / "grid.png", together, self.degradations, self.ts)
-        (root / "recommendation.json").write_text(json.dumps(chosen.as_dict(), indent=2) + "\n", encoding="utf-8")
+        write_atomically(root / "recommendation.json", (json.dumps(chosen.as_dict(), indent=2) + "\n").encode())
         page = study_report(cells, real, chosen, results, self.settings, self._notes())
-        (root / "report.html").write_text(page, encoding="utf-8")
+        write_atomically(root / "report.html", page.encode())
         self._print(table(cells, real), chosen)
         return chosen
 

@@ -6,12 +6,8 @@ from typing import NamedTuple
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture, read_size
 from ddpm_pairs.images.find import Failure, Picture
+from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.synthesis.generator import MIN_LQ_SIDE, PairGenerator, too_small
-
-
-def variant_keys(key: str, variants: int) -> list[str]:
-    """The keys of one picture's pairs: its own, then ``<key>~1``, ``<key>~2``, ... up to ``variants`` in all."""
-    return [key, *(f"{key}~{number}" for number in range(1, variants))]
 
 
 def check_variants(pictures: list[Picture], variants: int) -> None:

@@ -15,8 +15,8 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import as_output_error
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.pairset.folder import PairsFolder
+from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.pairset.run_file import read_run
-from ddpm_pairs.synthesis.batching import variant_keys
 
 
 def check_places(root: Path, data: HighQualityImages, variants: int) -> None:

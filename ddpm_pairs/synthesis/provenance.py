@@ -9,11 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ddpm_pairs.degradations import Degradation, build_degradation
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.pairset.run_file import RUN_FILE, read_run
+from ddpm_pairs.pairset.run_file import read_run, write_run_file
+from ddpm_pairs.run_folder import differences, differs
 from ddpm_pairs.synthesis.generator import PairGenerator
 
 _PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow", "opencv-python-headless")
@@ -49,47 +48,26 @@ def run_settings(generator: PairGenerator, checkpoint: str | None, device: str) 
 
 
 def resume(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool) -> None:
-    """Let a generator go on with a folder, working as the machine did that began it.
+    """Let a generator resume a folder, with the execution settings of the run that began it.
 
-    A folder may get more variants than it has: those that it has stay what they are.
+    A folder may get more variants than it has; existing pairs do not change.
 
     Raises:
-        UserError: if the folder was made with other settings and ``allow_mixed`` is not set.
+        UserError: If the folder was made with other settings and ``allow_mixed`` is not set.
     """
     earlier = read_run(root)
     if earlier is None:
         return
-    changed = [
-        _difference(name, earlier["settings"].get(name), value)
-        for name, value in settings.items()
-        if earlier["settings"].get(name) != value and not (name == "variants" and earlier["settings"][name] < value)
-    ]
+    settled = dict(settings)
+    if earlier["settings"].get("variants", 1) < settings["variants"]:
+        del settled["variants"]
+    changed = differences(earlier["settings"], settled)
     if changed and not allow_mixed:
         raise UserError(
-            f"--output_dir {root} holds pairs made otherwise ({'; '.join(changed)}): "
-            "give another folder, the same settings, or --allow_mixed true to go on all the same"
+            f"{differs(root, 'pairs', changed)}; give another folder, the same settings, or --allow_mixed true"
         )
     if not changed:
         generator.machine.take_over(earlier["machine"])
-
-
-def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - plain values of any kind
-    """In what two settings differ first, such as ``degradation.operations.2.sigma [1, 5] -> [1, 9]``."""
-    pairs = []
-    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
-        pairs = [(f"{name}.{key}", before[key], after[key]) for key in before]
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        both = enumerate(zip(before, after, strict=True), start=1)
-        pairs = [(f"{name}.{n}", one, other) for n, (one, other) in both if isinstance(one, dict)]
-    for part, one, other in pairs:
-        if one != other:
-            return _difference(part.replace(".init_args", ""), one, other)
-    return f"{name} {_shortened(before)} -> {_shortened(after)}"
-
-
-def _shortened(value: Any) -> str:  # noqa: ANN401
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def write_run(
@@ -115,10 +93,7 @@ def write_run(
         "versions": {name: version(name) for name in _PACKAGES},
         "config": config,
     }
-    root.mkdir(parents=True, exist_ok=True)
-    beside = root / f"{RUN_FILE}.tmp"
-    beside.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    beside.replace(root / RUN_FILE)
+    write_run_file(root, content)
 
 
 def generator_from_run(run: dict[str, Any]) -> PairGenerator:

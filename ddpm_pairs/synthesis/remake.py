@@ -9,7 +9,7 @@ import torch
 
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import encode_png, sha256_of
+from ddpm_pairs.files import encode_png, sha256_of, write_atomically
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
@@ -35,9 +35,7 @@ def main(arguments: Namespace) -> int:
     made = pair.lq.permute(1, 2, 0).numpy()
     if arguments.output_dir is not None:
         for kind, picture in (("hq", pair.hq), ("lq", pair.lq)):
-            path = arguments.output_dir / pair.record[kind]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_png(picture))
+            write_atomically(arguments.output_dir / pair.record[kind], encode_png(picture))
     if made.shape == on_disk.shape and np.array_equal(made, on_disk):
         print(f"{pair.record['key']}: equal to {arguments.pairs / pair.record['lq']} in every pixel")
         return 0

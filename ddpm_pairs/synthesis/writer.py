@@ -73,9 +73,9 @@ class PairWriter(L.Callback):
             raise UserError(f"--output_dir {self.root} is a file: expected a folder or a new name")
         check_variants(data.pictures, generator.variants)
         with as_output_error(self.root):
-            self.lock.take()
-            self.lock.release()
             check_places(self.root, data, generator.variants)
+            with self.lock:  # refuses where another process is writing
+                pass
             self.settings = run_settings(generator, sha256_of(self.checkpoint), device)
             resume(self.root, generator, self.settings, self.allow_mixed)
             check_sources(self.root, data, generator.variants)
@@ -91,10 +91,9 @@ class PairWriter(L.Callback):
         if trainer.is_global_zero:
             with as_output_error(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
-            self.lock.take()
+            self.lock.acquire()
             self.folder.compact()
         trainer.strategy.barrier("pairs folder tidied")
-        self.lock.share()
         done = self.folder.keys()
         self.earlier = len(done)
         todo, unnameable = without_long_names(self.root, unfinished(data.pictures, pl_module.variants, done))

@@ -142,10 +142,10 @@ def test_lmdb_as_basicsr_reads_it(pairs, tmp_path):
 
 def test_lmdb_grows_beyond_its_first_room(pairs, tmp_path, monkeypatch):
     lmdb = pytest.importorskip("lmdb", reason="needs the lmdb package")
-    from ddpm_pairs.pairset import lmdb_folders
+    from ddpm_pairs.pairset import lmdb as lmdb_copy
 
-    monkeypatch.setattr(lmdb_folders, "_FIRST_ROOM", 2**16)
-    monkeypatch.setattr(lmdb_folders, "_AT_ONCE", 2**14)
+    monkeypatch.setattr(lmdb_copy, "_FIRST_ROOM", 2**16)
+    monkeypatch.setattr(lmdb_copy, "_AT_ONCE", 2**14)
     pack(pairs, tmp_path / "packed", "lmdb")
     environment = lmdb.open(str(tmp_path / "packed" / "hq.lmdb"), readonly=True, lock=False)
     assert environment.stat()["entries"] == len(KEYS) - 1 and environment.info()["map_size"] > 2**16
@@ -199,8 +199,8 @@ def test_damaged_folders_leave_nothing(pairs, tmp_path, capsys, harm, form):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["pairs", "taken"], "is there already"),
-        (["pairs", "pairs/packed"], "lies in the pairs folder"),
+        (["pairs", "taken"], "exists already"),
+        (["pairs", "pairs/packed"], "is inside the pairs folder"),
         (["pairs", "packed", "--shard_size", "0"], "--shard_size is 0: expected 1 MB or more"),
         (["nowhere", "packed"], "holds no manifest.jsonl"),
     ],
@@ -242,6 +242,6 @@ def test_what_a_killed_process_left_is_cleared_away(pairs, tmp_path):
         pack(pairs, tmp_path / "packed", "webdataset")
 
     assert in_child(killed) == 9
-    assert len(list(tmp_path.glob(".*.packing"))) == 1 and not (tmp_path / "packed").exists()
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1 and not (tmp_path / "packed").exists()
     pack(pairs, tmp_path / "packed", "webdataset")
     assert not list(tmp_path.glob(".*")) and (tmp_path / "packed" / "shards.json").exists()

@@ -21,7 +21,7 @@ from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import psnr_of
 from ddpm_pairs.pairset.pack import pack
-from ddpm_pairs.pairset.sample import Sample
+from ddpm_pairs.pairset.records import Sample
 from ddpm_pairs.pairset.shards import write_shards
 from ddpm_pairs.pairset.sources import find_pairs
 
@@ -252,7 +252,11 @@ def test_records_that_tell_wrong_sizes_or_none(tmp_path, photos):
         contents.append(buffer.getvalue())
 
     def sample(key, hq_size):
-        return Sample(key, {"key": key, "hq": "h", "lq": "l", "hq_size": hq_size, "lq_size": [32, 24]}, *contents)
+        return Sample(
+            key,
+            {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": hq_size, "lq_size": [32, 24]},
+            *contents,
+        )
 
     sizes = {"good": [128, 96], "none": None, "text": ["128", "96"], "wrong": [96, 128]}
     write_shards(tmp_path, [sample(*one) for one in sizes.items()], 10**6)

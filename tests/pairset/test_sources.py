@@ -4,8 +4,7 @@ import pytest
 from picture_pairs import flat_pair, flat_pairs, save_pair, write_manifest
 
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.records import tell_apart
-from ddpm_pairs.pairset.sources import find_pairs
+from ddpm_pairs.pairset.sources import find_pairs, tell_apart
 
 
 def found(place, **options):

@@ -229,7 +229,7 @@ def test_a_full_disk_stops_with_a_sentence_and_the_next_run_goes_on(tmp_path, ph
         no_room_beyond(room)
         with pytest.raises(OutputError) as caught:
             predict(generator(), tmp_path / "hq", out)
-        assert str(caught.value).startswith(f"{out}/{name} cannot be written (File too large): see to its disk")
+        assert str(caught.value).startswith(f"{out}/{name} cannot be written (File too large): check free space")
 
     assert in_child(work) == 0
     made = PairsFolder(out).keys()

@@ -12,8 +12,9 @@ from tiny_ddpm import save_ckpt, tiny_denoiser
 
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.images.find import Picture
+from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
-from ddpm_pairs.synthesis.batching import check_variants, plan_batches, unfinished, variant_keys
+from ddpm_pairs.synthesis.batching import check_variants, plan_batches, unfinished
 from ddpm_pairs.synthesis.remake import main
 
 KEYS = ["a", "a~1", "a~2", "sub/c", "sub/c~1", "sub/c~2"]

@@ -1,6 +1,5 @@
 """``lightning fit``: training, with a run's folder that is never overwritten."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,10 @@ from ddpm_pairs.callbacks import Realism
 from ddpm_pairs.cli.jobs.agreement import check_agreement
 from ddpm_pairs.diffusion import DDPM, load_denoiser
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import write_atomically
 from ddpm_pairs.restoration.gan_prior import Prior
 from ddpm_pairs.restoration.restorer import Restorer
+from ddpm_pairs.run_folder import FAILURES, failure_lines
 
 if TYPE_CHECKING:
     from ddpm_pairs.cli.trainer import TrainerCLI
@@ -66,9 +67,8 @@ def _checkpoint_to_resume(output_dir: Path, ckpt_path: str | None) -> str | None
 
 @rank_zero_only
 def _save_config(cli: "TrainerCLI") -> None:
-    cli.output_dir.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(cli.config_dump(), sort_keys=False, allow_unicode=True)
-    (cli.output_dir / "config.yaml").write_text(text)
+    write_atomically(cli.output_dir / "config.yaml", text.encode())
 
 
 @rank_zero_only
@@ -77,9 +77,8 @@ def _report_failures(output_dir: Path, data: L.LightningDataModule | None) -> No
     failures = getattr(data, "failures", [])
     if not failures:
         return
-    path = output_dir / "failures.jsonl"
-    lines = [json.dumps({"source": one.source, "reason": one.reason}, ensure_ascii=False) for one in failures]
-    path.write_text("".join(f"{line}\n" for line in lines))
+    path = output_dir / FAILURES
+    write_atomically(path, failure_lines(failures))
     print(f"{len(failures)} pictures were left out, listed in {path}:", file=sys.stderr)
     for failure in failures[:10]:
         print(f"  {failure.source}: {failure.reason}", file=sys.stderr)

@@ -9,7 +9,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.reports.restoration import report_restored, report_scores
 from ddpm_pairs.restoration.loading import load_restorer
-from ddpm_pairs.restoration.writer import RESTORED, RestorationWriter, check_settings, write_settings
+from ddpm_pairs.restoration.writer import RESTORED, RestorationWriter, restored_folder
 from ddpm_pairs.shipped import weights_file
 
 if TYPE_CHECKING:
@@ -49,12 +49,13 @@ def _score(cli: "TrainerCLI", checkpoint: str) -> Callable[[], None]:
     cli.model.check(cli.datamodule.scale)
     evaluation = _evaluation(cli)
     settings = _settings(cli, checkpoint) | {"pairs_dir": cli.config_dump()["data"]["init_args"].get("pairs_dir")}
-    check_settings(cli.output_dir, settings)
+    folder = restored_folder(cli.output_dir)
+    folder.check(settings)
     cli.model.restored_dir = cli.output_dir / RESTORED
 
     def work() -> None:
         if cli.trainer.is_global_zero:
-            write_settings(cli.output_dir, settings)
+            folder.begin(settings)
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero:
             references = {pair.key: pair.hq for pair in getattr(cli.datamodule, "pairs", [])}

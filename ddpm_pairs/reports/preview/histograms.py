@@ -1,12 +1,12 @@
 """Histograms of drawn parameters, many small ones on one sheet."""
 
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ddpm_pairs.files import atomic_file
 from ddpm_pairs.reports.preview.parameters import Value
 
 ACROSS = 5
@@ -16,7 +16,7 @@ _FEW = 101  # so many different whole numbers are told apart
 
 
 def save_histograms(path: Path, columns: dict[str, tuple[list[Value], float]], heading: str) -> None:
-    """Draw one histogram a parameter and move the sheet to its place whole.
+    """Draw one histogram per parameter and write the sheet atomically.
 
     Args:
         path: The PNG to write.
@@ -33,11 +33,8 @@ def save_histograms(path: Path, columns: dict[str, tuple[list[Value], float]], h
         axes.set_title(_title(name, share), fontsize=8, color=_INK)
     for axes in grid[len(columns) :]:
         axes.set_axis_off()
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    beside = path.with_name(f"{path.name}.tmp")
-    beside.write_bytes(buffer.getvalue())
-    beside.replace(path)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _draw(axes: Axes, values: list[Value]) -> None:

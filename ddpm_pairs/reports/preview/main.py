@@ -15,8 +15,10 @@ from torch import Tensor
 from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.degradations.walk import generator_for
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import atomic_file
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Picture, find_pictures
+from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, TILE, font_of, shown_part, tile, write_line
 from ddpm_pairs.reports.html.browser import spread
 from ddpm_pairs.reports.preview.histograms import save_histograms
@@ -69,7 +71,8 @@ def main(arguments: Namespace) -> int:
     what = f"{name}, scale {generator.scale}, {generator.preset}"
     root.mkdir(parents=True, exist_ok=True)
     sheet, histograms = root / f"{name}_draws.png", root / f"{name}_parameters.png"
-    draw_preview(rows, f"{what}: draws from seed {arguments.seed}").save(sheet)
+    with atomic_file(sheet) as file:
+        draw_preview(rows, f"{what}: draws from seed {arguments.seed}").save(file, "PNG")
     print(f"draws       {sheet}")
     if drawn:
         save_histograms(histograms, drawn, f"{what}: parameters of {HISTOGRAM_DRAWS} draws")
@@ -153,7 +156,7 @@ def _row(picture: Picture, generator: PairGenerator, draws: int) -> Row | None:
     for dim in (1, 2):
         length = min(hq.shape[dim], LARGEST_SIDE)
         hq = hq.narrow(dim, (hq.shape[dim] - length) // 2, length)
-    keys = [picture.key, *(f"{picture.key}~{number}" for number in range(1, draws))]
+    keys = variant_keys(picture.key, draws)
     generator.prepare(torch.device("cpu"))
     work = [generator.draw(HighQualityPicture(key, picture.source, "", hq)) for key in keys]
     return Row(picture.key, tuple(generator.make(work)))

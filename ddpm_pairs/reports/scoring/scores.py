@@ -1,6 +1,5 @@
 """What scoring pictures gives, on disk and on the terminal."""
 
-import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ddpm_pairs.files import write_atomically, write_table
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.reports.scoring.report import score_report
 
@@ -48,7 +48,6 @@ class Scores:
 
 def write_scores(root: Path, scores: Scores) -> None:
     """Write ``metrics.json``, ``metrics.csv``, ``report.html`` and, of pairs, ``pictures.csv`` into a folder."""
-    root.mkdir(parents=True, exist_ok=True)
     document = scores.values | {
         "n": scores.n,
         "intervals": scores.intervals,
@@ -58,18 +57,14 @@ def write_scores(root: Path, scores: Scores) -> None:
         "settings": scores.settings,
         "failures": [vars(failure) for failure in scores.failures],
     }
-    (root / "metrics.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    with (root / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*SCORES, "n"])
-        writer.writerow(["" if scores.values[name] is None else scores.values[name] for name in SCORES] + [scores.n])
-    (root / "report.html").write_text(score_report(scores), encoding="utf-8")
+    write_atomically(root / "metrics.json", (json.dumps(document, indent=2) + "\n").encode())
+    values = ["" if scores.values[name] is None else scores.values[name] for name in SCORES]
+    write_table(root / "metrics.csv", [[*SCORES, "n"], [*values, scores.n]])
+    write_atomically(root / "report.html", score_report(scores).encode())
     if scores.pictures:
-        with (root / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
-            names = list(next(iter(scores.pictures.values())))
-            writer = csv.writer(file)
-            writer.writerow(["key", *names])
-            writer.writerows([key, *(found[name] for name in names)] for key, found in scores.pictures.items())
+        names = list(next(iter(scores.pictures.values())))
+        rows = [[key, *(found[name] for name in names)] for key, found in scores.pictures.items()]
+        write_table(root / "pictures.csv", [["key", *names], *rows])
 
 
 def print_scores(scores: Scores, root: Path) -> None:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from ddpm_pairs.files import write_atomically
+
 
 class WandbRun(WandbLogger):
     """Lightning's W&B logger, with its files below the run's own folder and a run that goes on when a fit does.
@@ -69,7 +71,7 @@ class WandbRun(WandbLogger):
                 self._wandb_init["settings"] = {"silent": True}  # `finish` says in a line what W&B says in twenty
             run = super().experiment
             if not run.disabled:
-                kept.write_text(run.id)
+                write_atomically(kept, run.id.encode())
         return self._experiment
 
     def finish(self, exit_code: int = 0) -> None:
