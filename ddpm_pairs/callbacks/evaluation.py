@@ -15,6 +15,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, place
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.evaluated import METRICS, Collector, Evaluated
+from ddpm_pairs.run import Run
 
 PARTS = ("restored", "hq", "lq", "key")
 
@@ -86,8 +87,13 @@ class Evaluation(L.Callback):
             self._collector = Collector(metrics, self.features, with_inputs=verb == "test")
             self._verb = verb
 
+    def check_run(self, run: Run) -> None:
+        """Load the networks before any work; see ``check``."""
+        if run.verb != "predict":
+            self.check(run.verb)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the networks where nobody has done so already."""
+        """Load the networks, unless that is done."""
         if stage != "predict":
             self.check(stage)
 
@@ -160,7 +166,7 @@ class Evaluation(L.Callback):
         keys, restored, hq = parts["key"], parts["restored"], parts["hq"]
         try:
             self._collector.update(restored, hq, parts["lq"], keys)
-        except ValueError as error:
+        except UserError as error:
             self.failures |= dict.fromkeys(keys, str(error))
             return
         triples = zip(keys, parts["lq"], restored, hq, strict=True)
@@ -184,7 +190,7 @@ class Evaluation(L.Callback):
 def _parts(outputs: Any, pl_module: L.LightningModule, step: str) -> dict[str, Any]:  # noqa: ANN401
     """What a step returned, its pictures as uint8."""
     if not isinstance(outputs, dict) or not set(PARTS) <= outputs.keys():
-        raise UserError(
+        raise TypeError(
             f"{type(pl_module).__name__}.{step} returned {type(outputs).__name__}: the callback Evaluation expects a "
             f"dict with {', '.join(PARTS)}"
         )
