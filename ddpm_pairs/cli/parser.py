@@ -87,11 +87,11 @@ def parse(parser: LightningArgumentParser, words: list[str]) -> Namespace:
     try:
         return parser.parse_args(words)
     except ArgumentError as error:
-        origin = causes(error)[-1]
-        imports = [frame.name == "<module>" for frame in traceback.extract_tb(origin.__traceback__)]
-        if any(imports) and not isinstance(origin, ImportError):
-            raise origin
-        raise UserError(plain_error(error, words[0])) from error
+        refused, origin = error, causes(error)[-1]
+    frames = traceback.extract_tb(origin.__traceback__)
+    if not isinstance(origin, ImportError) and any(frame.name == "<module>" for frame in frames):
+        raise origin
+    raise UserError(plain_error(refused, words[0])) from refused
 
 
 @contextlib.contextmanager

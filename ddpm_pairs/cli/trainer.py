@@ -184,10 +184,12 @@ class TrainerCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
         """A Trainer that writes below the run's own folder."""
-        if self._get(self.config_init, "trainer").get("logger") in (None, True):
+        given = self._get(self.config_init, "trainer")
+        if given.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
-        callbacks = self._get(self.config_init, "trainer").get("callbacks") or []
-        if self._get(self.config_init, "trainer").get("logger") is False:  # which this one refuses
+        callbacks = given.get("callbacks") or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if given.get("logger") is False:  # which this one refuses
             callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
         if self.subcommand == "fit":
             every = self._get(self.config, "checkpoint_every_n_steps")

@@ -199,7 +199,7 @@ def test_another_modules_outputs_are_refused(photos, tmp_path):
         def test_step(self, batch, batch_idx):
             return None
 
-    with pytest.raises(ValueError, match=r"Silent.test_step returned NoneType: .* expects a dict with restored, hq"):
+    with pytest.raises(TypeError, match=r"Silent.test_step returned NoneType: .* expects a dict with restored, hq"):
         run(tmp_path, [Evaluation(test_metrics=["psnr"])]).test(Silent(), loader(pairs(photos, 1)), verbose=False)
 
 

@@ -310,10 +310,10 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --trainer.devices x", ["devices"]),
         (f"{PREDICT} {CKPT} --trainer.max_steps x", ["--trainer.max_steps is x: expected int"]),
         (f"{PREDICT} {CKPT} --trainer.callbacks+=own_parts.Nope", ["--trainer.callbacks", "own_parts"]),
-        (f"{PREDICT.replace('predict', 'test', 1)} {CKPT}", ["PairGenerator cannot `test`"]),
-        (f"{PREDICT.replace('predict', 'validate', 1)} {CKPT}", ["PairGenerator cannot `validate`"]),
-        (f"{PREDICT.replace('predict', 'fit', 1)}", ["PairGenerator cannot `fit`"]),
-        (f"{FIT.replace('fit', 'predict', 1)} {CKPT}", ["DDPM cannot `predict`"]),
+        (f"{PREDICT.replace('predict', 'test', 1)} {CKPT}", ["describes a PairGenerator, which cannot `test`"]),
+        (f"{PREDICT.replace('predict', 'validate', 1)} {CKPT}", ["describes a PairGenerator, which cannot `validate`"]),
+        (f"{PREDICT.replace('predict', 'fit', 1)}", ["describes a PairGenerator, which cannot `fit`"]),
+        (f"{FIT.replace('fit', 'predict', 1)} {CKPT}", ["describes a DDPM, which cannot `predict`"]),
         (f"{FIT.replace('fit', 'validate', 1)}", ["`validate` expects --ckpt_path"]),
         (f"{FIT.replace('fit', 'validate', 1)} {CKPT} --model.net.channels [8,8]", ["block_out_channels [8, 16]"]),
         (f"{FIT} --model.loss l7", ["--model.loss is l7: expected l1, mse"]),
@@ -494,10 +494,10 @@ def test_ctrl_c_in_predict_names_the_command_that_goes_on(place, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
-    assert line.startswith("interrupted; to go on type: lightning predict ")
+    assert line.startswith("interrupted; to resume, run: lightning predict ")
     assert Path("my pairs/manifest.rank0.jsonl").exists()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    again = shlex.split(line.removeprefix("interrupted; to go on type: lightning "))
+    again = shlex.split(line.removeprefix("interrupted; to resume, run: lightning "))
     assert again == [*shlex.split(command), "--trainer.callbacks+=own_parts.CtrlC"]
     assert main([*again, "--trainer.callbacks.at=9"]) == 0
     assert content(Path("my pairs")) == content(Path("unbroken"))
@@ -525,8 +525,8 @@ def test_fit_resumes_and_never_starts_over_a_run(place, capsys):
     assert main(shlex.split(FIT)) == 0
     last = Path("run/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == 2
-    assert "a run lies in run already: go on with --ckpt_path last" in user_error(FIT, capsys)
-    assert "a run lies in run already" in user_error(f"{FIT} --ckpt_path ../tiny.ckpt", capsys)
+    assert "run already contains a run: resume it with --ckpt_path last" in user_error(FIT, capsys)
+    assert "run already contains a run" in user_error(f"{FIT} --ckpt_path ../tiny.ckpt", capsys)
     line = user_error(f"{FIT} --ckpt_path last --model.net.channels [8,8]", capsys)
     assert "block_out_channels [8, 16], the config [8, 8]" in line
     line = user_error(f"{FIT} --ckpt_path last --model.schedule linear", capsys)

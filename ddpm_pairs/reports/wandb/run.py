@@ -1,16 +1,14 @@
 """A W&B run that lives in the folder of the run it logs."""
 
-import contextlib
 import netrc
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 
@@ -86,19 +84,6 @@ class WandbRun(WandbLogger):
             why = "no API key found" if not has_api_key() else "as asked"
             place = f"{shlex.quote(str(self.folder / 'wandb'))}/offline-run-*-{run.id}"
             print(f"W&B run kept on disk ({why}); to upload it type: wandb sync {place}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def finished(loggers: list[Logger]) -> Iterator[None]:
-    """End the W&B runs among some loggers when the work is done, or has failed."""
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    finally:
-        for logger in loggers:
-            if isinstance(logger, WandbRun):
-                logger.finish(exit_code)
 
 
 def has_api_key() -> bool:
