@@ -7,12 +7,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ddpm_pairs.callbacks.center_crops import centre_crops, decoded
-from ddpm_pairs.callbacks.periodic import AtValidation
+from ddpm_pairs.callbacks.periodic import Periodic
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
 from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.center_crops import center_crops, decoded
 from ddpm_pairs.images.decode import UnreadablePicture, read_size
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.images.pixels import eight_bit
@@ -26,7 +26,7 @@ from ddpm_pairs.seeding import seed_of
 BATCH = 8
 
 
-class Realism(AtValidation):
+class Realism(Periodic):
     """Logs how far LQ made with the weights of validation lies from the real LQ pictures, every so many steps.
 
     The centres of the same HQ pictures are degraded, noised to one t and walked back each time, with the same draws;
@@ -75,7 +75,7 @@ class Realism(AtValidation):
         super().__init__(every_n_steps)
         self.degradation = build_degradation(degradation, scale, preset)
         found, _ = find_pictures(Path(hq_dir), "Realism's hq_dir")
-        self.hq = centre_crops(decoded(_shuffled(found)), pictures, patch * scale)
+        self.hq = center_crops(decoded(_shuffled(found)), pictures, patch * scale)
         if len(self.hq) < LEAST_PICTURES:
             raise UserError(
                 f"Realism found {len(self.hq)} pictures of {patch * scale} px or more a side in {hq_dir}: expected "

@@ -38,17 +38,17 @@ class WandbRun(WandbLogger):
     ) -> None:
         super().__init__(name=name, project=project, entity=entity, group=group, tags=tags)
         self._wandb_init.pop("anonymous")  # W&B warns of it, whatever its value
-        self.folder, self.go_on, self.keep_offline = Path(), True, offline
+        self.folder, self.resume, self.keep_offline = Path(), True, offline
 
-    def settle(self, folder: Path, go_on: bool, config: dict[str, Any]) -> None:
+    def settle(self, folder: Path, resume: bool, config: dict[str, Any]) -> None:
         """Say where the run lives; the command line does so before anything starts.
 
         Args:
             folder: The run's ``output_dir``.
-            go_on: Whether to go on with the W&B run whose id lies there; a fit begun anew gets a new one.
+            resume: Whether to resume the W&B run whose id is there; a new fit gets a new run.
             config: What the W&B run's config shows.
         """
-        self.folder, self.go_on = folder, go_on
+        self.folder, self.resume = folder, resume
         self._wandb_init["config"] = config
 
     @property
@@ -60,7 +60,7 @@ class WandbRun(WandbLogger):
             kept.parent.mkdir(parents=True, exist_ok=True)
             self._wandb_init["dir"] = str(self.folder.resolve())  # W&B's own process has a working directory of its own
             if "WANDB_SWEEP_ID" not in os.environ:  # there the agent gives both
-                self._wandb_init["id"] = kept.read_text().strip() if self.go_on and kept.is_file() else None
+                self._wandb_init["id"] = kept.read_text().strip() if self.resume and kept.is_file() else None
                 self._wandb_init["name"] = self._name or self.folder.resolve().name
             if "WANDB_MODE" not in os.environ and (self.keep_offline or not has_api_key()):
                 self._wandb_init["mode"] = "offline"
