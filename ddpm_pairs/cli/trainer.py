@@ -22,9 +22,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import ddpm_pairs.callbacks
 import ddpm_pairs.data.degraded
+import ddpm_pairs.data.high_quality_crops
 import ddpm_pairs.data.low_quality
+import ddpm_pairs.data.pairs
 import ddpm_pairs.data.unpaired
 import ddpm_pairs.restoration
+import ddpm_pairs.study
 import ddpm_pairs.synthesis  # noqa: F401 - like the lines above, makes short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_first, one_seed, parse
