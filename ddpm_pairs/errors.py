@@ -2,11 +2,12 @@
 
 
 class UserError(ValueError):
-    """What a user can mend: the command line prints it as one line and exits with status 2.
+    """What a user can mend; the command line prints it as one line and exits with status 2.
 
-    The message says what came, what was expected, and what to do. Any other exception is a bug and keeps its traceback.
+    The message says what came, what was expected, and what to do. Errors in code, whether in this package or in a
+    user's own class, have other types, and keep their traceback.
     """
 
 
 class OutputError(UserError):
-    """A folder cannot be written to, or is in use; the text says why, in one line."""
+    """A folder cannot be written, or another process is using it; the message says why."""

@@ -8,15 +8,14 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ddpm_pairs.diffusion.module import DDPM, BandLosses
 from ddpm_pairs.errors import UserError
 
 
 class EMA(WeightAveraging):
     """Keeps an exponential moving average, swaps it in for validation, and saves it as the checkpoint's weights.
 
-    The decay warms up as 1 - (1 + step)^(-2/3) until it reaches ``decay``. With a ``DDPM`` the loss of the raw weights
-    is logged beside the average's, as ``val_raw/loss``.
+    The decay warms up as 1 - (1 + step)^(-2/3) until it reaches ``decay``. For a module with ``new_losses`` and
+    ``add_losses``, such as ``DDPM``, the validation loss of the raw weights is logged too, as ``val_raw/loss``.
 
     Args:
         decay: Weight of the old average at each update, 0..1.
@@ -33,7 +32,7 @@ class EMA(WeightAveraging):
             raise UserError(f"EMA every_n_steps is {every_n_steps}: expected 1 or more")
         self.decay, self.every_n_steps = decay, every_n_steps
         self._swapped = False
-        self._raw_losses: BandLosses | None = None
+        self._raw_losses: Any = None
         super().__init__(multi_avg_fn=self._average)
 
     def _average(self, averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
@@ -50,7 +49,7 @@ class EMA(WeightAveraging):
         self._swapped = not self._swapped
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lay the average out as the weights, which were laid out after the copy; alike, they are averaged fast."""
+        """Give the average the memory layout of the weights, so that averaging is fast."""
         for average, current in zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True):
             if average.stride() != current.stride():
                 average.data = torch.empty_like(current.data).copy_(average.data)
@@ -59,9 +58,9 @@ class EMA(WeightAveraging):
         """Swap the average in."""
         super().on_validation_epoch_start(trainer, pl_module)
         self._raw_losses = None
-        if self._judges(pl_module):
-            self._average_model.eval()  # the raw weights lie there now
-            self._raw_losses = BandLosses(pl_module.t_max, pl_module.device)
+        if self._average_model is not None and hasattr(pl_module, "add_losses"):
+            self._average_model.eval()  # it now holds the raw weights
+            self._raw_losses = pl_module.new_losses()
 
     def on_validation_batch_end(
         self,
@@ -72,12 +71,10 @@ class EMA(WeightAveraging):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Ask the raw weights, which now lie in the averaged model's place, the same questions."""
+        """Evaluate the raw weights on the same batch, t and noise."""
         if self._raw_losses is not None:
-            index, noise = pl_module.validation_draws(batch)
             with trainer.precision_plugin.val_step_context():
-                losses = pl_module.picture_losses(self._average_model.module.net, batch["lq"], index, noise)
-            self._raw_losses.update(losses, index)
+                pl_module.add_losses(self._raw_losses, self._average_model.module.net, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the raw weights' losses and swap them back."""
@@ -97,6 +94,3 @@ class EMA(WeightAveraging):
         """Put the raw weights back if validation was interrupted, before anything is saved."""
         if self._swapped:
             self._swap_models(pl_module)
-
-    def _judges(self, pl_module: L.LightningModule) -> bool:
-        return self._average_model is not None and isinstance(pl_module, DDPM)

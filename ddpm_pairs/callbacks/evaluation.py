@@ -9,12 +9,13 @@ import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from ddpm_pairs.callbacks.before_after import BeforeAfter, centre, chosen, grid
-from ddpm_pairs.callbacks.picture_log import log_picture
+from ddpm_pairs.callbacks.periodic import log_image
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, write_atomically
+from ddpm_pairs.images.before_after import BeforeAfter, choose, cut_center, grid
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.evaluated import METRICS, Collector, Evaluated
+from ddpm_pairs.run import Run
 
 PARTS = ("restored", "hq", "lq", "key")
 
@@ -86,8 +87,13 @@ class Evaluation(L.Callback):
             self._collector = Collector(metrics, self.features, with_inputs=verb == "test")
             self._verb = verb
 
+    def check_run(self, run: Run) -> None:
+        """Load the networks before any work; see ``check``."""
+        if run.verb != "predict":
+            self.check(run.verb)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the networks where nobody has done so already."""
+        """Load the networks, unless that is done."""
         if stage != "predict":
             self.check(stage)
 
@@ -160,16 +166,16 @@ class Evaluation(L.Callback):
         keys, restored, hq = parts["key"], parts["restored"], parts["hq"]
         try:
             self._collector.update(restored, hq, parts["lq"], keys)
-        except ValueError as error:
+        except UserError as error:
             self.failures |= dict.fromkeys(keys, str(error))
             return
         triples = zip(keys, parts["lq"], restored, hq, strict=True)
-        self.shown = chosen([*self.shown, *(centre(*one) for one in triples)], self.sheet)
+        self.shown = choose([*self.shown, *(cut_center(*one) for one in triples)], self.sheet)
 
     def _end(self) -> Evaluated:
         """What all ranks found."""
         found = self._collector.compute()
-        self.shown = chosen(_of_all_ranks(self.shown), self.sheet)
+        self.shown = choose(_of_all_ranks(self.shown), self.sheet)
         self.failures = dict(sorted(_of_all_ranks(list(self.failures.items()))))
         if self.failures:
             key, reason = next(iter(self.failures.items()))
@@ -178,13 +184,13 @@ class Evaluation(L.Callback):
 
     def _show(self, trainer: L.Trainer) -> None:
         if trainer.is_global_zero and self.shown:
-            log_picture(trainer, "before_after", grid(self.shown))
+            log_image(trainer, "before_after", grid(self.shown))
 
 
 def _parts(outputs: Any, pl_module: L.LightningModule, step: str) -> dict[str, Any]:  # noqa: ANN401
     """What a step returned, its pictures as uint8."""
     if not isinstance(outputs, dict) or not set(PARTS) <= outputs.keys():
-        raise UserError(
+        raise TypeError(
             f"{type(pl_module).__name__}.{step} returned {type(outputs).__name__}: the callback Evaluation expects a "
             f"dict with {', '.join(PARTS)}"
         )

@@ -1,16 +1,20 @@
-"""Callbacks that do something every so many steps, under the weights of validation."""
+"""What callbacks share that look at the weights of validation every so many steps."""
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torchvision.utils import save_image
 
 
-class AtValidation(L.Callback):
-    """Does its work at the first validation after so many further steps, on rank 0.
+class Periodic(L.Callback):
+    """Base of callbacks that do their work every so many steps, at the next validation, on rank 0.
 
     Args:
-        every_n_steps: How many.
+        every_n_steps: Steps between two times.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -19,7 +23,7 @@ class AtValidation(L.Callback):
 
     @abstractmethod
     def work(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """What is due now."""
+        """Do what is due now."""
 
     def on_validation_batch_end(
         self,
@@ -30,7 +34,7 @@ class AtValidation(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Work if it is due; between validation batches the averaged weights are in place."""
+        """Work if it is due; during validation the module holds the averaged weights."""
         step = trainer.global_step
         if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
             return
@@ -38,9 +42,30 @@ class AtValidation(L.Callback):
         self.work(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """When the work was last done."""
+        """The step of the last time."""
         return {"last_step": self._last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Continue to count from that step."""
         self._last_step = state_dict["last_step"]
+
+
+def log_image(trainer: L.Trainer, name: str, image: Tensor) -> None:
+    """Give an image to every logger that takes images, and save it next to the numbers of a CSV logger.
+
+    A logger with ``log_image`` (W&B) gets it under its name; with a CSV logger it is saved as
+    ``<logs>/<name>/step_<number>.png``.
+
+    Args:
+        trainer: Whose loggers and step.
+        name: The image's name.
+        image: (3, H, W), float32 in [0, 1].
+    """
+    step = trainer.global_step
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(name, [image.permute(1, 2, 0).cpu().numpy()], step=step)
+        elif isinstance(logger, CSVLogger):
+            folder = Path(logger.log_dir) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            save_image(image, folder / f"step_{step:07d}.png")

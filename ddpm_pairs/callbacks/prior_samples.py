@@ -3,11 +3,10 @@
 import lightning as L
 from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.periodic import AtValidation
-from ddpm_pairs.callbacks.picture_log import log_picture
+from ddpm_pairs.callbacks.periodic import Periodic, log_image
 
 
-class PriorSamples(AtValidation):
+class PriorSamples(Periodic):
     """Logs a grid of made pictures, under the weights of validation; their codes and noise stay the same over the run.
 
     Args:
@@ -22,4 +21,4 @@ class PriorSamples(AtValidation):
     def work(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Log the grid."""
         columns = max(1, round(self.pictures**0.5))
-        log_picture(trainer, "samples", make_grid(module.samples(self.pictures), nrow=columns, padding=2))
+        log_image(trainer, "samples", make_grid(module.samples(self.pictures), nrow=columns, padding=2))

@@ -7,12 +7,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ddpm_pairs.callbacks.center_crops import centre_crops, decoded
-from ddpm_pairs.callbacks.periodic import AtValidation
+from ddpm_pairs.callbacks.periodic import Periodic
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
 from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.center_crops import center_crops, decoded
 from ddpm_pairs.images.decode import UnreadablePicture, read_size
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.images.pixels import eight_bit
@@ -20,12 +20,13 @@ from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeature
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
+from ddpm_pairs.run import Run
 from ddpm_pairs.seeding import seed_of
 
 BATCH = 8
 
 
-class Realism(AtValidation):
+class Realism(Periodic):
     """Logs how far LQ made with the weights of validation lies from the real LQ pictures, every so many steps.
 
     The centres of the same HQ pictures are degraded, noised to one t and walked back each time, with the same draws;
@@ -74,7 +75,7 @@ class Realism(AtValidation):
         super().__init__(every_n_steps)
         self.degradation = build_degradation(degradation, scale, preset)
         found, _ = find_pictures(Path(hq_dir), "Realism's hq_dir")
-        self.hq = centre_crops(decoded(_shuffled(found)), pictures, patch * scale)
+        self.hq = center_crops(decoded(_shuffled(found)), pictures, patch * scale)
         if len(self.hq) < LEAST_PICTURES:
             raise UserError(
                 f"Realism found {len(self.hq)} pictures of {patch * scale} px or more a side in {hq_dir}: expected "
@@ -115,16 +116,29 @@ class Realism(AtValidation):
             raise UserError(f"Realism's patch is {self.patch}: the network takes multiples of {multiple} px")
         self._usable(real)
 
+    def check_run(self, run: Run) -> None:
+        """Check the weights, the DDPM and its images before any work.
+
+        Raises:
+            UserError: See ``check`` and ``check_against``; also for a fit of another module.
+        """
+        if run.verb != "fit":
+            return
+        if not hasattr(run.model, "denoiser"):
+            raise UserError(f"Realism watches the training of a DDPM, --model is {type(run.model).__name__}")
+        self.check()
+        self.check_against(run.model, _pictures(run.data))
+
     def setup(self, trainer: L.Trainer, pl_module: DDPM, stage: str) -> None:
-        """Check, where nobody has done so already."""
+        """Check, unless that is done."""
         if stage == "fit":
             self.check()
-            self.check_against(pl_module, _pictures(trainer))
+            self.check_against(pl_module, _pictures(trainer.datamodule))
 
     def work(self, trainer: L.Trainer, module: DDPM) -> None:
         """Log what is measured."""
         with trainer.precision_plugin.val_step_context():
-            found = self.measure(module, _pictures(trainer))
+            found = self.measure(module, _pictures(trainer.datamodule))
         module.log_dict({f"realism/{name}": value for name, value in found.items()}, batch_size=1, rank_zero_only=True)
 
     @torch.no_grad()
@@ -186,8 +200,8 @@ class Realism(AtValidation):
         return frechet_distance(self._features(pictures, device), self._real["features"])
 
 
-def _pictures(trainer: L.Trainer) -> list[Picture]:
-    return [*trainer.datamodule.train_pictures, *trainer.datamodule.val_pictures]
+def _pictures(data: L.LightningDataModule) -> list[Picture]:
+    return [*data.train_pictures, *data.val_pictures]
 
 
 def _shuffled(pictures: list[Picture]) -> list[Picture]:

@@ -8,17 +8,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.center_crops import centre_crops, decoded
-from ddpm_pairs.callbacks.periodic import AtValidation
-from ddpm_pairs.callbacks.picture_log import log_picture
+from ddpm_pairs.callbacks.periodic import Periodic, log_image
 from ddpm_pairs.degradations import build_degradation
 from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
 from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.center_crops import center_crops, decoded
 from ddpm_pairs.images.find import find_pictures
 
 
-class SampleGrid(AtValidation):
+class SampleGrid(Periodic):
     """Logs a grid with one row a picture: HQ, initial LQ, then LQ at each t, under the weights of validation.
 
     The pictures, their degradations and their noise stay the same over the run. A logger with ``log_image`` (W&B) gets
@@ -59,7 +58,7 @@ class SampleGrid(AtValidation):
 
     def work(self, trainer: L.Trainer, module: DDPM) -> None:
         """Log the grid."""
-        log_picture(trainer, "samples", self.grid(module))
+        log_image(trainer, "samples", self.grid(module))
 
     @torch.no_grad()
     def grid(self, module: DDPM) -> Tensor:
@@ -83,7 +82,7 @@ def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:
         candidates = (load() for load in (data.astronaut, data.coffee, data.chelsea, data.rocket))
     else:
         candidates = decoded(find_pictures(Path(hq_dir), "SampleGrid's hq_dir")[0])
-    crops = centre_crops(candidates, count, side)
+    crops = center_crops(candidates, count, side)
     if not len(crops):
         raise UserError(f"SampleGrid found no picture of {side} px or more a side in {hq_dir}: give larger ones")
     return crops

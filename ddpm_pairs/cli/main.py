@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ddpm_pairs import __version__
+from ddpm_pairs.errors import UserError
 
 LIGHTNING_VERBS = {
     "fit": "train a DDPM on LQ pictures, or a restorer on pairs",
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         if not first.startswith("-"):
             return _hand_over(first)
         _program_parser().parse_args([first])
-        return _user_error(f"'{first}' stands where a verb is expected; see 'ddpm-pairs --help'")
+        return _user_error(f"expected a verb, got '{first}'; see 'ddpm-pairs --help'")
     except KeyboardInterrupt:
         print("ddpm-pairs: interrupted", file=sys.stderr)
         return 130
@@ -78,10 +79,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_own_verb(verb: str, words: list[str]) -> int:
     arguments = _verb_parsers()[verb].parse_args(words)
-    implementation = importlib.import_module(OWN_VERBS[verb])
     try:
-        return implementation.main(arguments)
-    except ValueError as error:
+        return importlib.import_module(OWN_VERBS[verb]).main(arguments)
+    except UserError as error:
         return _user_error(" ".join(str(error).splitlines()))
 
 

@@ -1,21 +1,26 @@
-"""How a command line of the Trainer's verbs is parsed: configs, options and their errors."""
+"""How a command line of the Trainer's verbs is parsed and built: configs, options, classes, and their errors."""
 
+import contextlib
+import traceback
 from argparse import ArgumentError
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from ddpm_pairs.cli.plain_errors import causes, one_line, plain_error
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import config_names, shipped_config
 
-# Overwritten by the one seed without a word, so refused where they are typed.
+# --seed_everything overwrites them silently, so they are refused where they are typed.
 LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_args.seed")
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors end in one line, made by ``run``."""
+    """A parser whose errors end in one line, made by ``parse``."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the error: the parser of a class does not know under which option the class stands, its caller does."""
@@ -61,8 +66,69 @@ def one_seed(value: int | bool) -> int:
     """What seeds model and data.
 
     Raises:
-        UserError: for ``true``, by which Lightning draws a seed that nobody else learns of.
+        UserError: For ``true``, with which Lightning draws a seed that nobody else learns.
     """
     if value is True:
         raise UserError("--seed_everything is true: expected a number, from which everything random follows")
     return int(value)
+
+
+def parse(parser: LightningArgumentParser, words: list[str]) -> Namespace:
+    """Parse a command line.
+
+    Args:
+        parser: The program's.
+        words: The verb and its words.
+
+    Raises:
+        UserError: In one line, for a wrong command line or config. What a module raises when it is imported, other
+            than that something is missing, is raised as it is.
+    """
+    try:
+        return parser.parse_args(words)
+    except ArgumentError as error:
+        refused, origin = error, causes(error)[-1]
+    frames = traceback.extract_tb(origin.__traceback__)
+    if not isinstance(origin, ImportError) and any(frame.name == "<module>" for frame in frames):
+        raise origin
+    raise UserError(plain_error(refused, words[0])) from refused
+
+
+@contextlib.contextmanager
+def building(parser: LightningArgumentParser) -> Iterator[None]:
+    """Let the classes of a config be built inside the block, with their own errors.
+
+    jsonargparse turns what a class raises into a text of its own; here the first exception counts.
+
+    Args:
+        parser: The verb's.
+
+    Raises:
+        UserError: In one line, where a class or Lightning refuses its arguments.
+        Exception: Any other exception of a class, with its own traceback.
+    """
+    failures: list[Exception] = []
+
+    def build(kind: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - of any class
+        try:
+            return kind(*args, **kwargs)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    parser.add_instantiator(build, object)
+    try:
+        yield
+        return
+    except Exception as error:
+        failure = failures[-1] if failures and _raised_in(error, "jsonargparse") else error
+    if isinstance(failure, MisconfigurationException) or (
+        isinstance(failure, ValueError | TypeError) and _raised_in(failure, "lightning")
+    ):
+        raise UserError(one_line(failure)) from failure
+    raise failure
+
+
+def _raised_in(error: BaseException, package: str) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").split(".")[0] == package

@@ -1,11 +1,12 @@
-"""One plain line out of what jsonargparse and a class's own checks have to say about a command line."""
+"""One plain line out of what jsonargparse says about a command line."""
 
 import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from itertools import takewhile
 
+# jsonargparse nests its texts: the option's keys stand before what is wrong with its value, one inside the other.
 _KEY = re.compile(r'Parser key "([\w.]+)":')
 _NO_OPTION = re.compile(
     r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: --?([\w.+-]+)"
@@ -13,7 +14,7 @@ _NO_OPTION = re.compile(
 _NO_WORD = re.compile(r"unrecognized arguments: (\S+)")
 _MISSING = re.compile(r"the following arguments are required: ([\w., ]+)")
 _CLASS = re.compile(r"given class_path '([^']+)':")
-# A class that can be imported is named in the same words, with what is wrong with its arguments behind.
+# A class that can be imported is introduced by the same words, followed by what is wrong with its arguments.
 _NO_CLASS = re.compile(r"given class_path '([^']+)':\s*((?:No module|module|cannot import|Not a|Import)[^\n]*)")
 _NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
 _NO_PROTOCOL = re.compile(r"Import path (\S+) does not implement protocol (\w+)")
@@ -21,27 +22,21 @@ _EXPECTED = re.compile(r"Expected an? (.+?)(?:\. Got value: .*)?$", re.MULTILINE
 _GOT = re.compile(r"(?:Got|Given) value: (.*)")
 
 
-def plain_error(error: BaseException, verb: str) -> str:
+def plain_error(error: Exception, verb: str) -> str:
     """Say in one line what is wrong with a command line or a config.
 
     Args:
-        error: What parsing or building the classes raised; notes on it or on its causes say in which file.
+        error: What jsonargparse raised; notes on it or on its causes say in which file.
         verb: The verb of the command line, for the hint at its help.
     """
-    chain = list(_chain(error))
-    text = str(error)
+    chain, text = causes(error), str(error)
     line = _unknown_option(text, verb) or _missing_option(text, verb) or _unknown_class(text)
     if line is None and text and _EXPECTED.match(str(chain[-1])):
         line = _wrong_value(text)
-    where = [note for one in chain for note in getattr(one, "__notes__", [])]
-    return " ".join([line or " ".join(str(chain[-1]).split()) or type(chain[-1]).__name__, *where])
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, its cause, and so on to what was raised first."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+    notes = [note for one in chain[:-1] for note in getattr(one, "__notes__", [])]
+    if line is None:
+        return " ".join([one_line(chain[-1]), *notes])
+    return " ".join([line, *notes, *getattr(chain[-1], "__notes__", [])])
 
 
 def _option(before: str, *names: str) -> str:
@@ -53,20 +48,15 @@ def _unknown_option(text: str, verb: str) -> str | None:
     found = _NO_OPTION.search(text)
     if found is None:
         word = _NO_WORD.search(text)
-        return word and f"{word[1]!r} stands where an option is expected: see 'ddpm-pairs {verb} --help'"
+        return word and f"unexpected argument {word[1]!r}: see 'ddpm-pairs {verb} --help'"
     name, before = found[1] or found[2] or found[3], text[: found.start()]
-    near = difflib.get_close_matches(name, _parameters(before), 1)
+    known: list[str] = []
+    if paths := _CLASS.findall(before):  # the option of a class, whose other options may be meant
+        module, _, kind = paths[-1].rpartition(".")
+        known = list(inspect.signature(getattr(importlib.import_module(module), kind)).parameters)
+    near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {_option(before, near[0])}?" if near else f"see 'ddpm-pairs {verb} --help'"
     return f"there is no option {_option(before, name)}: {hint}"
-
-
-def _parameters(before: str) -> list[str]:
-    """Arguments of the class whose option the text is about, if it is about one."""
-    paths = _CLASS.findall(before)
-    if not paths:
-        return []
-    module, _, name = paths[-1].rpartition(".")
-    return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
 
 
 def _missing_option(text: str, verb: str) -> str | None:
@@ -80,18 +70,20 @@ def _missing_option(text: str, verb: str) -> str | None:
 
 def _unknown_class(text: str) -> str | None:
     if found := _NO_CLASS.search(text):
-        return f"{_option(text[: found.start()])}: class {found[1]} cannot be had ({found[2].strip()})"
-    if found := _NO_PROTOCOL.search(text):
-        return (
-            f"{_option(text[: found.start()])}: class {found[1]} has not the methods of {found[2]}, or other arguments"
-        )
-    if found := _NO_PATH.search(text):
-        return f"{_option(text[: found.start()])}: there is no class {found[1]}: expected package.module.Class"
-    return None
+        line = f"cannot import class {found[1]} ({found[2].strip()})"
+    elif found := _NO_PROTOCOL.search(text):
+        line = f"class {found[1]} does not implement {found[2]} (missing or incompatible methods)"
+    elif found := _NO_PATH.search(text):
+        line = f"there is no class {found[1]}: expected package.module.Class"
+    return f"{_option(text[: found.start()])}: {line}" if found else None
 
 
 def _wrong_value(text: str) -> str:
-    block = _innermost(text)
+    *_, key = _KEY.finditer(text)
+    depth = key.start() - text.rfind("\n", 0, key.start())
+    first, *rest = text[key.end() :].splitlines()
+    # What is indented below the last key; the rest belongs to the types that contain it.
+    block = "\n".join([first, *takewhile(lambda line: line[:depth].isspace(), rest)])
     expected = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", one) for one in _EXPECTED.findall(block)]
     expected = [re.sub(r"typing\.Literal\[(.*)\]", lambda found: found[1].replace("'", ""), one) for one in expected]
     kinds = dict.fromkeys("null" if one == "NoneType" else one for one in expected)
@@ -99,14 +91,11 @@ def _wrong_value(text: str) -> str:
     return f"{_option(text)} is {got[1].strip() if got else 'wrong'}: expected {' or '.join(kinds)}"
 
 
-def _innermost(text: str) -> str:
-    """What stands below the last key, by indentation; the rest belongs to the types that hold it."""
-    lines = text.splitlines()
-    last = max((number for number, line in enumerate(lines) if _KEY.search(line)), default=0)
-    depth = len(lines[last]) - len(lines[last].lstrip())
-    block = [lines[last]]
-    for line in lines[last + 1 :]:
-        if line.strip() and len(line) - len(line.lstrip()) <= depth:
-            break
-        block.append(line)
-    return "\n".join(block)
+def causes(error: BaseException) -> list[BaseException]:
+    """The error, its cause, and so on to what was raised first."""
+    return [error, *([] if error.__cause__ is None else causes(error.__cause__))]
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error and its notes, in one line."""
+    return " ".join([*str(error).split(), *getattr(error, "__notes__", [])]) or type(error).__name__

@@ -6,40 +6,45 @@ import logging
 import os
 import shlex
 import sys
-from argparse import ArgumentError
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonargparse
 import lightning as L
 import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import ddpm_pairs.callbacks
 import ddpm_pairs.data.degraded
-import ddpm_pairs.data.low_quality  # noqa: F401 - like the lines above, makes short class names known to the parser
+import ddpm_pairs.data.high_quality_crops
+import ddpm_pairs.data.low_quality
+import ddpm_pairs.data.pairs
+import ddpm_pairs.data.unpaired
+import ddpm_pairs.restoration
+import ddpm_pairs.study
+import ddpm_pairs.synthesis  # noqa: F401 - like the lines above, makes short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
-from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, configs_first, one_seed
-from ddpm_pairs.cli.plain_errors import plain_error
-from ddpm_pairs.data.base import PictureDataModule
-from ddpm_pairs.data.unpaired import UnpairedImages
-from ddpm_pairs.errors import OutputError, UserError
-from ddpm_pairs.reports.wandb.run import WandbRun, finished
-from ddpm_pairs.restoration.restorer import Restorer
-from ddpm_pairs.synthesis.generator import PairGenerator
+from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_first, one_seed, parse
+from ddpm_pairs.cli.plain_errors import one_line
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.run import Run
 
 USER_ERROR, INTERRUPTED = 2, 130
 
 LONGEST_WAIT = timedelta(days=7)
-"""For ranks that finished their share of pictures; after the usual half hour the slower ones would be stopped."""
+"""For ranks that have finished their share of images; after the usual half hour the slower ones would be stopped."""
+
+HOOKS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
+"""What a module must implement for each verb."""
+
+JOBS = {verb: "ddpm_pairs.cli.jobs.generic" for verb in HOOKS} | {"fit": "ddpm_pairs.cli.jobs.fit"}
+"""The jobs of modules that name none by ``verb_jobs``; see ``ddpm_pairs.run.Run``."""
 
 
 def run(argv: list[str]) -> int:
@@ -49,36 +54,39 @@ def run(argv: list[str]) -> int:
         argv: The words after the program's name, the verb first.
 
     Returns:
-        The exit status: 0, 2 for a user error (one line on stderr, before any work) and where the output cannot be
-        written (what was written before is whole), 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for a user error (one line on stderr; what was written before is complete),
+        130 after Ctrl-C.
     """
     try:
         with _quiet_lightning():
             cli = TrainerCLI(argv)
             work = cli.prepare()
-    except (ValueError, TypeError, ArgumentError, MisconfigurationException) as error:
+        with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning():
+            return _work(cli, work)
+    except UserError as error:
         if os.environ.get("JSONARGPARSE_DEBUG", "").lower() == "true":
             raise
-        print(f"ddpm-pairs: error: {plain_error(error, argv[0])}", file=sys.stderr)
+        print(f"ddpm-pairs: error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
+
+
+def _work(cli: "TrainerCLI", work: Callable[[], None]) -> int:
+    """Do the work; after Ctrl-C, print the command that resumes."""
     try:
-        with contextlib.nullcontext() if argv[0] == "fit" else _quiet_lightning(), finished(cli.trainer.loggers):
+        with finishing(cli.trainer.loggers):
             work()
-    except OutputError as error:
-        print(f"ddpm-pairs: error: {error}", file=sys.stderr)
-        return USER_ERROR
     except (SystemExit, KeyboardInterrupt) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise  # Lightning turns Ctrl-C into SystemExit; this one is another
         if rank_zero_only.rank == 0:
-            print(f"interrupted; to go on type: {cli.resume_command()}", file=sys.stderr)
+            print(f"interrupted; to resume, run: {cli.resume_command()}", file=sys.stderr)
         return INTERRUPTED
     return 0
 
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning tells of itself (devices, seeds, products); its warnings stay."""
+    """Hide what Lightning says about itself (devices, seeds, products); its warnings stay."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -88,6 +96,19 @@ def _quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def finishing(loggers: list[Logger]) -> Iterator[None]:
+    """End the runs of loggers that have something to say then (W&B), whether the work is done or has failed."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        for logger in loggers:
+            if hasattr(logger, "finish"):
+                logger.finish(exit_code)
 
 
 class TrainerCLI(LightningCLI):
@@ -137,12 +158,16 @@ class TrainerCLI(LightningCLI):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=one_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse with the configs first, so that what is typed counts wherever ``--config`` stands."""
+        """Parse with the configs first, so that typed options override them wherever ``--config`` stands.
+
+        Raises:
+            UserError: In one line, for a wrong command line or config.
+        """
         verb, *words = self.argv
         for word in words:
             if word.split("=")[0] in LINKED:
                 raise UserError(f"{word} cannot be given: --seed_everything seeds model and data")
-        self.config = parser.parse_args([verb, *configs_first(words)])
+        self.config = parse(parser, [verb, *configs_first(words)])
 
     def _parse_ckpt_path(self) -> None:
         """Keep Lightning from reading hyperparameters out of the checkpoint over what was typed."""
@@ -150,12 +175,24 @@ class TrainerCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Leave the running to ``prepare``."""
 
+    def instantiate_classes(self) -> None:
+        """Build data, module and Trainer.
+
+        Raises:
+            UserError: In one line, where a class or Lightning refuses its arguments. Any other exception of a class
+                comes with its own traceback, without what jsonargparse makes of it.
+        """
+        with building(self._parser(self.subcommand)):
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
         """A Trainer that writes below the run's own folder."""
-        if self._get(self.config_init, "trainer").get("logger") in (None, True):
+        given = self._get(self.config_init, "trainer")
+        if given.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
-        callbacks = self._get(self.config_init, "trainer").get("callbacks") or []
-        if self._get(self.config_init, "trainer").get("logger") is False:  # which this one refuses
+        callbacks = given.get("callbacks") or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if given.get("logger") is False:  # which this one refuses
             callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
         if self.subcommand == "fit":
             every = self._get(self.config, "checkpoint_every_n_steps")
@@ -167,10 +204,10 @@ class TrainerCLI(LightningCLI):
         )
         if self.subcommand != "fit" and isinstance(trainer.strategy, DDPStrategy):
             trainer.strategy._timeout = LONGEST_WAIT
-        go_on = self.subcommand != "fit" or (self.output_dir / "last.ckpt").is_file()
+        resume = self.subcommand != "fit" or (self.output_dir / "last.ckpt").is_file()
         for logger in trainer.loggers:
-            if isinstance(logger, WandbRun):
-                logger.settle(self.output_dir, go_on, self.config_dump())
+            if hasattr(logger, "settle"):  # W&B
+                logger.settle(self.output_dir, resume, self.config_dump())
         return trainer
 
     @property
@@ -188,17 +225,12 @@ class TrainerCLI(LightningCLI):
         return Path("runs") / name / run_of_sweep
 
     @property
-    def allow_mixed(self) -> bool:
-        """``--allow_mixed``."""
-        return self._get(self.config, "allow_mixed")
-
-    @property
     def ckpt_path(self) -> str | None:
         """``--ckpt_path`` as typed."""
         return self._get(self.config, "ckpt_path")
 
     def resume_command(self) -> str:
-        """What to type to go on after an interruption."""
+        """The command that resumes after an interruption."""
         words = ["lightning", *self.argv]
         if self.subcommand == "fit" and self.ckpt_path != "last":
             words += ["--ckpt_path", "last"]
@@ -208,30 +240,29 @@ class TrainerCLI(LightningCLI):
         """Find every reason not to begin, and return the work.
 
         Raises:
-            UserError: in one line, before anything is written.
+            UserError: In one line, before anything is written.
         """
         self._describe_own_classes()
-        hook = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
-        if getattr(type(self.model), hook[self.subcommand]) is getattr(L.LightningModule, hook[self.subcommand]):
-            raise UserError(f"{type(self.model).__name__} cannot `{self.subcommand}`: expected another --config")
-        if self.output_dir.exists() and not self.output_dir.is_dir():
-            raise UserError(f"--output_dir {self.output_dir} is a file: expected a folder or a new name")
-        if isinstance(self.datamodule, PictureDataModule):
-            self.datamodule.trainer = self.trainer  # by which it knows the number of ranks
-            self.datamodule.setup(self.subcommand)
-        return self._job().prepare(self)
-
-    def _job(self) -> ModuleType:
-        """What prepares the work of this verb with this module; only that is imported."""
-        if self.subcommand == "fit":
-            name = "fit"
-        elif self.subcommand == "predict" and isinstance(self.model, PairGenerator):
-            name = "pairs"
-        elif self.subcommand == "test" and isinstance(self.datamodule, UnpairedImages):
-            name = "study"
-        else:
-            name = "restore" if isinstance(self.model, Restorer) else "generic"
-        return importlib.import_module(f"ddpm_pairs.cli.jobs.{name}")
+        verb, model, output_dir = self.subcommand, self.model, self.output_dir
+        if getattr(type(model), HOOKS[verb]) is getattr(L.LightningModule, HOOKS[verb]):
+            raise UserError(
+                f"--config describes a {type(model).__name__}, which cannot `{verb}` (it has no {HOOKS[verb]}): "
+                "give another --config"
+            )
+        if output_dir.exists() and not output_dir.is_dir():
+            raise UserError(f"--output_dir {output_dir} is a file: expected a folder or a new name")
+        run = Run(
+            verb=verb,
+            trainer=self.trainer,
+            model=model,
+            data=self.datamodule,
+            output_dir=output_dir,
+            ckpt_path=self.ckpt_path,
+            config=self.config_dump(),
+            allow_mixed=self._get(self.config, "allow_mixed"),
+        )
+        job = getattr(model, "verb_jobs", {}).get(verb, JOBS[verb])
+        return importlib.import_module(job).prepare(run)  # only this job and what it needs is imported
 
     def _describe_own_classes(self) -> None:
         """Let a user's own network and degradation remember their arguments, for checkpoints and ``run.yaml``."""

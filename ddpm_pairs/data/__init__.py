@@ -35,5 +35,6 @@ _MODULES = {
 
 def __getattr__(name: str) -> type:
     if name in _MODULES:
-        return getattr(importlib.import_module(f"ddpm_pairs.data.{_MODULES[name]}"), name)
+        globals()[name] = getattr(importlib.import_module(f"ddpm_pairs.data.{_MODULES[name]}"), name)
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.find import Failure
+from ddpm_pairs.run import Run
 
 
 class PictureDataModule(L.LightningDataModule, ABC):
@@ -53,6 +54,11 @@ class PictureDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def _find(self) -> None:
         """Fill the lists of pictures and failures, or raise what `find` says."""
+
+    def check_run(self, run: Run) -> None:
+        """Look at the folders before any work; see `setup`."""
+        self.trainer = run.trainer  # it knows the number of ranks
+        self.setup(run.verb)
 
     def setup(self, stage: str) -> None:
         """Look at the folders, where the command line has not done so already."""

@@ -54,7 +54,7 @@ class Degradation(Protocol):
             (N, 3, H / scale, W / scale) float32 in [0, 1], rounded to multiples of 1/255.
 
         Raises:
-            UserError: when shapes, type or number of parameters do not fit.
+            ValueError: when shapes, type or number of parameters do not fit.
         """
         ...
 
@@ -82,21 +82,21 @@ def check_batch(name: str, hq: Tensor, parameters: list[dict[str, Any]], scale: 
     """Check what `apply` was given.
 
     Raises:
-        UserError: when `hq` is no floating (N, 3, H, W) batch, N is 0 or not the number of parameters, or a side is
+        ValueError: when `hq` is no floating (N, 3, H, W) batch, N is 0 or not the number of parameters, or a side is
             no multiple of `scale`.
     """
     if hq.ndim != 4 or hq.shape[1] != 3 or not hq.is_floating_point():
-        raise UserError(
+        raise ValueError(
             f"{name} got HQ of shape {tuple(hq.shape)} and type {hq.dtype}: give floating (N, 3, H, W) in [0, 1]"
         )
     if len(hq) != len(parameters) or len(hq) == 0:
-        raise UserError(
+        raise ValueError(
             f"{name} got {len(hq)} pictures and {len(parameters)} sets of parameters: "
             "give one set a picture, at least one"
         )
     height, width = hq.shape[-2:]
     if height < 1 or width < 1 or height % scale or width % scale:
-        raise UserError(
+        raise ValueError(
             f"{name} got HQ of {width}x{height} px at scale {scale}: crop both sides to a multiple of {scale}"
         )
 

@@ -20,7 +20,6 @@ from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import build_kernels
 from ddpm_pairs.degradations.ops.noise import luminance
 from ddpm_pairs.devices import full_float32, to_device
-from ddpm_pairs.errors import UserError
 
 OPTICS_RADIUS = 2  # in LQ pixels: more than three standard deviations of the widest optical blur
 CHROMA_SIDE = 9
@@ -49,7 +48,7 @@ class Camera:
             scale: HQ side over LQ side: 1, 2 or 4.
 
         Raises:
-            UserError: for another scale.
+            ValueError: for another scale.
         """
         self.scale = check_scale(self.name, scale, "natural")
 
@@ -97,12 +96,12 @@ class Camera:
             (N, 3, H / scale, W / scale) float32 in [0, 1], rounded to multiples of 1/255.
 
         Raises:
-            UserError: when shapes, type or number of parameters do not fit.
+            ValueError: when shapes, type or number of parameters do not fit.
         """
         check_batch(self.name, hq, parameters, self.scale)
         height, width = hq.shape[-2:]
         if min(height, width) < 2 * self.scale:
-            raise UserError(
+            raise ValueError(
                 f"camera got HQ of {width}x{height} px at scale {self.scale}: "
                 f"give sides of at least {2 * self.scale} px"
             )

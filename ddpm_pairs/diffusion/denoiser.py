@@ -1,6 +1,7 @@
 """A trained network together with what its output means, and what it is built from."""
 
 import importlib
+import inspect
 from typing import Any
 
 import torch
@@ -110,8 +111,9 @@ def build_network(spec: dict[str, Any]) -> nn.Module:
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise UserError(f"the checkpoint's network {path} is no torch.nn.Module")
     try:
-        net = network_class(**arguments)
+        inspect.signature(network_class).bind(**arguments)
     except TypeError as error:
         raise UserError(f"the checkpoint's network {path} cannot be built ({error}): was its class changed?") from None
+    net = network_class(**arguments)
     net.init_args = arguments
     return net

@@ -77,6 +77,16 @@ def _read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, 
         ) from None
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"checkpoint file {path} cannot be read ({_first_line(error)}): copy it again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"checkpoint file {path} holds a {type(content).__name__}: expected a diffusers config")
+    return content
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -95,7 +105,7 @@ def _read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     missing = [str(file.relative_to(path)) for file in files if not file.is_file()]
     if missing:
         raise UserError(f"checkpoint folder {path} lacks {' and '.join(missing)}: expected a diffusers folder")
-    config, scheduler = (json.loads(file.read_text()) for file in files)
+    config, scheduler = (_read_json(file) for file in files)
     spec = {"kind": KIND, "net": {"class_path": UNET_CLASS, "init_args": config}, **_schedule_spec(path, scheduler)}
     found = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
     binary = unet / "diffusion_pytorch_model.bin"

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
-from ddpm_pairs.diffusion.loading import load_denoiser
+from ddpm_pairs.diffusion.loading import first_difference, load_denoiser
 from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.run import Run
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.training.optimizer import adam, check_finite
@@ -109,6 +110,27 @@ class DDPM(L.LightningModule):
         """The network in its present state as a ``Denoiser`` (weights shared, not copied)."""
         return Denoiser(self.net, self.schedule, self.prediction_type, self.t_max)
 
+    def check_run(self, run: Run) -> None:
+        """Refuse to resume from a checkpoint of another network, schedule or objective.
+
+        Raises:
+            UserError: Naming the first difference.
+        """
+        if run.verb == "fit" and run.ckpt_path is not None:
+            check_agreement(self.denoiser().spec(), run.ckpt_path, load_denoiser(run.ckpt_path))
+
+    def load_weights(self, path: str) -> None:
+        """Load the weights of a checkpoint, an export or a diffusers folder, for ``validate`` and ``test``.
+
+        Raises:
+            UserError: If the file is not a DDPM, or one of another network, schedule or objective.
+        """
+        found = load_denoiser(path)
+        asked = self.denoiser().spec()
+        del asked["t_max"]  # a loss over other t than those of the training is still a loss
+        check_agreement(asked, path, found)
+        self.net.load_state_dict(found.net.state_dict())
+
     def setup(self, stage: str) -> None:
         """Compile in place, which leaves the names of the weights as they are; lay them out for fast convolutions."""
         self.net.to(memory_format=_layout(self.trainer.strategy.root_device))
@@ -157,14 +179,22 @@ class DDPM(L.LightningModule):
         index = torch.stack([torch.randint(0, self.t_max, (), generator=g) for g in generators])
         return index.to(lq.device), noise_like(generators, tuple(lq.shape[1:])).to(lq.device)
 
+    def new_losses(self) -> BandLosses:
+        """What collects the losses of a validation."""
+        return BandLosses(self.t_max, self.device)
+
+    def add_losses(self, losses: BandLosses, net: nn.Module, batch: dict[str, Any]) -> None:
+        """Add the losses of a validation batch, for this module's network or an average of it."""
+        index, noise = self.validation_draws(batch)
+        losses.update(self.picture_losses(net, batch["lq"], index, noise), index)
+
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
-        self.losses = BandLosses(self.t_max, self.device)
+        self.losses = self.new_losses()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss of the weights in place (the EMA's, where its callback is on)."""
-        index, noise = self.validation_draws(batch)
-        self.losses.update(self.picture_losses(self.net, batch["lq"], index, noise), index)
+        """Loss of the current weights (the EMA's, where its callback is on)."""
+        self.add_losses(self.losses, self.net, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/loss`` and the loss of each band of t."""
@@ -174,11 +204,27 @@ class DDPM(L.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning takes several forms
         """Adam with betas (0.9, 0.99) and a learning rate that may warm up and decay."""
-        return adam(self, self.learning_rate, self.warmup_steps, self.cosine_decay)
+        return adam(self.net.parameters(), self.trainer, self.learning_rate, self.warmup_steps, self.cosine_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe network, schedule and objective, so that the file explains itself."""
         checkpoint["ddpm_pairs"] = self.denoiser().spec()
+
+
+def check_agreement(asked: dict[str, Any], path: str, found: Denoiser) -> None:
+    """Refuse a checkpoint whose network, schedule or objective is not the config's.
+
+    Args:
+        asked: What the config describes; a ``Denoiser.spec()`` or a part of one.
+        path: Of the checkpoint, for the message.
+        found: What it holds.
+
+    Raises:
+        UserError: Naming the first difference.
+    """
+    if different := first_difference(asked, found.spec()):
+        name, wanted, held = different
+        raise UserError(f"checkpoint {path} has {name} {held}, the config {wanted}: give the same config")
 
 
 def _layout(device: torch.device) -> torch.memory_format:

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.canvas import pad_by_reflection
 
 
@@ -32,15 +31,15 @@ def restore_picture(net: nn.Module, lq: Tensor, tile: int | None = None, overlap
         (3, h * scale, w * scale), not clamped.
 
     Raises:
-        UserError: if the network takes pictures of another size only, or the tile is not larger than the overlap.
+        ValueError: if the network takes pictures of another size only, or the tile is not larger than the overlap.
     """
     height, width = lq.shape[1:]
     if net.side is not None:
         if (height, width) != (net.side, net.side):
-            raise UserError(f"the picture is {width}x{height} px: the network takes {net.side}x{net.side} only")
+            raise ValueError(f"the picture is {width}x{height} px: the network takes {net.side}x{net.side} only")
         return net(lq[None])[0]
     if tile is not None and not 0 <= overlap < tile:
-        raise UserError(f"tile is {tile} and overlap {overlap}: expected a tile larger than the overlap")
+        raise ValueError(f"tile is {tile} and overlap {overlap}: expected a tile larger than the overlap")
     multiple, scale = net.multiple, net.scale
     padded = _pad(lq[None], -height % multiple, -width % multiple)
     if tile is None or max(height, width) <= tile:

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.errors import UserError
-
 _LUMA = (0.299, 0.587, 0.114)
 _HIGH_PASS_SIDE = 7
 _MAD_TO_STD = 1.4826  # standard deviation over median absolute deviation of a normal variable
@@ -35,19 +33,19 @@ def native_patches(pictures: Sequence[Tensor], *, n: int, seed: int, size: int =
         (n, 3, size, size), in the order of the pictures.
 
     Raises:
-        UserError: without pictures, with n or size below 1, or when a picture is of another shape or type, or smaller
+        ValueError: without pictures, with n or size below 1, or when a picture is of another shape or type, or smaller
             than a patch.
     """
     if not pictures or n < 1 or size < 1:
-        raise UserError(f"got {len(pictures)} pictures for {n} patches of {size} px: give at least one of each")
+        raise ValueError(f"got {len(pictures)} pictures for {n} patches of {size} px: give at least one of each")
     for number, picture in enumerate(pictures):
         if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
-            raise UserError(
+            raise ValueError(
                 f"picture {number} is {tuple(picture.shape)} of {picture.dtype}: give floating (3, H, W) in [0, 1]"
             )
         if min(picture.shape[-2:]) < size:
             height, width = picture.shape[-2:]
-            raise UserError(
+            raise ValueError(
                 f"picture {number} is {width}x{height} px, smaller than a patch of {size} px: "
                 "leave it out or take smaller patches"
             )
@@ -77,7 +75,7 @@ def chroma_noise(patches: Tensor) -> float:
         The noise in 8-bit units.
 
     Raises:
-        UserError: for another shape or smaller patches.
+        ValueError: for another shape or smaller patches.
     """
     _check_patches(patches, _HIGH_PASS_SIDE)
     red, _, blue = patches.unbind(1)
@@ -105,12 +103,12 @@ def band_power(patches: Tensor) -> Tensor:
         (bands,) float64 power a pixel in squared 8-bit units, the top octave last; log2(S) - 2 bands, rounded down.
 
     Raises:
-        UserError: for another shape, patches that are not square, or smaller ones.
+        ValueError: for another shape, patches that are not square, or smaller ones.
     """
     _check_patches(patches, 8)
     side = patches.shape[-1]
     if patches.shape[-2] != side:
-        raise UserError(f"patches are {side}x{patches.shape[-2]} px: give square ones")
+        raise ValueError(f"patches are {side}x{patches.shape[-2]} px: give square ones")
     luma = _luminance(patches).double() * 255
     ramp = torch.hann_window(side, dtype=torch.float64, device=patches.device)
     window = ramp[:, None] * ramp[None, :]
@@ -135,4 +133,4 @@ def _luminance(patches: Tensor) -> Tensor:
 
 def _check_patches(patches: Tensor, least: int) -> None:
     if patches.ndim != 4 or patches.shape[1] != 3 or not len(patches) or min(patches.shape[-2:]) < least:
-        raise UserError(f"patches are {tuple(patches.shape)}: give (n, 3, H, W) with sides of at least {least} px")
+        raise ValueError(f"patches are {tuple(patches.shape)}: give (n, 3, H, W) with sides of at least {least} px")

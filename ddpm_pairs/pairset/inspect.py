@@ -230,7 +230,7 @@ def _check_run(root: Path, found: Inspection) -> None:
         if read_run(root) is None:
             reason = "there is no such file; the predict command writes it"
             found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
-    except ValueError as error:
+    except UserError as error:
         reason = f"{error}; delete it, and the predict command writes it anew"
         found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
     if (root / FAILURES).is_file():

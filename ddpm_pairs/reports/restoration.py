@@ -21,7 +21,7 @@ _DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3}
 
 
 class Shown(Protocol):
-    """The centre of a picture as ``ddpm_pairs.callbacks.before_after`` keeps it.
+    """The centre of a picture as ``ddpm_pairs.images.before_after`` keeps it.
 
     Attributes:
         key: The picture's key.

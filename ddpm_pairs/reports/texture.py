@@ -65,13 +65,14 @@ def texture_gap(real: Sequence[Tensor], sets: Mapping[str, Sequence[Tensor]], *,
         The gaps, and the floor: one seeded half of the real pictures against the other.
 
     Raises:
-        UserError: for an empty set or a picture under 16 px.
+        ValueError: For an empty set.
+        UserError: For an image under 16 px.
     """
     parts = halves(real, seed)
     groups = {"real": real, **sets}
     for name, pictures in groups.items():
         if not pictures:
-            raise UserError(f"the set {name!r} holds no pictures: give at least one")
+            raise ValueError(f"the set {name!r} holds no pictures: give at least one")
     side = _patch_side(groups)
     n = min(MOST_PATCHES, *(_room(pictures, side) for pictures in (*groups.values(), *parts)))
 

@@ -10,9 +10,9 @@ from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.initial_weights import start_discriminator, start_network
 from ddpm_pairs.restoration.restorer import Restorer, to_channels_last
-from ddpm_pairs.training.game import Game
-from ddpm_pairs.training.gan import check_precision
+from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.losses.adversarial import generator_loss
+from ddpm_pairs.training.steps import check_precision
 
 
 class Adversarial(Restorer):
@@ -96,7 +96,7 @@ class Adversarial(Restorer):
         self.adversarial_weight, self.sharpen_hq = adversarial_weight, sharpen_hq
         self.groups = parameter_groups(net, learning_rate, rates)
         self.discriminator_learning_rate = critic_rate
-        self.game = Game(r1_weight, r1_every, path_weight, path_every, betas, gradient_clip, seed)
+        self.steps = AdversarialSteps(r1_weight, r1_every, path_weight, path_every, betas, gradient_clip, seed)
         self.register_buffer("mean_path_length", torch.zeros(()))
 
     def setup(self, stage: str) -> None:
@@ -112,7 +112,8 @@ class Adversarial(Restorer):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the network, Adam for the discriminator."""
-        return self.game.optimizers(self, self.groups, self.discriminator_learning_rate)
+        fused = self.device.type == "cuda"
+        return self.steps.optimizers(self.groups, self.discriminator, self.discriminator_learning_rate, fused)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """A step of the network and one of the discriminator, and those of the regularisations where they are due."""
@@ -121,12 +122,13 @@ class Adversarial(Restorer):
         with self.toggled_optimizer(optimizer):
             restored = self.net(lq)
             losses = self.network_losses(restored, unsharp_mask(hq).to(hq.dtype) if self.sharpen_hq else hq)
-            self.game.generator_step(self, optimizer, sum(losses.values()))
-            if self.game.path_due(step):
+            self.steps.generator_step(self, optimizer, sum(losses.values()))
+            if self.steps.path_due(step):
                 with torch.autocast(self.device.type, enabled=False):
-                    self.game.path_step(self, optimizer, *self.net.restore_with_latents(lq), step)
+                    again = self.net.restore_with_latents(lq)
+                    self.steps.path_step(self, optimizer, *again, self.mean_path_length, step)
         with self.toggled_optimizer(critic):
-            self.game.discriminator_step(self, critic, hq, restored, step)
+            self.steps.discriminator_step(self, critic, self.discriminator, hq, restored, step)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
 
     def network_losses(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -11,9 +11,10 @@ from ddpm_pairs.restoration.initial_weights import start_decoder, start_discrimi
 from ddpm_pairs.restoration.networks.gpen import StyleDecoder, StyleDiscriminator
 from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM
 from ddpm_pairs.restoration.restorer import to_channels_last
-from ddpm_pairs.training.game import Game
-from ddpm_pairs.training.gan import check_precision, generators, normal
+from ddpm_pairs.run import Run
+from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.losses.adversarial import generator_loss
+from ddpm_pairs.training.steps import check_precision, generators, normal
 
 
 class Prior(L.LightningModule):
@@ -68,7 +69,7 @@ class Prior(L.LightningModule):
         if discriminator_from is not None:
             start_discriminator(discriminator, discriminator_from)
         self.learning_rate, self.seed = learning_rate, seed
-        self.game = Game(r1_weight, r1_every, path_weight, path_every, betas, gradient_clip, seed)
+        self.steps = AdversarialSteps(r1_weight, r1_every, path_weight, path_every, betas, gradient_clip, seed)
         self.register_buffer("mean_path_length", torch.zeros(()))
 
     def check(self, scale: int | None, crop_size: int | None = None) -> None:
@@ -79,6 +80,10 @@ class Prior(L.LightningModule):
         """
         if crop_size is not None and crop_size != self.net.size:
             raise UserError(f"--data.crop_size is {crop_size}, the networks take {self.net.size} px only: give that")
+
+    def check_run(self, run: Run) -> None:
+        """Compare the networks with the data of a run; see ``check``."""
+        self.check(None, getattr(run.data, "crop_size", None))
 
     def setup(self, stage: str) -> None:
         """channels_last for fast convolutions.
@@ -93,7 +98,7 @@ class Prior(L.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the decoder, Adam for the discriminator."""
         groups = [{"params": list(self.net.parameters()), "lr": self.learning_rate}]
-        return self.game.optimizers(self, groups, self.learning_rate)
+        return self.steps.optimizers(groups, self.discriminator, self.learning_rate, self.device.type == "cuda")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """A step of the decoder and one of the discriminator, and those of the regularisations where they are due."""
@@ -102,12 +107,13 @@ class Prior(L.LightningModule):
         with self.toggled_optimizer(optimizer):
             made, _ = self._make(len(hq), "prior", step)
             loss = generator_loss(self.discriminator(made))
-            self.game.generator_step(self, optimizer, loss)
-            if self.game.path_due(step):
+            self.steps.generator_step(self, optimizer, loss)
+            if self.steps.path_due(step):
                 with torch.autocast(self.device.type, enabled=False):
-                    self.game.path_step(self, optimizer, *self._make(len(hq), "prior path", step), step)
+                    again = self._make(len(hq), "prior path", step)
+                    self.steps.path_step(self, optimizer, *again, self.mean_path_length, step)
         with self.toggled_optimizer(critic):
-            self.game.discriminator_step(self, critic, hq, made, step)
+            self.steps.discriminator_step(self, critic, self.discriminator, hq, made, step)
         self.log("train/adversarial", loss.detach(), prog_bar=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

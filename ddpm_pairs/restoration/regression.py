@@ -68,7 +68,7 @@ class Regression(Restorer):
         """The pixel loss of ``batch``.
 
         Raises:
-            FloatingPointError: if it is no number.
+            UserError: If it is not finite.
         """
         hq = unsharp_mask(batch["hq"]) if self.sharpen_hq else batch["hq"]
         loss = pixel_loss(self.net(batch["lq"]).float(), hq, self.loss)
@@ -78,7 +78,7 @@ class Regression(Restorer):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning takes several forms
         """Adam with betas (0.9, 0.99) and a learning rate that may warm up and decay."""
-        return adam(self, self.learning_rate, self.warmup_steps, self.cosine_decay)
+        return adam(self.net.parameters(), self.trainer, self.learning_rate, self.warmup_steps, self.cosine_decay)
 
 
 def pixel_loss(restored: Tensor, hq: Tensor, loss: str) -> Tensor:

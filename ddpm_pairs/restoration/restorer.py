@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.images.tiling import restore_picture
+from ddpm_pairs.run import Run
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Restorer(L.LightningModule):
         overlap: LQ pixels by which tiles overlap, where they are blended.
 
     Attributes:
-        restored_dir: Where a test finds pictures that it has restored before, as ``<key>.png``; ``None``: nowhere.
+        restored_dir: Where a test finds images that it has restored before, as ``<key>.png``; ``None``: nowhere.
 
     Raises:
-        UserError: for values outside their range.
+        UserError: If a value is out of range.
     """
+
+    verb_jobs: ClassVar = dict.fromkeys(("validate", "test", "predict"), "ddpm_pairs.cli.jobs.restore")
 
     def __init__(self, net: nn.Module, tile: int | None = 256, overlap: int = 32) -> None:
         super().__init__()
@@ -70,6 +73,22 @@ class Restorer(L.LightningModule):
             raise UserError(
                 f"--data.crop_size is {crop_size}, the network takes pictures of {self.net.side} px only: give that"
             )
+
+    def check_run(self, run: Run) -> None:
+        """Compare the network with the data of a run; see ``check``.
+
+        Raises:
+            UserError: If they do not fit, or the data holds no pairs to compare with.
+        """
+        if run.verb == "predict":
+            return
+        if run.verb != "fit" and not hasattr(run.data, "scale"):
+            raise UserError(
+                f"`{run.verb}` compares restored images with HQ, --data is {type(run.data).__name__}: "
+                "expected RestorationPairs, or pairs of your own with a `scale`"
+            )
+        crop_size = getattr(run.data, "crop_size", None) if run.verb == "fit" else None
+        self.check(getattr(run.data, "scale", None), crop_size)
 
     def setup(self, stage: str) -> None:
         """channels_last for fast convolutions."""

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -61,6 +61,8 @@ class TStudy(L.LightningModule):
     Raises:
         UserError: for values outside their range.
     """
+
+    verb_jobs: ClassVar = {"test": "ddpm_pairs.cli.jobs.study"}
 
     def __init__(
         self,

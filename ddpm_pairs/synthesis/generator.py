@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -68,6 +68,8 @@ class PairGenerator(L.LightningModule):
     Raises:
         UserError: for values outside their range.
     """
+
+    verb_jobs: ClassVar = {"predict": "ddpm_pairs.cli.jobs.pairs"}
 
     def __init__(
         self,

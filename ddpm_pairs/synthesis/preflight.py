@@ -41,7 +41,7 @@ def check_places(root: Path, data: HighQualityImages, variants: int) -> None:
     sources = {key: one.source for one in data.pictures for key in variant_keys(one.key, variants)}
     try:
         check_twins(sources, (True, True))
-    except ValueError:  # rare enough to see what the file system at hand does
+    except UserError:  # rare enough to see what the file system at hand does
         check_twins(sources, _names_as_one(root))
     folder = PairsFolder(root)
     for parent in _parents(sources):

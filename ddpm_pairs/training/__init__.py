@@ -1,1 +1,1 @@
-"""What every training shares: optimizers, losses, adversarial steps."""
+"""What every training shares: optimizers, adversarial steps, losses."""

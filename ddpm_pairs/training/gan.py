@@ -1,117 +1,209 @@
-"""One step of one of two networks that are trained against each other, under DDP too, and what it draws."""
+"""Adversarial training: the steps of an iteration in which a generator and a discriminator compete."""
 
-from collections.abc import Iterable
-from contextlib import nullcontext
+import math
 
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ParallelStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.seeding import seed_of
-from ddpm_pairs.training.optimizer import Adam
+from ddpm_pairs.training.losses.adversarial import (
+    discriminator_loss,
+    path_length_penalty,
+    path_lengths,
+    r1_penalty,
+)
+from ddpm_pairs.training.optimizer import check_finite
+from ddpm_pairs.training.steps import generators, lazy_adam, normal, take_step
 
 REMEDY = "lower learning rates or with --model.gradient_clip 1.0"
-"""Of a fit whose loss is no number; see ``ddpm_pairs.training.optimizer.check_finite``."""
+"""What to change after a loss that is not finite; see ``ddpm_pairs.training.optimizer.check_finite``."""
 
 PATH_DECAY = 0.01
-"""How fast the running mean of the path lengths follows them."""
+"""Share of the latest batch in the running mean of the path lengths."""
+
+UNDECIDED = math.log(2)
+"""Loss per image of a discriminator that only guesses."""
 
 
-def adam(groups: list[dict], betas: tuple[float, float], every: int | None, fused: bool) -> Adam:
-    """Adam, slowed where every so many iterations bring one more step of a regularisation.
+class AdversarialSteps:
+    """The optimizers of a generator and a discriminator, and the steps of an iteration.
 
-    Args:
-        groups: Parameters and their learning rates.
-        betas: For one step an iteration.
-        every: Iterations between the regularisation's steps; ``None`` without one. With it k/(k+1) of the learning rate
-            and betas to that power leave what an iteration does as it was (Karras et al. 2020, appendix B).
-        fused: Torch's fused kernel.
-    """
-    share = 1.0 if every is None else every / (every + 1)
-    groups = [group | {"lr": group["lr"] * share} for group in groups]
-    return Adam(groups, betas=(betas[0] ** share, betas[1] ** share), fused=fused)
-
-
-def take_step(
-    module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor, clip: float | None, counted: bool = False
-) -> None:
-    """One step of one optimizer of a module under manual optimization, the gradients averaged over the ranks.
-
-    The ranks' gradients are averaged here, once a step, because DDP's own reduction waits in every backward pass for
-    the gradients of all parameters, of which a step of one network has only some.
+    The module that uses it optimizes manually. The Trainer counts only the generator's main step, so that
+    ``global_step``, ``max_steps``, the moving average and the checkpoints count iterations.
 
     Args:
-        module: What is trained.
-        optimizer: One of ``module.optimizers()``.
-        loss: To be made smaller.
-        clip: Greatest L2 norm of the gradients; ``None`` leaves them.
-        counted: Whether the Trainer counts the step. One an iteration is, so that ``global_step``, ``max_steps``, the
-            moving average and the checkpoints count iterations.
+        r1_weight: gamma of R1; 0 turns it off.
+        r1_every: Iterations between the discriminator's R1 steps.
+        path_weight: Weight of the path-length regularization; 0 turns it off.
+        path_every: Iterations between the generator's path-length steps.
+        betas: Adam's, for both networks.
+        gradient_clip: Largest L2 norm of each network's gradients; ``None`` does not clip.
+        seed: Seed of the path-length noise.
+
+    Raises:
+        UserError: If a value is out of range.
     """
-    strategy = module.trainer.strategy
-    optimizer.zero_grad()
-    with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
-        module.manual_backward(loss)
-    parameters = [one for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
-    average_gradients(parameters, strategy)
-    if clip is not None:
-        nn.utils.clip_grad_norm_(parameters, clip)
-    (optimizer if counted else optimizer.optimizer).step()
-    optimizer.zero_grad()
-    torch.clear_autocast_cache()  # which holds the weights as they were before the step
+
+    def __init__(
+        self,
+        r1_weight: float,
+        r1_every: int,
+        path_weight: float,
+        path_every: int,
+        betas: tuple[float, float],
+        gradient_clip: float | None,
+        seed: int,
+    ) -> None:
+        for name, every in (("r1_every", r1_every), ("path_every", path_every)):
+            if every < 1:
+                raise UserError(f"{name} is {every}: expected 1 or more")
+        for name, weight in (("r1_weight", r1_weight), ("path_weight", path_weight)):
+            if weight < 0:
+                raise UserError(f"{name} is {weight}: expected 0 or more")
+        if gradient_clip is not None and gradient_clip <= 0:
+            raise UserError(f"gradient_clip is {gradient_clip}: expected more than 0, or null")
+        self.r1_weight, self.r1_every = r1_weight, r1_every
+        self.path_weight, self.path_every = path_weight, path_every
+        self.betas, self.gradient_clip, self.seed = (float(betas[0]), float(betas[1])), gradient_clip, seed
+        self.watch = DiscriminatorWatch()
+
+    def optimizers(self, groups: list[dict], discriminator: nn.Module, rate: float, fused: bool) -> list[Optimizer]:
+        """Adam for the generator's parameter groups, and Adam for the discriminator.
+
+        Args:
+            groups: The generator's parameters with their learning rates.
+            discriminator: The discriminator.
+            rate: Its learning rate.
+            fused: Whether to use Torch's fused kernel.
+        """
+        path_every = self.path_every if self.path_weight > 0 else None
+        r1_every = self.r1_every if self.r1_weight > 0 else None
+        critics = [{"params": list(discriminator.parameters()), "lr": rate}]
+        return [lazy_adam(groups, self.betas, path_every, fused), lazy_adam(critics, self.betas, r1_every, fused)]
+
+    def generator_step(self, module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        """The generator's main step, the one that the Trainer counts."""
+        check_finite(loss, module, REMEDY)
+        take_step(module, optimizer, loss, self.gradient_clip, counted=True)
+
+    def path_due(self, step: int) -> bool:
+        """Whether the generator's path lengths are regularized in iteration ``step``."""
+        return self.path_weight > 0 and step % self.path_every == 0
+
+    def path_step(
+        self,
+        module: L.LightningModule,
+        optimizer: LightningOptimizer,
+        made: Tensor,
+        latents: Tensor,
+        mean: Tensor,
+        step: int,
+    ) -> None:
+        """Regularize the path lengths.
+
+        Args:
+            module: The module being trained.
+            optimizer: The generator's.
+            made: Generated images (N, 3, H, W) in [0, 1], float32, with their graph.
+            latents: (N, L, C), the latents they were generated from.
+            mean: Running mean of the path lengths, a buffer of the module; changed in place.
+            step: The iteration.
+        """
+        noise = normal(generators(module, "path", len(made), self.seed, step), made.shape[1:])
+        lengths = path_lengths(made * 2 - 1, latents, noise)
+        target = update_mean(mean, lengths, module.trainer.strategy)
+        loss = self.path_weight * self.path_every * path_length_penalty(lengths, target)
+        take_step(module, optimizer, loss, self.gradient_clip)
+        module.log("train/path_length", lengths.detach().mean())
+
+    def discriminator_step(
+        self,
+        module: L.LightningModule,
+        optimizer: LightningOptimizer,
+        discriminator: nn.Module,
+        real: Tensor,
+        made: Tensor,
+        step: int,
+    ) -> None:
+        """The discriminator's step, and its R1 step when it is due.
+
+        Args:
+            module: The module being trained.
+            optimizer: The discriminator's.
+            discriminator: Images -> logits of any shape with N first.
+            real: (N, 3, H, W) in [0, 1].
+            made: Generated images of the same shape.
+            step: The iteration.
+        """
+        logits_real, logits_made = discriminator(real), discriminator(made.detach())
+        loss = discriminator_loss(logits_real, logits_made)
+        check_finite(loss, module, REMEDY, step)
+        take_step(module, optimizer, loss, self.gradient_clip)
+        module.log("train/discriminator", loss.detach(), prog_bar=True)
+        means = {"train/logit_real": logits_real.detach().mean(), "train/logit_made": logits_made.detach().mean()}
+        module.log_dict(means)
+        if self.r1_weight > 0 and step % self.r1_every == 0:
+            with torch.autocast(module.device.type, enabled=False):
+                real = real.detach().clone().requires_grad_()
+                penalty = r1_penalty(discriminator(real), real)
+            take_step(module, optimizer, self.r1_weight / 2 * self.r1_every * penalty, self.gradient_clip)
+            module.log("train/r1", penalty.detach())
+        self.watch.update(loss)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], strategy: Strategy) -> None:
-    """Replace gradients by their means over the ranks, in one collective."""
-    gradients = [one.grad for one in parameters]
-    if not isinstance(strategy, ParallelStrategy) or strategy.world_size == 1:
-        return
-    mean = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(mean)  # the strategy's reduce has a barrier, at which the host waits for the GPU
-    mean /= strategy.world_size
-    for gradient, part in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+class DiscriminatorWatch:
+    """Warns when the discriminator has won, or when it learns nothing.
 
-
-def generators(module: L.LightningModule, stream: str, n: int, seed: int, step: int) -> list[torch.Generator]:
-    """Generators on the module's device for n pictures, functions of seed, stream, step and place in the batch.
-
-    Place i of rank r of R is place i R + r of the whole batch, so the ranks together draw what a single one would.
+    Args:
+        window: Iterations per judgment; in between, nothing waits for the device.
     """
-    rank, ranks = module.global_rank, module.trainer.world_size
-    seeds = [seed_of(stream, seed, step, place * ranks + rank) for place in range(n)]
-    return [torch.Generator(module.device).manual_seed(one) for one in seeds]
 
+    def __init__(self, window: int = 1000) -> None:
+        self.window = window
+        self._seen, self._sums = 0, torch.zeros(2)
 
-def normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal (N, *shape), a row from each generator."""
-    return torch.stack([torch.randn(shape, generator=one, device=one.device) for one in generators])
+    def update(self, loss: Tensor) -> str | None:
+        """Add the ``discriminator_loss`` of an iteration; at the end of a window, return the warning, if any."""
+        half = loss.detach().float() / 2
+        self._sums = self._sums.to(half.device) + torch.stack([half, (half - UNDECIDED).abs()])
+        self._seen += 1
+        if self._seen < self.window:
+            return None
+        mean, distance = (self._sums / self._seen).tolist()
+        self._seen, self._sums = 0, torch.zeros(2)
+        warning = None
+        if mean < 0.01:
+            warning = (
+                f"the discriminator's loss was {mean:.4f} per image over the last {self.window} iterations: it tells "
+                "all generated images from real ones, so the generator has nothing to learn from it. Lower its "
+                "learning rate, or raise r1_weight"
+            )
+        elif distance < 0.01:
+            warning = (
+                f"the discriminator's loss stayed at {mean:.3f} per image over the last {self.window} iterations "
+                "(0.693 is a guess): it learns nothing. Raise its learning rate, or start from a trained discriminator"
+            )
+        if warning is not None:
+            rank_zero_warn(warning)
+        return warning
 
 
 @torch.no_grad()
-def follow(mean: Tensor, lengths: Tensor, strategy: Strategy) -> Tensor:
-    """Let the running mean of path lengths follow those of a batch, over all ranks.
+def update_mean(mean: Tensor, lengths: Tensor, strategy: Strategy) -> Tensor:
+    """Move the running mean of path lengths toward those of a batch, over all ranks.
 
     Args:
-        mean: The running mean, changed in place.
+        mean: The running mean, a scalar; changed in place.
         lengths: (N,).
         strategy: The Trainer's.
 
     Returns:
-        The new mean.
+        The new mean, a copy.
     """
     mean.lerp_(strategy.reduce(lengths.detach().mean(), reduce_op="mean"), PATH_DECAY)
     return mean.clone()
-
-
-def check_precision(trainer: L.Trainer) -> None:
-    """Refuse what manual optimization does not scale.
-
-    Raises:
-        UserError: for half precision.
-    """
-    if str(trainer.precision).startswith("16"):
-        raise UserError(f"precision {trainer.precision} would need scaled losses: expected bf16-mixed or 32-true")

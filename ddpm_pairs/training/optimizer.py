@@ -1,4 +1,4 @@
-"""What trainings share: Adam with a learning rate that may warm up and decay, and the end of a lost fit."""
+"""Adam with an optional warmup and cosine decay of the learning rate, and the check of a finite loss."""
 
 import math
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from ddpm_pairs.errors import UserError
 
 
 class Adam(torch.optim.Adam):
-    """Torch's Adam with its fused kernel made safe for mixed precision and for checkpoints from elsewhere.
+    """Torch's Adam, with its fused kernel made safe for mixed precision and for checkpoints from other devices.
 
-    The kernel offers to unscale gradients by itself, and Lightning then refuses to clip them; here the offer is taken
-    back. It walks through weights and state in the order of memory, and a checkpoint may come from a device where the
-    weights lay otherwise, which is an error on a GPU and gives wrong numbers on a CPU; a loaded state takes the layout
-    of the weights.
+    The fused kernel offers to unscale gradients itself, and Lightning then refuses to clip them; this class withdraws
+    the offer. The kernel also reads weights and state in memory order. A checkpoint from another device may hold a
+    state of another memory layout, which fails on a GPU and gives wrong numbers on a CPU, so a loaded state is copied
+    into the layout of the weights.
     """
 
     def __init__(self, parameters: Iterable[Any], **options: object) -> None:
@@ -33,19 +33,22 @@ class Adam(torch.optim.Adam):
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def adam(module: L.LightningModule, learning_rate: float, warmup_steps: int, cosine_decay: bool) -> dict[str, Any]:
-    """What ``configure_optimizers`` returns for a module whose ``net`` is trained; betas are 0.9 and 0.99.
+def adam(
+    parameters: Iterable[Any], trainer: L.Trainer, learning_rate: float, warmup_steps: int, cosine_decay: bool
+) -> dict[str, Any]:
+    """What ``configure_optimizers`` returns: Adam with betas 0.9 and 0.99, and the learning rate's schedule.
 
     Args:
-        module: With a trainer.
-        learning_rate: Step size.
-        warmup_steps: Steps over which it rises linearly.
-        cosine_decay: Let it fall along a half cosine to 1% at the trainer's ``max_steps``.
+        parameters: What is trained.
+        trainer: Whose ``max_steps`` is the length of the decay.
+        learning_rate: Adam's step size.
+        warmup_steps: Steps of linear warmup.
+        cosine_decay: Whether to decay the learning rate along a half cosine, to 1% at ``max_steps``.
 
     Raises:
-        UserError: for a decay without ``max_steps``.
+        UserError: For a decay without ``max_steps``.
     """
-    total = module.trainer.max_steps
+    total = trainer.max_steps
     if cosine_decay and total < 1:
         raise UserError("cosine_decay needs a length: set --trainer.max_steps")
 
@@ -54,25 +57,23 @@ def adam(module: L.LightningModule, learning_rate: float, warmup_steps: int, cos
         fall = 0.505 + 0.495 * math.cos(math.pi * min(step / total, 1)) if cosine_decay else 1.0
         return rise * fall
 
-    optimizer = Adam(module.net.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
+    optimizer = Adam(parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def check_finite(loss: Tensor, module: L.LightningModule, remedy: str, step: int | None = None) -> None:
-    """Stop a fit that is lost.
+    """Stop a fit whose loss is not finite.
 
     Args:
-        loss: The loss, one number.
-        module: What is trained.
-        remedy: What to go on with, for the text.
-        step: Where it happened; ``None`` for the trainer's step.
+        loss: The loss, a scalar.
+        module: The module being trained.
+        remedy: What to change before resuming, for the message.
+        step: The current step; ``None`` takes the Trainer's.
 
     Raises:
-        FloatingPointError: if the loss is no number.
+        UserError: If the loss is infinite or NaN.
     """
     if not torch.isfinite(loss):
         step = module.trainer.global_step if step is None else step
-        raise FloatingPointError(
-            f"the training loss became {loss.item()} at step {step}: go on from last.ckpt with {remedy}"
-        )
+        raise UserError(f"the training loss became {loss.item()} at step {step}: resume from last.ckpt with {remedy}")

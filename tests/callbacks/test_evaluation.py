@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from wandb_file import logged_runs
 
 from ddpm_pairs.callbacks import EMA, Evaluation, LastCheckpoint
-from ddpm_pairs.callbacks.before_after import centre, chosen, grid
+from ddpm_pairs.images.before_after import choose, cut_center, grid
 from ddpm_pairs.metrics.features import RandomFeatures, extract
 from ddpm_pairs.metrics.paired_scores import paired_scores
 from ddpm_pairs.metrics.set_scores import set_scores
@@ -199,7 +199,7 @@ def test_another_modules_outputs_are_refused(photos, tmp_path):
         def test_step(self, batch, batch_idx):
             return None
 
-    with pytest.raises(ValueError, match=r"Silent.test_step returned NoneType: .* expects a dict with restored, hq"):
+    with pytest.raises(TypeError, match=r"Silent.test_step returned NoneType: .* expects a dict with restored, hq"):
         run(tmp_path, [Evaluation(test_metrics=["psnr"])]).test(Silent(), loader(pairs(photos, 1)), verbose=False)
 
 
@@ -248,7 +248,7 @@ class TestBeforeAfter:
         y, x = torch.meshgrid(torch.arange(100), torch.arange(200), indexing="ij")
         lq = torch.stack([y, x, x]).to(torch.uint8)
         hq = lq.repeat_interleave(4, 1).repeat_interleave(4, 2)
-        one = centre("a", lq, hq, hq)
+        one = cut_center("a", lq, hq, hq)
         assert one.lq.shape == (3, 64, 64) and one.hq.shape == one.restored.shape == (3, 256, 256)
         assert one.lq[:, 0, 0].tolist() == [18, 68, 68]
         assert torch.equal(one.lq.repeat_interleave(4, 1).repeat_interleave(4, 2), one.hq)
@@ -256,7 +256,7 @@ class TestBeforeAfter:
     def test_smaller_pictures_are_shown_whole_and_cut_to_one_size(self):
         small = torch.zeros(3, 10, 12, dtype=torch.uint8)
         large = torch.full((3, 15, 18), 255, dtype=torch.uint8)
-        one, two = centre("a", small, large, large), centre("b", small, large[:, :, :16], large[:, :, :16])
+        one, two = cut_center("a", small, large, large), cut_center("b", small, large[:, :, :16], large[:, :, :16])
         assert one.hq.shape == (3, 15, 18)
         picture = grid([one, two])
         assert picture.shape == (3, 2 * 19 + 4, 3 * 20 + 4)
@@ -264,7 +264,7 @@ class TestBeforeAfter:
 
     def test_a_choice_of_choices_is_the_choice_of_all(self):
         empty = torch.zeros(3, 4, 4, dtype=torch.uint8)
-        pictures = [centre(str(n), empty, empty, empty) for n in range(20)]
-        expected = [one.key for one in chosen(pictures, 5)]
-        parts = [*chosen(pictures[::2], 5), *chosen(pictures[1::2], 5)]
-        assert [one.key for one in chosen([*parts, parts[0]], 5)] == expected == sorted(expected)
+        pictures = [cut_center(str(n), empty, empty, empty) for n in range(20)]
+        expected = [one.key for one in choose(pictures, 5)]
+        parts = [*choose(pictures[::2], 5), *choose(pictures[1::2], 5)]
+        assert [one.key for one in choose([*parts, parts[0]], 5)] == expected == sorted(expected)

@@ -35,7 +35,7 @@ LITERAL = "Parser key \"sampler\":\n          Expected a typing.Literal['ddim', 
         ),
         (
             "unrecognized arguments: hello",
-            "'hello' stands where an option is expected: see 'ddpm-pairs predict --help'",
+            "unexpected argument 'hello': see 'ddpm-pairs predict --help'",
         ),
         (
             UNION.format(reason="the following arguments are required: hq_dir"),
@@ -45,7 +45,10 @@ LITERAL = "Parser key \"sampler\":\n          Expected a typing.Literal['ddim', 
             "the following arguments are required: predict.data, predict.model",
             "--data and --model must be given, on the command line or in a --config",
         ),
-        (UNION.format(reason="No module named 'x'").replace("ddpm_pairs.synthesis.PairG", "x.G"), "--model: class x.G"),
+        (
+            UNION.format(reason="No module named 'x'").replace("ddpm_pairs.synthesis.PairG", "x.G"),
+            "--model: cannot import class x.G",
+        ),
         ("channels [8] cannot\n   be divided", "channels [8] cannot be divided"),
     ],
 )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from ddpm_pairs.diffusion import DDPM, Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.diffusion.module import BandLosses
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.export import export_denoiser
 from ddpm_pairs.shipped import shipped_weights
 
@@ -203,7 +204,7 @@ class TestFit:
 
     def test_a_loss_that_is_no_number_stops_the_fit(self):
         module = DDPM(Recorder(math.inf))
-        with pytest.raises(FloatingPointError, match=r"became .* at step 0.*--model.learning_rate"):
+        with pytest.raises(UserError, match=r"became .* at step 0.*--model.learning_rate"):
             trainer(2).fit(module, batches())
 
 

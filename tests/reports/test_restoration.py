@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_pairs.callbacks.before_after import centre
+from ddpm_pairs.images.before_after import cut_center
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.metrics.evaluated import Evaluated
 from ddpm_pairs.reports.restoration import report_restored, report_scores
@@ -34,7 +34,7 @@ def shown(photos):
     made = []
     for n, key in enumerate(("sub/a", "sub/b")):
         hq = torch.from_numpy(photos[n].copy()).permute(2, 0, 1)
-        made.append(centre(key, hq[:, ::4, ::4], 255 - hq, hq))
+        made.append(cut_center(key, hq[:, ::4, ::4], 255 - hq, hq))
     return made
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.adversarial import parameter_groups
 from ddpm_pairs.seeding import seed_of
 
@@ -236,7 +237,7 @@ class TestFit:
 
     def test_a_loss_that_is_no_number_stops_the_fit(self):
         module = rrdb_gan(pixel_weight=math.inf)
-        with pytest.raises(FloatingPointError, match=r"became inf at step 0.*--model.gradient_clip"):
+        with pytest.raises(UserError, match=r"became inf at step 0.*--model.gradient_clip"):
             fitted(module, 1, TinyPairs(**RRDB_PAIRS))
 
 

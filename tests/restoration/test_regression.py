@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.regression import Regression
@@ -159,7 +160,7 @@ def test_loss_that_is_no_number_stops_the_fit(tmp_path):
     net = network()
     with torch.no_grad():
         net.conv_last.bias.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"became nan at step 0: go on from last.ckpt with a lower"):
+    with pytest.raises(UserError, match=r"became nan at step 0: resume from last.ckpt with a lower"):
         trainer(2).fit(Regression(net), Pairs())
 
 

@@ -1,41 +1,33 @@
-"""Verbs that run a trained module as it is, a user's own included."""
+"""``validate``, ``test`` and ``predict`` with any trained module, including a user's own."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
 
-from ddpm_pairs.cli.jobs.agreement import check_agreement
-from ddpm_pairs.diffusion import DDPM, load_denoiser
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.run import Run
 from ddpm_pairs.shipped import weights_file
 
-if TYPE_CHECKING:
-    from ddpm_pairs.cli.trainer import TrainerCLI
 
-
-def prepare(cli: "TrainerCLI") -> Callable[[], None]:
-    """Load the weights ourselves, as everywhere outside of resuming.
+def prepare(run: Run) -> Callable[[], None]:
+    """Load the weights, and check everything that takes part.
 
     Raises:
-        UserError: in one line, before anything is written.
+        UserError: In one line, before anything is written.
     """
-    if cli.ckpt_path is None:
-        raise UserError(f"no checkpoint was given: `{cli.subcommand}` expects --ckpt_path")
-    checkpoint = weights_file(cli.ckpt_path)
-    if isinstance(cli.model, DDPM):
-        loaded = load_denoiser(checkpoint)
-        asked = cli.model.denoiser().spec()
-        del asked["t_max"]  # a loss over other t than those of the training is still a loss
-        check_agreement(asked, checkpoint, loaded.spec())
-        cli.model.net.load_state_dict(loaded.net.state_dict())
+    if run.ckpt_path is None:
+        raise UserError(f"no checkpoint was given: `{run.verb}` expects --ckpt_path")
+    path = weights_file(run.ckpt_path)
+    if hasattr(run.model, "load_weights"):
+        run.model.load_weights(path)
     else:
-        _load_weights(cli.model, checkpoint)
+        _load_weights(run.model, path)
+    run.check()
 
     def work() -> None:
-        options = {"return_predictions": False} if cli.subcommand == "predict" else {}
-        getattr(cli.trainer, cli.subcommand)(cli.model, datamodule=cli.datamodule, **options)
+        options = {"return_predictions": False} if run.verb == "predict" else {}
+        getattr(run.trainer, run.verb)(run.model, datamodule=run.data, **options)
 
     return work
 
@@ -44,7 +36,7 @@ def _load_weights(module: L.LightningModule, path: str) -> None:
     """Fill a module from a Lightning checkpoint.
 
     Raises:
-        UserError: if the file is none, or of another module.
+        UserError: If the file is not a checkpoint of this module.
     """
     try:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])

@@ -1,7 +1,6 @@
-"""``lightning predict`` with a ``PairGenerator``: HQ pictures in, a pairs folder out."""
+"""``lightning predict`` with a ``PairGenerator``: HQ images in, a pairs folder out."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import ProgressBar
 
@@ -11,39 +10,40 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import as_output_error
 from ddpm_pairs.reports.pairs import report_pairs
 from ddpm_pairs.reports.wandb.log import log_pairs
+from ddpm_pairs.run import Run
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.progress import PairsProgress
 from ddpm_pairs.synthesis.writer import PairWriter
 
-if TYPE_CHECKING:
-    from ddpm_pairs.cli.trainer import TrainerCLI
 
-
-def prepare(cli: "TrainerCLI") -> Callable[[], None]:
+def prepare(run: Run) -> Callable[[], None]:
     """Load the DDPM, check the pairs folder, and try the network on the device.
 
     Raises:
-        UserError: in one line, before anything is written.
+        UserError: In one line, before anything is written.
     """
-    if not isinstance(cli.datamodule, HighQualityImages):
-        raise UserError(f"pairs are made from HighQualityImages, --data is {type(cli.datamodule).__name__}")
-    checkpoint = None if cli.ckpt_path is None else weights_file(cli.ckpt_path)
-    if checkpoint is not None and cli.model.t_max > 0:
-        cli.model.denoiser = load_denoiser(checkpoint)
-    used = None if cli.model.denoiser is None else checkpoint
-    writer = PairWriter(str(cli.output_dir), used, cli.allow_mixed, cli.config_dump())
-    device = cli.trainer.strategy.root_device
-    writer.check(cli.model, cli.datamodule, device.type)
-    cli.model.prepare(device)
-    callbacks = [one for one in cli.trainer.callbacks if not isinstance(one, ProgressBar)]
-    bar = [PairsProgress(writer)] if len(callbacks) < len(cli.trainer.callbacks) else []
-    cli.trainer.callbacks = [*callbacks, writer, *bar]
+    generator, trainer = run.model, run.trainer
+    if not isinstance(run.data, HighQualityImages):
+        raise UserError(f"pairs are made from HighQualityImages, --data is {type(run.data).__name__}")
+    run.check()
+    checkpoint = None if run.ckpt_path is None else weights_file(run.ckpt_path)
+    if generator.t_max == 0:
+        checkpoint = None  # handcrafted pairs use no network
+    elif checkpoint is not None:
+        generator.denoiser = load_denoiser(checkpoint)
+    writer = PairWriter(str(run.output_dir), checkpoint, run.allow_mixed, run.config)
+    device = trainer.strategy.root_device
+    writer.check(generator, run.data, device.type)
+    generator.prepare(device)
+    callbacks = [one for one in trainer.callbacks if not isinstance(one, ProgressBar)]
+    bar = [PairsProgress(writer)] if len(callbacks) < len(trainer.callbacks) else []
+    trainer.callbacks = [*callbacks, writer, *bar]
 
     def work() -> None:
-        cli.trainer.predict(cli.model, cli.datamodule, ckpt_path=None, return_predictions=False)
-        if cli.trainer.is_global_zero:
-            with as_output_error(cli.output_dir):
-                report_pairs(cli.output_dir, writer.summary)
-            log_pairs(cli.trainer.loggers, cli.output_dir, writer.summary)
+        trainer.predict(generator, run.data, ckpt_path=None, return_predictions=False)
+        if trainer.is_global_zero:
+            with as_output_error(run.output_dir):
+                report_pairs(run.output_dir, writer.summary)
+            log_pairs(trainer.loggers, run.output_dir, writer.summary)
 
     return work

@@ -18,8 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.errors import UserError
-
 GAUSSIAN_KINDS = ("iso", "aniso")
 GENERALIZED_KINDS = ("generalized_iso", "generalized_aniso")
 PLATEAU_KINDS = ("plateau_iso", "plateau_aniso")
@@ -43,14 +41,14 @@ def build_kernels(parameters: Sequence[dict[str, Any] | None], side: int) -> Ten
         (N, side, side) float32, each kernel of sum 1; a sinc has negative lobes.
 
     Raises:
-        UserError: for an unknown kind, an even side or one that is larger than the square.
+        ValueError: for an unknown kind, an even side or one that is larger than the square.
     """
     filled = [{"kind": "iso", "side": 1} if entry is None else entry for entry in parameters]
     for entry in filled:
         if entry["kind"] not in KINDS:
-            raise UserError(f"kernel of kind {entry['kind']!r} is unknown: give one of {', '.join(KINDS)}")
+            raise ValueError(f"kernel of kind {entry['kind']!r} is unknown: give one of {', '.join(KINDS)}")
         if entry["side"] % 2 == 0 or not 1 <= entry["side"] <= side:
-            raise UserError(f"kernel of side {entry['side']}: give an odd side from 1 to {side}")
+            raise ValueError(f"kernel of side {entry['side']}: give an odd side from 1 to {side}")
 
     def column(name: str, default: float) -> Tensor:
         return torch.tensor([entry.get(name, default) for entry in filled], dtype=torch.float64).view(-1, 1, 1)

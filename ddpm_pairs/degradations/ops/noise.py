@@ -8,7 +8,6 @@ from torch import Tensor
 from ddpm_pairs.degradations.ops.covariance import Matrix, square_root
 from ddpm_pairs.degradations.ops.poisson import poisson_counts
 from ddpm_pairs.devices import to_device
-from ddpm_pairs.errors import UserError
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in luminance (ITU-R BT.601)."""
@@ -33,7 +32,7 @@ def add_noise(image: Tensor, parameters: dict[str, Any]) -> Tensor:
         (1, 3, H, W) in [0, 1].
 
     Raises:
-        UserError: for an unknown kind.
+        ValueError: for an unknown kind.
     """
     # the generator lives where the picture is: nothing is copied between devices, and a seed means one field per kind
     # of device
@@ -45,7 +44,7 @@ def add_noise(image: Tensor, parameters: dict[str, Any]) -> Tensor:
     elif parameters["kind"] == "correlated":
         noise = correlated_noise(image, parameters["covariance"], generator)
     else:
-        raise UserError(f"noise of kind {parameters['kind']!r} is unknown: give gaussian, poisson or correlated")
+        raise ValueError(f"noise of kind {parameters['kind']!r} is unknown: give gaussian, poisson or correlated")
     return (image + noise).clamp_(0, 1)
 
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_pairs.devices import to_device
-from ddpm_pairs.errors import UserError
 
 MODES = ("area", "bilinear", "bicubic")
 
@@ -32,10 +31,10 @@ def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
         (N, C, *size); bicubic may overshoot [0, 1].
 
     Raises:
-        UserError: for an unknown mode.
+        ValueError: for an unknown mode.
     """
     if mode not in MODES:
-        raise UserError(f"resize mode {mode!r} is unknown: give one of {', '.join(MODES)}")
+        raise ValueError(f"resize mode {mode!r} is unknown: give one of {', '.join(MODES)}")
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     if mode == "area":

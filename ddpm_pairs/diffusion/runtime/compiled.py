@@ -71,7 +71,7 @@ def compiled(denoiser: Denoiser, x_t: Tensor, index: Tensor, required: bool) -> 
     network = CompiledDenoiser(denoiser)
     try:
         network(x_t, index)
-    except ValueError:
+    except UserError:
         raise
     except Exception as error:  # compilers fail in many ways
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]

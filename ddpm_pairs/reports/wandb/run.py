@@ -1,16 +1,14 @@
 """A W&B run that lives in the folder of the run it logs."""
 
-import contextlib
 import netrc
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from ddpm_pairs.files import write_atomically
@@ -42,17 +40,17 @@ class WandbRun(WandbLogger):
     ) -> None:
         super().__init__(name=name, project=project, entity=entity, group=group, tags=tags)
         self._wandb_init.pop("anonymous")  # W&B warns of it, whatever its value
-        self.folder, self.go_on, self.keep_offline = Path(), True, offline
+        self.folder, self.resume, self.keep_offline = Path(), True, offline
 
-    def settle(self, folder: Path, go_on: bool, config: dict[str, Any]) -> None:
+    def settle(self, folder: Path, resume: bool, config: dict[str, Any]) -> None:
         """Say where the run lives; the command line does so before anything starts.
 
         Args:
             folder: The run's ``output_dir``.
-            go_on: Whether to go on with the W&B run whose id lies there; a fit begun anew gets a new one.
+            resume: Whether to resume the W&B run whose id is there; a new fit gets a new run.
             config: What the W&B run's config shows.
         """
-        self.folder, self.go_on = folder, go_on
+        self.folder, self.resume = folder, resume
         self._wandb_init["config"] = config
 
     @property
@@ -64,7 +62,7 @@ class WandbRun(WandbLogger):
             kept.parent.mkdir(parents=True, exist_ok=True)
             self._wandb_init["dir"] = str(self.folder.resolve())  # W&B's own process has a working directory of its own
             if "WANDB_SWEEP_ID" not in os.environ:  # there the agent gives both
-                self._wandb_init["id"] = kept.read_text().strip() if self.go_on and kept.is_file() else None
+                self._wandb_init["id"] = kept.read_text().strip() if self.resume and kept.is_file() else None
                 self._wandb_init["name"] = self._name or self.folder.resolve().name
             if "WANDB_MODE" not in os.environ and (self.keep_offline or not has_api_key()):
                 self._wandb_init["mode"] = "offline"
@@ -88,19 +86,6 @@ class WandbRun(WandbLogger):
             why = "no API key found" if not has_api_key() else "as asked"
             place = f"{shlex.quote(str(self.folder / 'wandb'))}/offline-run-*-{run.id}"
             print(f"W&B run kept on disk ({why}); to upload it type: wandb sync {place}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def finished(loggers: list[Logger]) -> Iterator[None]:
-    """End the W&B runs among some loggers when the work is done, or has failed."""
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    finally:
-        for logger in loggers:
-            if isinstance(logger, WandbRun):
-                logger.finish(exit_code)
 
 
 def has_api_key() -> bool:

@@ -1,1 +1,1 @@
-"""The losses of restorers."""
+"""Losses: adversarial, with its regularizations, and perceptual."""

@@ -1,4 +1,4 @@
-"""Losses on features of pretrained networks."""
+"""Perceptual losses: distances in the features of pretrained networks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.metrics.lpips_network import lpips_network
 from ddpm_pairs.metrics.weights import ALEXNET, VGG19, WeightsFile, weights_path
+from ddpm_pairs.run import Run
 
 FEATURES = ("vgg19", "lpips", "random")
 
@@ -21,20 +23,19 @@ _WITHOUT = {
     "vgg19": "choose the perceptual loss's features lpips, which needs AlexNet, or random just to try things out",
     "lpips": "choose the perceptual loss's features vgg19, which needs VGG19, or random just to try things out",
 }
-_WIDTHS = (64, 64, None, 128, 128, None, 256, 256, 256, 256, None, 512, 512, 512, 512, None, 512, 512, 512, 512)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Perceptual(nn.Module):
-    """Distance of restored pictures from HQ in features of a pretrained network.
+    """Distance between images in the features of a pretrained network.
 
     ``vgg19`` is Real-ESRGAN's: the L1 distance of VGG19's features before the ReLU (arXiv 2107.10833; weights of the
-    layers in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random`` is a small random network,
-    to try things out without weights; it teaches nothing.
+    layers in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random`` is a small random network
+    for trying things out without weights; it teaches nothing.
 
-    The network is loaded by ``check`` or when it is first needed, so that a config with this loss restores pictures
-    without it. It is neither trained nor part of this module: it is in no checkpoint and in no moving average, follows
-    the pictures to their device, and is shared by copies of this module.
+    The network is loaded by ``load``, or when it is first needed, so a config with this loss also works where only
+    its trained network is used. The network is neither trained nor part of this module: it is in no checkpoint and in
+    no moving average, follows the images to their device, and is shared by copies of this module.
 
     Args:
         features: ``vgg19``, ``lpips`` or ``random``.
@@ -50,28 +51,33 @@ class Perceptual(nn.Module):
         self.features = features
         self._unregistered: list[nn.Module] = []  # a plain list, so that torch does not see the network
 
-    def check(self) -> None:
-        """Load the network, if that is still to be done.
+    def check_run(self, run: Run) -> None:
+        """Load the network before a fit begins; see ``load``."""
+        if run.verb == "fit":
+            self.load()
+
+    def load(self) -> None:
+        """Load the network, unless that is done.
 
         Raises:
-            UserError: for weights that are missing or not the network's.
+            UserError: If the weights are missing, or are not the network's.
         """
         if not self._unregistered:
             network = {"vgg19": _vgg19, "lpips": _LPIPS, "random": _random}[self.features]()
             self._unregistered.append(network.eval().requires_grad_(False))
 
-    def forward(self, restored: Tensor, hq: Tensor) -> Tensor:
-        """The loss, a float32 scalar, with a gradient for ``restored``.
+    def forward(self, images: Tensor, target: Tensor) -> Tensor:
+        """The loss, a float32 scalar, with a gradient for ``images``.
 
         Args:
-            restored: (N, 3, H, W), about [0, 1]; sides of 32 px or more.
-            hq: Of the same shape, in [0, 1].
+            images: (N, 3, H, W), about [0, 1]; sides of 32 px or more.
+            target: Of the same shape, in [0, 1].
         """
-        self.check()
+        self.load()
         network = self._unregistered[0]
-        if next(network.parameters()).device != restored.device:
-            network.to(restored.device)
-        return network(restored, hq.detach())
+        if next(network.parameters()).device != images.device:
+            network.to(images.device)
+        return network(images, target.detach())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Perceptual":
         """A module that shares the network, which never changes."""
@@ -82,7 +88,7 @@ class Perceptual(nn.Module):
 
 
 class _FeatureDistance(nn.Module):
-    """The weighted sum of L1 distances at some layers of a chain, of pictures normalised as ImageNet's.
+    """The weighted sum of L1 distances at some layers of a chain, of images normalized as ImageNet's.
 
     Args:
         layers: The chain, under the names of its weights.
@@ -95,15 +101,15 @@ class _FeatureDistance(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
         self.register_buffer("std", torch.tensor(_STD)[:, None, None])
 
-    def forward(self, restored: Tensor, hq: Tensor) -> Tensor:
+    def forward(self, images: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = self._features(hq)
-        found = self._features(restored)
+            wanted = self._features(target)
+        found = self._features(images)
         pairs = zip(self.taps.values(), found, wanted, strict=True)
         return sum(weight * F.l1_loss(ours.float(), theirs.float()) for weight, ours, theirs in pairs)
 
-    def _features(self, pictures: Tensor) -> list[Tensor]:
-        x, tapped = (pictures - self.mean) / self.std, []
+    def _features(self, images: Tensor) -> list[Tensor]:
+        x, tapped = (images - self.mean) / self.std, []
         for number, layer in enumerate(self.layers):
             x = layer(x)
             if number in self.taps:
@@ -111,24 +117,13 @@ class _FeatureDistance(nn.Module):
         return tapped
 
 
-def vgg19_layers() -> nn.Sequential:
-    """VGG19 up to conv5_4, numbered as in torchvision, whose ReLUs however overwrite the features before them."""
-    layers: list[nn.Module] = []
-    before = 3
-    for width in _WIDTHS:
-        if width is None:
-            layers.append(nn.MaxPool2d(2))
-            continue
-        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-        before = width
-    return nn.Sequential(*layers[:-1])
-
-
 def _vgg19() -> nn.Module:
     path = _path(VGG19, "vgg19")
-    with torch.device("meta"):
-        layers = vgg19_layers()
-
+    with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
+        layers = torchvision.models.vgg19().features[: max(TAPS) + 1]
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # it would overwrite the features before it
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         own = {name: weights[f"features.{name}"].float() for name in layers.state_dict()}
@@ -147,15 +142,15 @@ def _random() -> nn.Module:
 
 
 class _LPIPS(nn.Module):
-    """LPIPS of pictures in [0, 1], as a mean over them."""
+    """LPIPS of images in [0, 1], averaged over them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = lpips_network(_path(ALEXNET, "lpips"))
 
-    def forward(self, restored: Tensor, hq: Tensor) -> Tensor:
-        with torch.autocast(restored.device.type, enabled=False):
-            return self.network(restored.float() * 2 - 1, hq.float() * 2 - 1).mean()
+    def forward(self, images: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            return self.network(images.float() * 2 - 1, target.float() * 2 - 1).mean()
 
 
 def _path(file: WeightsFile, features: str) -> Path:

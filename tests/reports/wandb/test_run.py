@@ -3,7 +3,8 @@
 import pytest
 import wandb
 
-from ddpm_pairs.reports.wandb.run import WandbRun, finished, has_api_key
+from ddpm_pairs.cli.trainer import finishing
+from ddpm_pairs.reports.wandb.run import WandbRun, has_api_key
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def test_offline_when_asked_or_without_a_key(tmp_path, monkeypatch, capsys, key)
     monkeypatch.setenv("WANDB_API_KEY", key)
     logger = WandbRun(offline=bool(key))
     logger.settle(tmp_path / "run", False, {"answer": 42})
-    with finished([logger]):
+    with finishing([logger]):
         run = logger.experiment
         assert logger.experiment is run and run.offline
         assert (run.name, run.config["answer"]) == ("run", 42)
@@ -71,7 +72,7 @@ def test_offline_when_asked_or_without_a_key(tmp_path, monkeypatch, capsys, key)
 def test_nothing_is_written_before_the_first_use(tmp_path, capsys):
     logger = WandbRun()
     logger.settle(tmp_path / "run", True, {})
-    with finished([logger]):
+    with finishing([logger]):
         pass
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err == ""
@@ -81,7 +82,7 @@ def test_disabled_by_the_environment(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     logger = WandbRun()
     logger.settle(tmp_path / "run", True, {})
-    with finished([logger]):
+    with finishing([logger]):
         logger.log_metrics({"loss": 1.0}, 0)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert "wandb sync" not in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_belongs_to_no_checkpoint_and_is_not_trained(pictures):
 def test_missing_weights_say_what_to_do(folder, no_network, features, name, instead):
     loss = Perceptual(features)  # a config that names it serves to restore pictures too
     with pytest.raises(weights.MissingWeightsError) as caught:
-        loss.check()
+        loss.load()
     text = str(caught.value)
     assert "\n" not in text
     for part in (f"put {name}", "https://", "$DDPM_PAIRS_WEIGHTS", str(folder / "torch"), instead, "random"):
@@ -137,7 +137,7 @@ def test_missing_weights_say_what_to_do(folder, no_network, features, name, inst
 def test_files_that_are_no_such_weights(folder, features, name):
     torch.save({"features.0.weight": torch.zeros(3)}, folder / name)
     with pytest.raises(ValueError, match=f"{name} holds no weights of"):
-        Perceptual(features).check()
+        Perceptual(features).load()
 
 
 def test_unknown_features():

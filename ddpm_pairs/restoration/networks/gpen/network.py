@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM, StyleDecoder
 from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer
 
@@ -54,14 +53,14 @@ class GPEN(nn.Module):
             (N, 3, size, size), nominally in [0, 1], not clamped.
 
         Raises:
-            UserError: for other sides.
+            ValueError: for other sides.
         """
         return self.restore_with_latents(lq)[0]
 
     def restore_with_latents(self, lq: Tensor) -> tuple[Tensor, Tensor]:
         """``forward``, and the w's (N, latents, 512) that the pictures are made of, for path-length regularisation."""
         if lq.shape[2:] != (self.side, self.side):
-            raise UserError(f"GPEN got {lq.shape[3]}x{lq.shape[2]} pictures: expected {self.side}x{self.side}")
+            raise ValueError(f"GPEN got {lq.shape[3]}x{lq.shape[2]} pictures: expected {self.side}x{self.side}")
         features, z = self.encode(lq * 2 - 1)
         latents = self.generator.copies(self.generator.style(z))
         return (self.generator.decode(latents, features) + 1) / 2, latents

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddpm_pairs.training.watch import DiscriminatorWatch
+from ddpm_pairs.training.gan import DiscriminatorWatch
 
 
 def watched(losses, window=10):
@@ -14,14 +14,14 @@ def watched(losses, window=10):
 
 
 def test_at_zero():
-    with pytest.warns(UserWarning, match="0.0010 a picture over the last 10 iterations: it tells all made pictures"):
+    with pytest.warns(UserWarning, match="0.0010 per image over the last 10 iterations: it tells all generated images"):
         said = watched([0.002] * 10)
     assert said[:9] == [None] * 9
     assert "Lower its learning rate" in said[9]
 
 
 def test_stuck_at_a_guess():
-    with pytest.warns(UserWarning, match="stayed at 0.693 a picture .*it learns nothing"):
+    with pytest.warns(UserWarning, match="stayed at 0.693 per image .*it learns nothing"):
         watched([2 * math.log(2) + 0.01, 2 * math.log(2) - 0.01] * 5)
 
 

@@ -1,4 +1,4 @@
-"""A few pictures before and after restoration, the same few however ranks share the work."""
+"""A few images before and after restoration, the same ones however the ranks share the work."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from torchvision.utils import make_grid
 from ddpm_pairs.seeding import seed_of
 
 SIDE = 256
-"""HQ pixels a side that are kept of a picture, from its centre."""
+"""Side, in HQ pixels, of the center that is kept of an image."""
 
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """The centre of one picture.
+    """The center of one image.
 
     Attributes:
-        key: The picture's key.
+        key: The image's key.
         lq: uint8 (3, h, w).
         restored: uint8 (3, H, W).
         hq: uint8 (3, H, W).
@@ -30,8 +30,8 @@ class BeforeAfter:
     hq: Tensor
 
 
-def centre(key: str, lq: Tensor, restored: Tensor, hq: Tensor) -> BeforeAfter:
-    """Cut the centres of uint8 pictures, the same content from LQ (3, h, w), restored and HQ (both (3, H, W))."""
+def cut_center(key: str, lq: Tensor, restored: Tensor, hq: Tensor) -> BeforeAfter:
+    """Cut the centers of uint8 images, with the same content from LQ (3, h, w) as from restored and HQ (3, H, W)."""
     small, large = [], []
     for side_lq, side in zip(lq.shape[1:], hq.shape[1:], strict=True):
         shown = min(side_lq, max(1, SIDE * side_lq // side))
@@ -42,20 +42,20 @@ def centre(key: str, lq: Tensor, restored: Tensor, hq: Tensor) -> BeforeAfter:
     return BeforeAfter(key, *(cut.cpu().clone() for cut in cuts))
 
 
-def chosen(pictures: list[BeforeAfter], count: int) -> list[BeforeAfter]:
-    """The ``count`` pictures, each key once, whose keys' hashes are least, in the order of their keys.
+def choose(pictures: list[BeforeAfter], count: int) -> list[BeforeAfter]:
+    """Choose the ``count`` images with the smallest hashes of their keys, each key once, sorted by key.
 
-    A choice out of choices is the choice out of all, so each rank need not keep more than ``count``.
+    Choosing from the ranks' choices gives the choice from all images, so each rank keeps at most ``count``.
     """
     by_key = {one.key: one for one in pictures}
-    kept = sorted(by_key, key=lambda key: seed_of("before and after", key))[:count]
-    return [by_key[key] for key in sorted(kept)]
+    first = sorted(by_key, key=lambda key: seed_of("before and after", key))[:count]
+    return [by_key[key] for key in sorted(first)]
 
 
 def grid(pictures: list[BeforeAfter]) -> Tensor:
-    """One picture (3, H, W) in [0, 1] with a row each: LQ enlarged by repeating pixels, restored, HQ.
+    """One image (3, H, W) in [0, 1] with a row for each: LQ enlarged by repeating pixels, restored, HQ.
 
-    Where sizes differ, the rows are cut to the smallest.
+    If sizes differ, the rows are cut to the smallest.
     """
     height, width = (min(one.hq.shape[axis] for one in pictures) for axis in (1, 2))
     rows = []

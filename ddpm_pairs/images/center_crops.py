@@ -1,4 +1,4 @@
-"""Fixed HQ crops from which a callback makes LQ while the DDPM trains."""
+"""Center crops of a few images of one size."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ from ddpm_pairs.images.find import Picture
 
 
 def decoded(pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
-    """The pictures' pixels, uint8 (H, W, 3), one after the other; unreadable ones are passed over."""
+    """The images' pixels, uint8 (H, W, 3), one by one; unreadable ones are skipped."""
     for picture in pictures:
         try:
             yield decode_picture(picture.path)
@@ -19,13 +19,13 @@ def decoded(pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
             continue
 
 
-def centre_crops(candidates: Iterable[np.ndarray], count: int, side: int) -> Tensor:
-    """Centres of the first pictures whose sides suffice.
+def center_crops(candidates: Iterable[np.ndarray], count: int, side: int) -> Tensor:
+    """Cut the centers of the first images that are large enough.
 
     Args:
-        candidates: uint8 (H, W, 3); no more are asked for than needed.
-        count: Crops at most.
-        side: Of a crop, in pixels.
+        candidates: uint8 (H, W, 3); read only as far as needed.
+        count: Maximum number of crops.
+        side: Side of a crop, in pixels.
 
     Returns:
         (n, 3, side, side), float32 in [0, 1], n from 0 to ``count``.
