@@ -120,7 +120,7 @@ def summarize(
         values = torch.tensor([found[name] for found in pictures.values()], dtype=torch.float64)
         finite = values[values.isfinite()]
         if len(finite) < len(values):
-            notes[name] = f"{len(values) - len(finite)} pictures equal their reference and are not in the mean"
+            notes[name] = f"{len(values) - len(finite)} images equal their reference and are excluded from the mean"
         if len(finite):
             means[name] = finite.mean().item()
             intervals[name] = bootstrap_interval(finite)

@@ -5,13 +5,17 @@ measured.
 """
 
 import math
+import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_pairs.errors import UserError
+
+T = TypeVar("T")
 
 _LUMA = (0.299, 0.587, 0.114)
 _HIGH_PASS_SIDE = 7
@@ -60,6 +64,24 @@ def native_patches(pictures: Sequence[Tensor], *, n: int, seed: int, size: int =
             top, left = (int(torch.randint(side - size + 1, (), generator=generator)) for side in picture.shape[-2:])
             patches.append(picture[:, top : top + size, left : left + size])
     return torch.stack(patches)
+
+
+def halves(images: Sequence[T], seed: int) -> list[list[T]]:
+    """Split images into two disjoint random halves of equal size.
+
+    Args:
+        images: Images in any form.
+        seed: Decides which image goes into which half.
+
+    Returns:
+        The halves (an odd image is left out), or nothing for fewer than two images.
+    """
+    if len(images) < 2:
+        return []
+    order = list(range(len(images)))
+    random.Random(seed).shuffle(order)
+    middle = len(order) // 2
+    return [[images[i] for i in part] for part in (order[:middle], order[middle : 2 * middle])]
 
 
 def chroma_noise(patches: Tensor) -> float:
@@ -121,6 +143,11 @@ def band_power(patches: Tensor) -> Tensor:
     bands = math.floor(math.log2(side / (2 * _LOWEST_BIN)))
     tops = [0.5 / 2**octave for octave in reversed(range(bands))]
     return torch.stack([power[(radius > top / 2) & (radius <= top)].mean() for top in tops])
+
+
+def band_names(bands: int) -> list[str]:
+    """Limits of the octaves of ``band_power`` in cycles per pixel, the finest last: ..., 1/8-1/4, 1/4-1/2."""
+    return [f"1/{2 ** (octave + 1)}-1/{2**octave}" for octave in range(bands, 0, -1)]
 
 
 def power_gap_db(power: Tensor, reference: Tensor) -> Tensor:

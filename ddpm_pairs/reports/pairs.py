@@ -18,7 +18,7 @@ from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.pairset.tally import Tally
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
-from ddpm_pairs.reports.html.browser import spread
+from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.provenance import generator_from_run
 

@@ -1,13 +1,12 @@
 """How near sets of LQ pictures come to real ones in texture: chroma noise and luminance power by octave."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.metrics.texture import band_power, chroma_noise, native_patches, power_gap_db
+from ddpm_pairs.metrics.texture import band_names, band_power, chroma_noise, halves, native_patches, power_gap_db
 
 PATCH_SIDES = (64, 32, 16)
 MOST_PATCHES = 512
@@ -101,11 +100,6 @@ def render(gap: TextureGap, real_name: str = "real") -> str:
     return "\n".join(lines)
 
 
-def band_names(bands: int) -> list[str]:
-    """Limits of the octaves of ``band_power`` in cycles a pixel, the finest last: ..., 1/8-1/4, 1/4-1/2."""
-    return [f"1/{2 ** (octave + 1)}-1/{2**octave}" for octave in range(bands, 0, -1)]
-
-
 def _line(row: TextureRow, width: int) -> str:
     gaps = "".join(f"{value:>+10.2f}" for value in row.power_gaps)
     return f"{row.name:<{width}}{row.chroma_noise:>9.2f} {f'({row.chroma_gap:+.2f})':>8}   {gaps}"
@@ -115,21 +109,6 @@ def _row(name: str, patches: Tensor, reference: Tensor) -> TextureRow:
     noise = chroma_noise(patches)
     gaps = power_gap_db(band_power(patches), band_power(reference))
     return TextureRow(name, noise, noise - chroma_noise(reference), tuple(gaps.tolist()))
-
-
-def halves(pictures: Sequence[Tensor], seed: int) -> list[list[Tensor]]:
-    """Two disjoint random halves of one size, or none of fewer than two pictures.
-
-    Args:
-        pictures: Tensors (3, H, W) of any sizes.
-        seed: Decides which picture goes where.
-    """
-    if len(pictures) < 2:
-        return []
-    order = list(range(len(pictures)))
-    random.Random(seed).shuffle(order)
-    middle = len(order) // 2
-    return [[pictures[i] for i in part] for part in (order[:middle], order[middle : 2 * middle])]
 
 
 def _patch_side(groups: Mapping[str, Sequence[Tensor]]) -> int:

@@ -80,7 +80,7 @@ def test_equal_pictures_are_noted_and_left_out_of_the_mean():
     first, second = pictures(2)
     found = collect([(first[1], first[1], ["equal"]), second], ("psnr",))
     assert found.values["psnr"] == found.pictures[second[2][0]]["psnr"]
-    assert found.notes["psnr"] == "1 pictures equal their reference and are not in the mean"
+    assert found.notes["psnr"] == "1 images equal their reference and are excluded from the mean"
 
 
 def test_what_was_restored_is_scored_too():

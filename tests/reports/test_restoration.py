@@ -60,7 +60,7 @@ def test_scores_stand_under_the_names_of_the_contract(evaluated, tmp_path, capsy
     with (tmp_path / "scores" / "pictures.csv").open() as file:
         assert [(line["key"], line["psnr"]) for line in csv.DictReader(file)] == [("sub/a", "24.0"), ("sub/b", "22.0")]
     printed = capsys.readouterr().out
-    assert "95% 22 to 24; LQ enlarged 20" in printed
+    assert "95% 22 to 24; enlarged LQ 20" in printed
     assert not (tmp_path / "scores" / "before_after.png").exists()
 
 

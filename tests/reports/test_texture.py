@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from ddpm_pairs.reports.texture import band_names, render, texture_gap
+from ddpm_pairs.metrics.texture import band_names
+from ddpm_pairs.reports.texture import render, texture_gap
 
 
 def gray_noise(count, height, width, std, seed):
