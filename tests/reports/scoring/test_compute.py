@@ -74,7 +74,7 @@ def test_what_cannot_be_scored_is_reported(folders):
     assert len(scores.pictures) == 3
     sources = [failure.source for failure in scores.failures]
     assert sorted(sources) == ["alone.png", "sub/0.png", "sub/0.png", "torn.png"]
-    assert "one size" in next(one.reason for one in scores.failures if one.source == "sub/0.png")
+    assert "equal size" in next(one.reason for one in scores.failures if one.source == "sub/0.png")
     (alone,) = (one.reason for one in scores.failures if one.source == "alone.png")
     assert alone == "40x40 px is smaller than a patch of 64 px"
 
