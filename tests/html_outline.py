@@ -24,7 +24,7 @@ class Outline(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         self.elements, self._open = [], []
-        self.feed(page)
+        self.feed(str(page))  # of Markup, parts would be escaped once more
         self.close()
         assert self._open == [], f"never closed: {self._open}"
 

@@ -107,7 +107,9 @@ def test_wheel_holds_every_module_config_and_asset(wheel):
     package = {f"ddpm_pairs/{name}" for name in files(ROOT / "ddpm_pairs", "*.py")}
     configs = {f"ddpm_pairs/configs/{name}" for name in files(ROOT / "configs", "*.yaml")}
     assets = {f"ddpm_pairs/assets/{path.name}" for path in shipped.ASSETS.glob("*") if path.is_file()}
-    reports = {f"ddpm_pairs/{name}" for kind in ("*.css", "*.js") for name in files(ROOT / "ddpm_pairs", kind)}
+    reports = {
+        f"ddpm_pairs/{name}" for kind in ("*.css", "*.js", "*.html.j2") for name in files(ROOT / "ddpm_pairs", kind)
+    }
     metadata = {name for name in names if name.startswith(f"ddpm_pairs-{__version__}.dist-info/")}
     assert names - metadata == package | configs | assets | reports
     assert any(name.endswith("licenses/LICENSE") for name in metadata)

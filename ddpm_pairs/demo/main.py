@@ -20,10 +20,11 @@ from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, LQ_PHOTOGRAPHS, SCALE, photog
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.metrics.texture import band_names
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.reports.pairs import initial_lq
-from ddpm_pairs.reports.texture import TextureGap, band_names, render, texture_gap
+from ddpm_pairs.reports.texture import TextureGap, render, texture_gap
 from ddpm_pairs.run_folder import RunFolder
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.provenance import generator_from_run

@@ -1,1 +1,1 @@
-"""Measures of pictures and of sets of pictures."""
+"""Scores of images and of sets of images."""

@@ -1,4 +1,4 @@
-"""Features of a folder kept on disk, so that reference pictures go through the network once."""
+"""Cache features on disk, so reference images go through the network only once."""
 
 import hashlib
 import json
@@ -18,17 +18,20 @@ Features = dict[str, Tensor]
 def cached_features(
     paths: Sequence[Path], settings: dict[str, Any], compute: Callable[[], Features], rows: int
 ) -> Features:
-    """Look up the features of some files, or compute and keep them.
+    """Look up the features of files, or compute and cache them.
 
-    They lie in ``$XDG_CACHE_HOME/ddpm_pairs`` (``~/.cache/ddpm_pairs``) under a hash of the list of files (path, size
-    and time of change) and the settings; the folder may be deleted at any time.
+    They are stored in ``$XDG_CACHE_HOME/ddpm_pairs`` (``~/.cache/ddpm_pairs``) under a hash of the settings and of
+    every file's path, size and modification time. The folder may be deleted at any time.
 
     Args:
         paths: The files.
-        settings: All else that the features depend on, such as patches and the network's identity.
-        compute: Gives the features where none are kept.
-        rows: How many rows they have if no file failed; with fewer they are not kept, so that a file that cannot be
-            read is met, and reported, every time.
+        settings: Everything else the features depend on, such as patches and the network's identity.
+        compute: Computes the features if they are not cached.
+        rows: Number of rows if no file failed. With fewer, nothing is cached, so an unreadable file is reported every
+            time.
+
+    Returns:
+        The features by name.
     """
     listed = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     described = json.dumps([listed, settings], sort_keys=True)

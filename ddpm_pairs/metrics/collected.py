@@ -1,4 +1,4 @@
-"""Numbers that every rank collects picture by picture, to be computed with once, over the pictures of all ranks."""
+"""Metrics that collect numbers per image on every rank and compute once over the images of all ranks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,13 @@ from ddpm_pairs.metrics.paired_scores import paired_scores
 
 
 class PictureRows(Metric):
-    """Rows of numbers, one a picture under its key.
+    """Rows of numbers, one per image and name.
 
-    Over ranks the rows of all are gathered, however many each has, put in the order of their keys, and those of a key
-    met more than once (a sampler that fills up) are taken once: what is computed does not depend on who had what. No
-    state goes into a checkpoint.
+    The rows of all ranks are gathered, sorted by key, and used once even if a padding sampler repeated an image, so
+    the result does not depend on how images were distributed. No state goes into a checkpoint.
 
     Args:
-        names: What a picture has rows of.
+        names: Names of the rows of an image.
     """
 
     full_state_update = False
@@ -34,18 +33,18 @@ class PictureRows(Metric):
         return ["keys", *(f"rows_{name}" for name in self.names)]
 
     def add(self, keys: Sequence[str], rows: dict[str, Tensor]) -> None:
-        """Keep rows (N, d) or (N,) under each name, of N pictures."""
+        """Keep the rows (N, d) or (N,) of N images under each name."""
         text = "".join(f"{key}\n" for key in keys).encode()
         self.keys.append(torch.frombuffer(bytearray(text), dtype=torch.uint8).to(self.device))
         for name in self.names:
             getattr(self, f"rows_{name}").append(rows[name].detach().float().reshape(len(keys), -1))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' signature
-        """Gather the states; ranks without pictures take part with empty ones, as a gathering without them would hang.
+        """Gather the states; ranks without images contribute empty ones, since the gathering would hang without them.
 
         Args:
-            args: As those of ``Metric.sync``.
-            kwargs: Likewise.
+            *args: Passed to ``Metric.sync``.
+            **kwargs: Passed to ``Metric.sync``.
         """
         for state in self._states():
             empty = torch.zeros(0, dtype=torch.uint8) if state == "keys" else torch.zeros(0, 0)
@@ -53,7 +52,7 @@ class PictureRows(Metric):
         super().sync(*args, **kwargs)
 
     def collected(self) -> tuple[list[str], dict[str, Tensor]]:
-        """The keys in order, and the rows (n, d) under each name, on the CPU."""
+        """Return the sorted keys and, under each name, the rows (n, d) on the CPU."""
         states = {state: getattr(self, state) for state in self._states()}
         joined = {state: _joined(one if isinstance(one, list) else [one]) for state, one in states.items()}
         keys = bytes(joined["keys"].cpu().tolist()).decode().split("\n")[:-1]
@@ -63,7 +62,7 @@ class PictureRows(Metric):
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """All parts along their first dimension; empty ones do not know their second."""
+    """Concatenate along the first dimension; empty parts may have any second one."""
     filled = [part for part in parts if len(part)]
     if filled:
         return torch.cat(filled)
@@ -71,11 +70,11 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 class PairedScores(PictureRows):
-    """PSNR, SSIM and LPIPS of every picture, see ``ddpm_pairs.metrics.paired_scores``.
+    """PSNR, SSIM and LPIPS of every image, see ``ddpm_pairs.metrics.paired_scores``.
 
     Args:
         names: Some of ``PAIRED``.
-        distance: ``LPIPS`` or another module of its form, where ``lpips`` is among the names.
+        distance: ``LPIPS`` or a module with the same interface; required for ``lpips``.
     """
 
     def __init__(self, names: Sequence[str], distance: nn.Module | None = None) -> None:
@@ -86,26 +85,26 @@ class PairedScores(PictureRows):
         """Score a batch.
 
         Args:
-            result: (N, 3, H, W), uint8.
-            reference: (N, 3, H, W), uint8.
-            keys: Of the N pictures.
+            result: uint8 (N, 3, H, W).
+            reference: uint8 (N, 3, H, W).
+            keys: Keys of the N images.
 
         Raises:
-            UserError: see ``paired_scores``.
+            UserError: See ``paired_scores``.
         """
         self.add(keys, paired_scores(result, reference, self.distance))
 
     def compute(self) -> dict[str, dict[str, float]]:
-        """The scores by key, then by name."""
+        """Return the scores by key, then by name."""
         keys, rows = self.collected()
         return {key: {name: rows[name][place].item() for name in self.names} for place, key in enumerate(keys)}
 
 
 class SetFeatures(PictureRows):
-    """Features of every picture and of its reference, for FID and KID.
+    """Features of every image and of its reference, for FID and KID.
 
     Args:
-        network: What gives the features.
+        network: Computes the features.
     """
 
     def __init__(self, network: FeatureNetwork) -> None:
@@ -116,15 +115,15 @@ class SetFeatures(PictureRows):
         """Keep the features of a batch.
 
         Args:
-            result: (N, 3, H, W), uint8.
-            reference: (N, 3, H, W), uint8.
-            keys: Of the N pictures.
+            result: uint8 (N, 3, H, W).
+            reference: uint8 (N, 3, H, W).
+            keys: Keys of the N images.
         """
         sides = (("result", result), ("reference", reference))
         found = {f"{side}_{layer}": one for side, part in sides for layer, one in self.network(part).items()}
         self.add(keys, found)
 
     def compute(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Features (n, d) of the results and of the references, each by the names of ``LAYERS``."""
+        """Return features (n, d) of the results and of the references, under the names of ``LAYERS``."""
         _, rows = self.collected()
         return tuple({layer: rows[f"{side}_{layer}"] for layer in LAYERS} for side in ("result", "reference"))

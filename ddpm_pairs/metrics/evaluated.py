@@ -1,4 +1,4 @@
-"""All scores of an evaluation: what they are asked of, and what they come to."""
+"""Collect and compute all scores of an evaluation."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, set_scores
 from ddpm_pairs.metrics.weights import ALEXNET, INCEPTION, weights_path
 
 METRICS = ("fid", "kid", "lpips", "psnr", "ssim")
-"""What can be asked for; ``fid`` brings ``fid192`` with it."""
+"""Names that can be requested; ``fid`` includes ``fid192``."""
 
 
 @dataclass
 class Evaluated:
-    """Scores of restored pictures against their references.
+    """Scores of restored images against their references.
 
     Attributes:
-        values: Number by name; those that cannot be had are missing.
-        intervals: 95% bounds: of the mean over pictures for paired scores, of the subsets for ``kid``.
-        notes: Why a score is missing, or what to know about it.
-        settings: What they were computed with.
+        values: Numbers by name; scores that could not be computed are missing.
+        intervals: 95% intervals: of the mean over images for paired scores, of the subsets for ``kid``.
+        notes: By score, why it is missing or what to know about it.
+        settings: What the scores were computed with.
         pictures: Paired scores by key.
-        inputs: The same of the LQ pictures enlarged, where they were asked for.
-        input_values: Their means.
-        n: Number of pictures.
+        inputs: Paired scores of the enlarged LQ by key, if requested.
+        input_values: Means of ``inputs``.
+        n: Number of images.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -45,15 +45,15 @@ class Evaluated:
 
 
 class Collector(nn.Module):
-    """All scores of one evaluation, with the networks that they need; part of no LightningModule.
+    """All scores of one evaluation and the networks they need; not part of a LightningModule.
 
     Args:
         metrics: Some of ``METRICS``.
-        features: ``inception``, or ``random`` to try things out without weights.
-        with_inputs: Give LQ, enlarged bicubically, its paired scores too: what a restorer must beat.
+        features: ``inception``, or ``random`` to try things without weights.
+        with_inputs: Also score the bicubically enlarged LQ, the baseline that a restorer must beat.
 
     Raises:
-        UserError: for an unknown score, or missing weights.
+        UserError: If a score is unknown or weights are missing.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Collector(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := [name for name in metrics if name not in METRICS]:
-            raise UserError(f"metrics: {unknown[0]!r} is unknown: expected some of {', '.join(METRICS)}")
+            raise UserError(f"metrics: got {unknown[0]!r}; expected some of {', '.join(METRICS)}")
         names = [name for name in PAIRED if name in metrics]
         distance = LPIPS(weights_path(ALEXNET)) if "lpips" in names else None
         self.metrics = tuple(metrics)
@@ -75,16 +75,16 @@ class Collector(nn.Module):
             self.sets = SetFeatures(Inception(weights_path(INCEPTION)) if features == "inception" else RandomFeatures())
 
     def update(self, result: Tensor, reference: Tensor, lq: Tensor, keys: Sequence[str]) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
-            result: (N, 3, H, W), uint8.
-            reference: (N, 3, H, W), uint8.
-            lq: (N, 3, h, w), uint8.
-            keys: Of the N pictures.
+            result: uint8 (N, 3, H, W).
+            reference: uint8 (N, 3, H, W).
+            lq: uint8 (N, 3, h, w).
+            keys: Keys of the N images.
 
         Raises:
-            UserError: if they cannot be scored; then nothing is taken in.
+            UserError: If they cannot be scored; then nothing is added.
         """
         for part in (self.paired, self.sets):
             if part is not None:
@@ -93,15 +93,15 @@ class Collector(nn.Module):
             self.inputs.update(enlarged(lq, reference.shape[-2:]), reference, keys)
 
     def reset(self) -> None:
-        """Forget all pictures."""
+        """Remove all images."""
         for part in (self.paired, self.inputs, self.sets):
             if part is not None:
                 part.reset()
 
     def compute(self) -> Evaluated:
-        """All scores over the pictures of all ranks, the same on every rank; all ranks must call it."""
+        """Compute all scores over the images of all ranks; every rank must call it and gets the same result."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*before the ``update``")  # by ranks without pictures
+            warnings.filterwarnings("ignore", ".*before the ``update``")  # from ranks without images
             return self._compute()
 
     def _compute(self) -> Evaluated:
@@ -124,7 +124,7 @@ class Collector(nn.Module):
         found.n = len(result["fid"])
         found.settings["inception"] = f"{self.sets.network.identity}, 299 px, bilinear without antialiasing"
         if found.n < LEAST_PICTURES:
-            found.notes |= dict.fromkeys(names, f"fewer than {LEAST_PICTURES} pictures in a set")
+            found.notes |= dict.fromkeys(names, f"fewer than {LEAST_PICTURES} images in a set")
             return
         scores = set_scores(result, reference)
         found.values |= {name: getattr(scores, name) for name in names}

@@ -1,4 +1,4 @@
-"""Scores of pictures against their own references: PSNR, SSIM and LPIPS."""
+"""Scores of images against their own references: PSNR, SSIM and LPIPS."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,22 +18,22 @@ LEAST_SIDE = 32
 SSIM_MARGIN = 5
 
 PAIRED_SETTINGS = {
-    "psnr": "mean over pictures, RGB, 8 bits",
-    "ssim": "RGB, Gaussian window 11, sigma 1.5, inside the picture",
+    "psnr": "mean over images, RGB, 8 bits",
+    "ssim": "RGB, Gaussian window 11, sigma 1.5, inside the image",
     "lpips": "0.1, AlexNet",
 }
-"""What stands in results for each score."""
+"""How each score is computed, for the result files."""
 
 
 class LPIPS(nn.Module):
     """LPIPS 0.1 with AlexNet (Zhang et al. 2018), by the ``lpips`` package.
 
     Args:
-        path: AlexNet's convolutions under torchvision's names, such as ``weights_path(ALEXNET)``; whole AlexNets are
-            taken too.
+        path: AlexNet's convolutions under torchvision's names, such as ``weights_path(ALEXNET)``; a whole AlexNet
+            works too.
 
     Raises:
-        UserError: if the file is no such weights.
+        UserError: If the file does not contain these weights.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,37 +42,37 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def forward(self, result: Tensor, reference: Tensor) -> Tensor:
-        """Distances (N,) of uint8 (N, 3, H, W) pictures."""
+        """Return distances (N,) of uint8 images (N, 3, H, W)."""
         with full_float32(result.device):
             return self.network(result.float() / 127.5 - 1, reference.float() / 127.5 - 1).flatten()
 
 
 def paired_scores(result: Tensor, reference: Tensor, distance: nn.Module | None = None) -> dict[str, Tensor]:
-    """Score pictures against their references.
+    """Score images against their references.
 
-    PSNR has peak 255 over all channels and pixels of a picture, infinite for equal ones; SSIM is Wang et al.'s
-    (Gaussian window of 11 px, sigma 1.5) on RGB, averaged where the window lies inside the picture, as the MATLAB
-    original, scikit-image and BasicSR do. Means over pictures are what papers report.
+    PSNR is taken over all channels and pixels of an image with a peak of 255; it is infinite for equal images. SSIM is
+    that of Wang et al. on RGB (Gaussian window of 11 px, sigma 1.5), averaged where the window is inside the image, as
+    in the MATLAB original, scikit-image and BasicSR. Papers report means over images.
 
     Args:
-        result: (N, 3, H, W), uint8.
-        reference: (N, 3, H, W), uint8.
-        distance: ``LPIPS`` or another module of its form; None leaves ``lpips`` out.
+        result: uint8 (N, 3, H, W).
+        reference: uint8 (N, 3, H, W).
+        distance: ``LPIPS`` or a module with the same interface; ``None`` omits ``lpips``.
 
     Returns:
-        ``psnr`` in dB, ``ssim`` and ``lpips``, each (N,) float32.
+        ``psnr`` in dB, ``ssim`` and ``lpips``, each float32 (N,).
 
     Raises:
-        UserError: if types or shapes do not fit, or a side is under 32 px, which LPIPS cannot take.
+        UserError: If types or shapes differ, or a side is shorter than the 32 px that LPIPS needs.
     """
     if result.dtype != torch.uint8 or reference.dtype != torch.uint8 or result.shape != reference.shape:
         raise UserError(
-            f"result is {result.dtype} {tuple(result.shape)}, reference {reference.dtype} {tuple(reference.shape)}: "
-            "expected uint8 pictures of one size"
+            f"got a result of {_described(result)} and a reference of {_described(reference)}; "
+            "expected uint8 images of equal size"
         )
     if min(result.shape[-2:]) < LEAST_SIDE:
         height, width = result.shape[-2:]
-        raise UserError(f"pictures are {width}x{height} px: expected sides of {LEAST_SIDE} px or more")
+        raise UserError(f"got images of {width}x{height} px; expected {LEAST_SIDE} px or more per side")
     ours, theirs = result.float(), reference.float()
     _, similarity = structural_similarity_index_measure(
         ours, theirs, data_range=255.0, reduction="none", return_full_image=True
@@ -87,14 +87,18 @@ def paired_scores(result: Tensor, reference: Tensor, distance: nn.Module | None 
     return scores
 
 
+def _described(images: Tensor) -> str:
+    return f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+
+
 def bootstrap_interval(values: Tensor) -> tuple[float, float] | None:
-    """The 95% interval of the mean over pictures, by 2,000 seeded resamples.
+    """Estimate the 95% interval of the mean over images by 2,000 seeded bootstrap resamples.
 
     Args:
-        values: (N,) finite scores.
+        values: Finite scores (N,).
 
     Returns:
-        Its bounds; None for fewer than 2 pictures.
+        Lower and upper bound; ``None`` for fewer than 2 images.
     """
     if len(values) < 2:
         return None
@@ -105,22 +109,22 @@ def bootstrap_interval(values: Tensor) -> tuple[float, float] | None:
 def summarize(
     pictures: Mapping[str, Mapping[str, float]], names: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, tuple[float, float] | None], dict[str, str]]:
-    """Means over pictures.
+    """Average scores over images.
 
     Args:
         pictures: Scores by key, then by name.
-        names: Some of ``PAIRED``, which every picture has.
+        names: Some of ``PAIRED``; every image has them.
 
     Returns:
-        Means, their 95% intervals, and notes on pictures that are not in a mean since their score is infinite, each by
-        name; a score that no picture has is in neither of the first two.
+        By name: means, their 95% intervals, and notes on images that are excluded because their score is infinite. A
+        score without any finite value is in neither of the first two.
     """
     means, intervals, notes = {}, {}, {}
     for name in names:
         values = torch.tensor([found[name] for found in pictures.values()], dtype=torch.float64)
         finite = values[values.isfinite()]
         if len(finite) < len(values):
-            notes[name] = f"{len(values) - len(finite)} pictures equal their reference and are not in the mean"
+            notes[name] = f"{len(values) - len(finite)} images equal their reference and are excluded from the mean"
         if len(finite):
             means[name] = finite.mean().item()
             intervals[name] = bootstrap_interval(finite)

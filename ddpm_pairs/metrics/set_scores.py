@@ -1,4 +1,4 @@
-"""Distances between two sets of pictures by their features: FID and KID."""
+"""Distances between two sets of images in feature space: FID and KID."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ LEAST_PICTURES = 4
 
 @dataclass(frozen=True)
 class SetScores:
-    """How far a set of pictures lies from a reference set.
+    """Distances of a set of images from a reference set.
 
     Attributes:
-        fid: Frechet distance at Inception's 2048-d layer, which sees content first.
-        fid192: the same at the 192-d layer, which sees texture and degradation and needs fewer pictures.
-        kid: kernel distance at the 2048-d layer, mean over subsets; unbiased also for few pictures.
-        kid_interval: between these lie 95% of the subsets.
+        fid: Frechet distance at Inception's 2048-d layer, which responds mostly to content.
+        fid192: Frechet distance at the 192-d layer, which responds to texture and degradation and needs fewer images.
+        kid: Kernel distance at the 2048-d layer, averaged over subsets; unbiased even for few images.
+        kid_interval: Bounds that contain 95% of the subsets.
     """
 
     fid: float
@@ -34,16 +34,16 @@ def set_scores(result: dict[str, Tensor], reference: dict[str, Tensor]) -> SetSc
     """Compare two sets by their features.
 
     Args:
-        result: (n, d) features under ``fid`` and ``fid192``, as a feature network gives them.
-        reference: (m, d) features of the reference set.
+        result: Features (n, d) under ``fid`` and ``fid192``, as a feature network returns them.
+        reference: Features (m, d) of the reference set.
 
     Raises:
-        UserError: if a set has fewer than 4 pictures.
+        UserError: If a set has fewer than 4 images.
     """
     for name, features in (("result", result["fid"]), ("reference", reference["fid"])):
         if len(features) < LEAST_PICTURES:
             raise UserError(
-                f"the {name} set has {len(features)} pictures: expected {LEAST_PICTURES} or more for FID and KID"
+                f"got {len(features)} images in the {name} set; expected {LEAST_PICTURES} or more for FID and KID"
             )
     kid, interval = kernel_distance(result["fid"], reference["fid"])
     return SetScores(
@@ -57,13 +57,13 @@ def set_scores(result: dict[str, Tensor], reference: dict[str, Tensor]) -> SetSc
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Frechet distance of Gaussians fitted to two sets of features (Heusel et al. 2017), in double precision.
 
-    With centred features X_i / sqrt(n_i - 1) = Q_i R_i the covariances are R_i^T R_i, and the trace of the root of
-    their product is the sum of the singular values of R_1 R_2^T. That is the usual distance, but no root is taken of a
-    product that is singular where pictures are fewer than features, and for few pictures it is far quicker.
+    With centered features X_i / sqrt(n_i - 1) = Q_i R_i, the covariances are R_i^T R_i, and the trace of the root of
+    their product is the sum of the singular values of R_1 R_2^T. This equals the usual distance without the root of a
+    product that is singular for fewer images than features, and is much faster for few images.
 
     Args:
-        first: (n, d), n at least 2.
-        second: (m, d).
+        first: Features (n, d), n at least 2.
+        second: Features (m, d), m at least 2.
     """
     first, second = first.double(), second.double()
     gap = (first.mean(dim=0) - second.mean(dim=0)).square().sum()
@@ -73,22 +73,22 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 
 
 def _covariance_root(features: Tensor) -> Tensor:
-    """A matrix R with at most d rows whose R^T R is the covariance."""
+    """Return a matrix R with at most d rows such that R^T R is the covariance."""
     n, d = features.shape
-    centred = (features - features.mean(dim=0)) / (n - 1) ** 0.5
-    return torch.linalg.qr(centred, mode="r").R if n > d else centred
+    centered = (features - features.mean(dim=0)) / (n - 1) ** 0.5
+    return torch.linalg.qr(centered, mode="r").R if n > d else centered
 
 
 def kernel_distance(first: Tensor, second: Tensor) -> tuple[float, tuple[float, float]]:
-    """KID (Binkowski et al. 2018): squared MMD with the cubic kernel, unbiased, over seeded random subsets.
+    """KID (Binkowski et al. 2018): unbiased squared MMD with the cubic kernel, over seeded random subsets.
 
     Args:
-        first: (n, d) features.
-        second: (m, d) features.
+        first: Features (n, d).
+        second: Features (m, d).
 
     Returns:
-        The mean over 100 subsets of half the smaller set (at most 1,000 pictures), and the bounds between which 95% of
-        them lie.
+        The mean over 100 subsets, each half as large as the smaller set (at most 1,000 images), and the bounds that
+        contain 95% of them.
     """
     first, second = first.double(), second.double()
     size = min(len(first) // 2, len(second) // 2, KID_SUBSET_SIZE)

@@ -1,53 +1,56 @@
-"""Measures of texture that compare two sets of LQ pictures whose contents differ.
+"""Measures of texture that compare two sets of LQ images with different content.
 
-They are taken on native patches, which are cropped and never resized: resizing removes the degradation that is to be
-measured.
+They use native patches, which are cropped and never resized, since resizing removes the degradation to be measured.
 """
 
 import math
+import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+T = TypeVar("T")
+
 _LUMA = (0.299, 0.587, 0.114)
 _HIGH_PASS_SIDE = 7
-_MAD_TO_STD = 1.4826  # standard deviation over median absolute deviation of a normal variable
-_LOWEST_BIN = 2  # a Hann window smears a line over two bins on either side, so lower ones mix with the removed mean
+_MAD_TO_STD = 1.4826  # standard deviation over median absolute deviation, for a normal variable
+_LOWEST_BIN = 2  # a Hann window spreads a line over two bins on either side, so lower bins mix with the removed mean
 
 
 def native_patches(pictures: Sequence[Tensor], *, n: int, seed: int, size: int = 64) -> Tensor:
-    """Cut n seeded patches, equally spread over the pictures.
+    """Cut n seeded patches, spread evenly over the images.
 
-    Every picture gives n // len(pictures) patches and a seeded choice of them one more. Patches of one picture may
-    overlap.
+    Every image gets n // len(pictures) patches, and a seeded choice of images gets one more. Patches may overlap.
 
     Args:
-        pictures: (3, H, W) floating tensors in [0, 1], of any sizes.
-        n: number of patches.
-        seed: seed of the choice and of the places.
-        size: side of a patch in pixels.
+        pictures: Floating-point images (3, H, W) in [0, 1], of any size.
+        n: Number of patches.
+        seed: Seed of the choice and of the positions.
+        size: Side of a patch in pixels.
 
     Returns:
-        (n, 3, size, size), in the order of the pictures.
+        Patches (n, 3, size, size), in the order of the images.
 
     Raises:
-        ValueError: without pictures, with n or size below 1, or when a picture is of another shape or type, or smaller
-            than a patch.
+        ValueError: If there are no images, if n or size is below 1, or if an image has another shape or type or is
+            smaller than a patch.
     """
     if not pictures or n < 1 or size < 1:
-        raise ValueError(f"got {len(pictures)} pictures for {n} patches of {size} px: give at least one of each")
+        raise ValueError(f"got {len(pictures)} images, {n} patches and a side of {size} px; expected 1 or more of each")
     for number, picture in enumerate(pictures):
         if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
             raise ValueError(
-                f"picture {number} is {tuple(picture.shape)} of {picture.dtype}: give floating (3, H, W) in [0, 1]"
+                f"image {number}: got {tuple(picture.shape)} of {picture.dtype}; "
+                "expected floating-point (3, H, W) in [0, 1]"
             )
         if min(picture.shape[-2:]) < size:
             height, width = picture.shape[-2:]
             raise ValueError(
-                f"picture {number} is {width}x{height} px, smaller than a patch of {size} px: "
-                "leave it out or take smaller patches"
+                f"image {number}: got {width}x{height} px; expected {size} px or more per side; "
+                "remove it or use smaller patches"
             )
     generator = torch.Generator().manual_seed(seed)
     counts = torch.full((len(pictures),), n // len(pictures))
@@ -60,22 +63,40 @@ def native_patches(pictures: Sequence[Tensor], *, n: int, seed: int, size: int =
     return torch.stack(patches)
 
 
+def halves(images: Sequence[T], seed: int) -> list[list[T]]:
+    """Split images into two disjoint random halves of equal size.
+
+    Args:
+        images: Images in any form.
+        seed: Decides which image goes into which half.
+
+    Returns:
+        The halves (an odd image is left out), or nothing for fewer than two images.
+    """
+    if len(images) < 2:
+        return []
+    order = list(range(len(images)))
+    random.Random(seed).shuffle(order)
+    middle = len(order) // 2
+    return [[images[i] for i in part] for part in (order[:middle], order[middle : 2 * middle])]
+
+
 def chroma_noise(patches: Tensor) -> float:
-    """Strength of chroma noise: the robust standard deviation of high-pass Cb and Cr.
+    """Estimate chroma noise: the robust standard deviation of high-pass Cb and Cr.
 
     The high-pass is a pixel minus the mean of the 7x7 window around it (inner pixels only), scaled so that white noise
     keeps its standard deviation. The standard deviation is 1.4826 times the median absolute value per patch and
-    channel, which edges hardly move; the result is its mean over patches and the two channels. Dense colour detail
-    counts as noise: compare sets of like content.
+    channel, which edges hardly affect; the result is its mean over patches and both channels. Dense color detail counts
+    as noise, so compare sets with similar content.
 
     Args:
-        patches: (n, 3, H, W) RGB in [0, 1], sides of at least 7 px.
+        patches: RGB (n, 3, H, W) in [0, 1], sides of at least 7 px.
 
     Returns:
         The noise in 8-bit units.
 
     Raises:
-        ValueError: for another shape or smaller patches.
+        ValueError: If the shape is different or the patches are smaller.
     """
     _check_patches(patches, _HIGH_PASS_SIDE)
     red, _, blue = patches.unbind(1)
@@ -89,31 +110,31 @@ def chroma_noise(patches: Tensor) -> float:
 
 
 def band_power(patches: Tensor) -> Tensor:
-    """Mean luminance power in octaves of radial frequency.
+    """Compute the mean luminance power per octave of radial frequency.
 
-    A patch less its (window-weighted) mean is multiplied by a Hann window; its periodogram is divided by the window's
-    energy, so that white noise of variance v has power v in every band. Bands are (1/4, 1/2], (1/8, 1/4], ... cycles a
-    pixel; corners beyond 1/2 belong to none, and the lowest band starts at two bins, below which the window mixes
+    A patch minus its window-weighted mean is multiplied by a Hann window, and its periodogram is divided by the energy
+    of the window, so white noise of variance v has power v in every band. Bands are (1/4, 1/2], (1/8, 1/4], ... cycles
+    per pixel; corners beyond 1/2 belong to none. The lowest band starts at two bins, below which the window mixes
     frequencies with the mean.
 
     Args:
-        patches: (n, 3, S, S) RGB in [0, 1], S at least 8 px.
+        patches: RGB (n, 3, S, S) in [0, 1], S at least 8 px.
 
     Returns:
-        (bands,) float64 power a pixel in squared 8-bit units, the top octave last; log2(S) - 2 bands, rounded down.
+        Power per pixel in squared 8-bit units, float64 (bands,), the top octave last; log2(S) - 2 bands, rounded down.
 
     Raises:
-        ValueError: for another shape, patches that are not square, or smaller ones.
+        ValueError: If the shape is different, or the patches are not square or are smaller.
     """
     _check_patches(patches, 8)
     side = patches.shape[-1]
     if patches.shape[-2] != side:
-        raise ValueError(f"patches are {side}x{patches.shape[-2]} px: give square ones")
+        raise ValueError(f"got patches of {side}x{patches.shape[-2]} px; expected square patches")
     luma = _luminance(patches).double() * 255
     ramp = torch.hann_window(side, dtype=torch.float64, device=patches.device)
     window = ramp[:, None] * ramp[None, :]
-    centred = luma - (luma * window).sum(dim=(-2, -1), keepdim=True) / window.sum()
-    power = torch.fft.fft2(centred * window).abs().square().mean(dim=0) / window.square().sum()
+    centered = luma - (luma * window).sum(dim=(-2, -1), keepdim=True) / window.sum()
+    power = torch.fft.fft2(centered * window).abs().square().mean(dim=0) / window.square().sum()
     frequency = torch.fft.fftfreq(side, dtype=torch.float64, device=patches.device)
     radius = torch.hypot(frequency[:, None], frequency[None, :])
     bands = math.floor(math.log2(side / (2 * _LOWEST_BIN)))
@@ -121,8 +142,13 @@ def band_power(patches: Tensor) -> Tensor:
     return torch.stack([power[(radius > top / 2) & (radius <= top)].mean() for top in tops])
 
 
+def band_names(bands: int) -> list[str]:
+    """Limits of the octaves of ``band_power`` in cycles per pixel, the finest last: ..., 1/8-1/4, 1/4-1/2."""
+    return [f"1/{2 ** (octave + 1)}-1/{2**octave}" for octave in range(bands, 0, -1)]
+
+
 def power_gap_db(power: Tensor, reference: Tensor) -> Tensor:
-    """How much more power a set has than a reference: 10 log10(power / reference), in dB, band by band."""
+    """Return 10 log10(power / reference) per band: how much more power a set has than a reference, in dB."""
     return 10 * torch.log10(power / reference)
 
 
@@ -133,4 +159,6 @@ def _luminance(patches: Tensor) -> Tensor:
 
 def _check_patches(patches: Tensor, least: int) -> None:
     if patches.ndim != 4 or patches.shape[1] != 3 or not len(patches) or min(patches.shape[-2:]) < least:
-        raise ValueError(f"patches are {tuple(patches.shape)}: give (n, 3, H, W) with sides of at least {least} px")
+        raise ValueError(
+            f"got patches of shape {tuple(patches.shape)}; expected (n, 3, H, W) with sides of at least {least} px"
+        )

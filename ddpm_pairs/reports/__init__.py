@@ -1,1 +1,1 @@
-"""What a person looks at after a run: contact sheets, summaries and tables."""
+"""What users look at after a run: contact sheets, pages, tables and summaries."""

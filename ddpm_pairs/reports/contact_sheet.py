@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in a grid with captions, drawn with Pillow."""
+"""Contact sheets: images in a grid with captions, drawn with Pillow."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ddpm_pairs.files import write_atomically
 
 TILE = 256
-"""Side of the square, in sheet pixels, that a picture is shown in."""
+"""Side in sheet pixels of the square that an image is shown in."""
 
 MAX_BYTES = 3_000_000
-"""A sheet larger than this is drawn again with fewer rows."""
+"""A sheet with a larger file is drawn again with fewer rows."""
 
 GAP, MARGIN = 8, 24
 INK, FAINT, PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
@@ -23,12 +23,12 @@ _CAPTION, _BLANK = 56, (236, 236, 236)
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a sheet: some pictures side by side with two lines of text below.
+    """One entry of a sheet: images side by side with two lines of text below.
 
     Attributes:
-        pictures: RGB pictures of the same content at any sizes; ``None`` leaves the place blank. The last one decides
-            how much is shown: it is enlarged by a whole factor, each pixel a square, so that its noise can be seen,
-            and the others are brought to the same size.
+        pictures: RGB images of the same content at any sizes; ``None`` leaves a blank. The last one decides how much is
+            shown: it is enlarged by an integer factor with square pixels, so its noise is visible, and the others are
+            resized to match.
         title: First line.
         text: Second line.
     """
@@ -39,16 +39,16 @@ class Entry:
 
 
 def shown_part(size: tuple[int, int]) -> tuple[tuple[int, int, int, int], int]:
-    """Which part of an LQ picture is shown, and how much enlarged.
+    """Choose which part of an LQ image to show, and how much to enlarge it.
 
-    Pictures up to 128 px are shown whole and enlarged to 128..256 px. Of larger ones the centre is shown, up to 256 px
-    in its own pixels (only 128 px, doubled, of those under 256 px, which would else fill their place badly).
+    Images of up to 128 px are shown whole, enlarged to 128 to 256 px. Larger ones are cropped to the center: 256 px at
+    their own size, or 128 px, doubled, if they are smaller than 256 px.
 
     Args:
         size: (width, height) in pixels.
 
     Returns:
-        The box (left, top, right, bottom) and the whole factor.
+        The box (left, top, right, bottom) and the integer factor.
     """
     longest = max(size)
     limit = TILE if longest >= TILE else min(longest, TILE // 2)
@@ -58,12 +58,12 @@ def shown_part(size: tuple[int, int]) -> tuple[tuple[int, int, int, int], int]:
 
 
 def draw_sheet(entries: list[Entry], headings: tuple[str, ...], heading: str) -> Image.Image:
-    """Draw a sheet, two entries a row (one where there is only one).
+    """Draw a sheet with two entries per row.
 
     Args:
-        entries: At least one, each with as many pictures as there are headings.
-        headings: What stands over each column of pictures.
-        heading: What stands over the sheet.
+        entries: At least one, each with as many images as there are headings.
+        headings: Title of each column of images.
+        heading: Title of the sheet.
     """
     across = min(len(entries), 2)
     entry_width = len(headings) * (TILE + GAP) - GAP
@@ -87,9 +87,15 @@ def draw_sheet(entries: list[Entry], headings: tuple[str, ...], heading: str) ->
 
 
 def save_sheet(path: Path, entries: list[Entry], headings: tuple[str, ...], heading: str) -> None:
-    """Draw a sheet and move it to its place whole, as a PNG of at most ``MAX_BYTES``.
+    """Draw a sheet and write it atomically, as a PNG of at most ``MAX_BYTES``.
 
-    Noise cannot be compressed, so sheets of large pictures show fewer entries: every second, fourth, and so on.
+    Noise does not compress, so sheets of large images show fewer entries: every second, every fourth, and so on.
+
+    Args:
+        path: The PNG to write.
+        entries: See ``draw_sheet``.
+        headings: See ``draw_sheet``.
+        heading: See ``draw_sheet``.
     """
     every = 1
     while True:
@@ -114,7 +120,7 @@ def _tallest(entries: list[Entry]) -> int:
 def _draw_entry(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, entry: Entry, corner: tuple[int, int], width: int
 ) -> None:
-    """Draw one entry with its top left at ``corner``."""
+    """Draw one entry with its top left corner at ``corner``."""
     left, top = corner
     last = entry.pictures[-1]
     box, _ = shown_part(last.size)
@@ -132,25 +138,25 @@ def _draw_entry(
 def tile(
     picture: Image.Image, box: tuple[int, int, int, int], of: tuple[int, int], size: tuple[int, int]
 ) -> Image.Image:
-    """The part of a picture that ``box`` marks on a picture of size ``of``, brought to ``size``."""
+    """Crop the part of an image that ``box`` marks on an image of size ``of``, resized to ``size``."""
     across, down = picture.width / of[0], picture.height / of[1]
     part = picture.crop(tuple(round(side * by) for side, by in zip(box, (across, down) * 2, strict=True)))
     return part.resize(size, Image.Resampling.LANCZOS if part.width > size[0] else Image.Resampling.NEAREST)
 
 
 def write_line(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, color: tuple[int, int, int], width: int
 ) -> None:
-    """One line, its middle left out where it is too long: the end of a key tells more than its folders."""
+    """Write one line, shortened in the middle if it is too long, since the end of a key says more than its folders."""
     font = font_of(size)
     keep, shown = len(text), text
     while font.getlength(shown) > width and keep > 4:
         keep -= 1
         shown = f"{text[: keep // 3]}…{text[len(text) - (keep - keep // 3) :]}"
-    draw.text(corner, shown, fill=colour, font=font)
+    draw.text(corner, shown, fill=color, font=font)
 
 
 @lru_cache
 def font_of(size: int) -> ImageFont.FreeTypeFont:
-    """The font of all sheets at a size in pixels; it has most alphabets, unlike Pillow's own."""
+    """Return the font of all sheets at a size in pixels; it covers more alphabets than Pillow's default."""
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -1,4 +1,4 @@
-"""What ``predict`` tells about a pairs folder: a summary on the terminal and ``contact_sheet.png``."""
+"""Report a run of ``predict``: a summary on the terminal and ``contact_sheet.png``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.pairset.folder import PairsFolder, Summary
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
-from ddpm_pairs.reports.html.browser import spread
+from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.provenance import generator_from_run
 
@@ -29,7 +29,7 @@ Record = dict[str, Any]
 
 
 def report_pairs(root: Path, summary: dict[str, Any]) -> None:
-    """Write ``contact_sheet.png`` into a finished pairs folder and print what became of the run.
+    """Write ``contact_sheet.png`` to a finished pairs folder and print a summary of the run.
 
     Args:
         root: The pairs folder.
@@ -43,9 +43,9 @@ def report_pairs(root: Path, summary: dict[str, Any]) -> None:
 
 
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """The summary as labels (empty on lines that continue a list) and texts."""
+    """Return the summary as labels (empty on lines that continue a list) and texts."""
     folder, failures, made = summary["folder"], summary["failures"], summary["made"]
-    lines = [("pairs made now", f"{made}, in the folder {folder.pairs}")]
+    lines = [("pairs made now", f"{made} (total in the folder: {folder.pairs})")]
     if made:
         lines.append(("speed", f"{made / max(summary['seconds'], 1e-9):.2f} pairs/s ({summary['seconds']:.1f} s)"))
     if summary["occupancy"] is not None:
@@ -55,22 +55,22 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
             ("PSNR of LQ", _quartiles(folder.psnr)),
             ("PSNR of initial LQ", _quartiles(folder.psnr_initial)),
             ("accepted", _accepted(folder)),
-            ("evaluations a pair", f"{folder.evaluations / folder.pairs:.1f} on average"),
+            ("evaluations per pair", f"{folder.evaluations / folder.pairs:.1f} on average"),
             ("t", f"{folder.t / folder.pairs:.0f} on average"),
         ]
     if failures:
-        lines.append(("sources skipped", f"{len(failures)}, all in {root / 'failures.jsonl'}"))
+        lines.append(("sources skipped", f"{len(failures)}; see {root / 'failures.jsonl'}"))
         lines += [("", f"{failure.source}: {failure.reason}") for failure in failures[:FAILURES_SHOWN]]
         if len(failures) > FAILURES_SHOWN:
             lines.append(("", f"and {len(failures) - FAILURES_SHOWN} more"))
     lines.append(("folder", str(root)))
     if folder.pairs:
-        lines.append(("to look at", str(root / SHEET)))
+        lines.append(("contact sheet", str(root / SHEET)))
     return lines
 
 
 def write_contact_sheet(root: Path, pairs: int) -> None:
-    """Show up to 12 pairs, evenly spread over the sorted keys: HQ, initial LQ, LQ.
+    """Show up to 12 pairs, evenly spaced in the sorted keys: HQ, initial LQ, LQ.
 
     The initial LQ is made again, see ``initial_lq``, and left blank for pairs of another degradation than
     ``run.yaml``'s.
@@ -125,7 +125,7 @@ def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:
         facts.append("not accepted")
     left, top, right, bottom = shown_part(lq.size)[0]
     if (right - left, bottom - top) != lq.size:
-        facts.append("centre shown")
+        facts.append("center shown")
     return Entry((hq, middle, lq), record["key"], "   ".join(facts))
 
 
@@ -135,18 +135,18 @@ def _open(path: Path) -> Image.Image:
 
 
 def _accepted(folder: Summary) -> str:
-    """How many pairs the quality gate let through, and what becomes of the others."""
+    """How many pairs the quality gate accepted, and what happens to the others."""
     rejected = folder.pairs - folder.accepted
     text = f"{folder.accepted} of {folder.pairs}"
     if rejected:
-        text += f"; {rejected} lost more PSNR than --model.psnr_drop allows, restorers leave them out"
+        text += f"; {rejected} lost more PSNR than --model.psnr_drop allows and are skipped by restorers"
     if 2 * rejected > folder.pairs:
-        text += " (a smaller --model.t_max or a softer start loses less)"
+        text += " (use a smaller --model.t_max or a milder initial degradation)"
     return text
 
 
 def _quartiles(values: Sequence[float]) -> str:
-    """Quartiles that are values themselves, since an infinite one cannot be interpolated."""
+    """Quartiles without interpolation, since a PSNR may be infinite."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf")
     return f"{low:.1f} / {middle:.1f} / {high:.1f} dB (quartiles)"
 

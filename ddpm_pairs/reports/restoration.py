@@ -1,4 +1,4 @@
-"""What ``test`` and ``predict`` with a restorer leave beside the restored pictures: scores, a sheet, a summary."""
+"""Reports of ``test`` and ``predict`` with a restorer: scores, a before-after sheet and a summary."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,19 +12,20 @@ from torch import Tensor
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.metrics.evaluated import Evaluated
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
-from ddpm_pairs.reports.scoring.scores import Scores, print_scores, write_scores
+from ddpm_pairs.reports.scoring.output import print_scores, write_scores
+from ddpm_pairs.reports.scoring.scores import Scores
 
 SHEET = "before_after.png"
-HEADINGS = ("LQ, enlarged", "restored", "HQ")
+HEADINGS = ("enlarged LQ", "restored", "HQ")
 FAILURES_SHOWN = 10
 _DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3}
 
 
 class Shown(Protocol):
-    """The centre of a picture as ``ddpm_pairs.images.before_after`` keeps it.
+    """The center of an image as ``ddpm_pairs.images.before_after`` keeps it.
 
     Attributes:
-        key: The picture's key.
+        key: The image's key.
         lq: uint8 (3, h, w).
         restored: uint8 (3, H, W).
         hq: uint8 (3, H, W).
@@ -43,16 +44,16 @@ def report_scores(
     failures: Mapping[str, str] | None = None,
     references: Mapping[str, Picture] | None = None,
 ) -> None:
-    """Write what a test found, and print it.
+    """Write and print the scores of a test.
 
-    ``metrics.json``, ``metrics.csv``, ``pictures.csv``, ``report.html`` and ``before_after.png``.
+    Writes ``metrics.json``, ``metrics.csv``, ``pictures.csv``, ``report.html`` and ``before_after.png``.
 
     Args:
-        root: The test's folder; restored pictures lie in ``restored`` there.
+        root: The output folder; its folder ``restored`` contains the restored images.
         evaluated: ``Evaluation.result``.
         shown: ``Evaluation.shown``, for the sheet.
-        failures: Why a picture could not be scored, by key.
-        references: The HQ picture of each key; with them ``report.html`` shows pictures.
+        failures: By key, why an image could not be scored.
+        references: The HQ image of each key; required for images in ``report.html``.
     """
     scores = Scores(
         n=evaluated.n,
@@ -74,18 +75,18 @@ def report_scores(
 
 
 def write_sheet(path: Path, shown: Sequence[Shown], evaluated: Evaluated) -> None:
-    """Draw pictures before and after restoration, each with its scores before and after."""
+    """Draw images before and after restoration, each with its scores before and after."""
     entries = []
     for one in shown:
         pictures = tuple(_image(part) for part in (one.lq, one.restored, one.hq))
         found, before = (scores.get(one.key, {}) for scores in (evaluated.pictures, evaluated.inputs))
         entries.append(Entry(pictures, one.key, _words(found, before)))
     words = _words(evaluated.values, evaluated.input_values)
-    save_sheet(path, entries, HEADINGS, f"{path.parent.resolve().name}: {evaluated.n} pictures   {words}".rstrip())
+    save_sheet(path, entries, HEADINGS, f"{path.parent.resolve().name}: {evaluated.n} images   {words}".rstrip())
 
 
 def _words(found: Mapping[str, float], before: Mapping[str, float]) -> str:
-    """Paired scores, from those of LQ enlarged where they are known."""
+    """Paired scores, preceded by those of the enlarged LQ where they are known."""
     words = []
     for name, digits in _DIGITS.items():
         if name in found:
@@ -95,18 +96,18 @@ def _words(found: Mapping[str, float], before: Mapping[str, float]) -> str:
 
 
 def report_restored(root: Path, summary: Mapping[str, Any]) -> None:
-    """Print what became of a run that restores a folder.
+    """Print the summary of a run that restores a folder.
 
     Args:
-        root: Its folder.
+        root: The output folder.
         summary: ``RestorationWriter.summary``.
     """
     made, failures, seconds = summary["made"], summary["failures"], max(summary["seconds"], 1e-9)
     lines = [("restored now", f"{made}")]
     if made:
-        lines.append(("speed", f"{made / seconds:.2f} pictures/s ({seconds:.1f} s)"))
+        lines.append(("speed", f"{made / seconds:.2f} images/s ({seconds:.1f} s)"))
     if failures:
-        lines.append(("left out", f"{len(failures)}, all in {root / 'failures.jsonl'}"))
+        lines.append(("skipped", f"{len(failures)}; see {root / 'failures.jsonl'}"))
         lines += [("", f"{failure.source}: {failure.reason}") for failure in failures[:FAILURES_SHOWN]]
     lines.append(("folder", str(root / "restored")))
     console = Console(highlight=False)

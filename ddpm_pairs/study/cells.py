@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ddpm_pairs.files import write_table
 from ddpm_pairs.metrics.set_scores import SetScores, set_scores
-from ddpm_pairs.metrics.texture import band_power, chroma_noise, power_gap_db
-from ddpm_pairs.reports.texture import band_names
+from ddpm_pairs.metrics.texture import band_names, band_power, chroma_noise, power_gap_db
 from ddpm_pairs.study.folder import PictureResult
 from ddpm_pairs.study.sets import RealSet
 

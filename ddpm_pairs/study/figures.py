@@ -1,9 +1,13 @@
-"""Plot and grid of the t study."""
+"""Plot and image grid of the t study."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -12,6 +16,8 @@ from torch.nn import functional as F
 
 from ddpm_pairs.files import atomic_file
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, write_line
+from ddpm_pairs.reports.html.svg import PALETTE, inline_svg
+from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.study.cells import Cell
 from ddpm_pairs.study.folder import PictureResult
 from ddpm_pairs.study.recommendation import Recommendation
@@ -20,52 +26,161 @@ from ddpm_pairs.study.sets import RealSet
 PAPER_PSNR = 24.0
 """The least PSNR that Yang et al. allow, for faces of 512 px; natural x4 pairs seldom reach it."""
 
+PANEL_SIZE = 5.0, 4.3
+"""Of one plot in inches: with 11 pt text it can be read on a phone, where it is half as large."""
+
 GRID_ROWS, GRID_TILE = 6, 192
 _LABEL = 22
+_COLORS, _MARKERS = [PALETTE[f"c{number}"] for number in range(6)], "os^D"
+_LONGEST_NAME = 26
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a panel.
+
+    Attributes:
+        name: Its name in the legend.
+        color: Number of its color and marker.
+        ts: Steps.
+        values: One per step; there is no point where a value is not finite.
+        dashed: Whether the line is dashed and its markers are open.
+    """
+
+    name: str
+    color: int
+    ts: tuple[int, ...]
+    values: tuple[float, ...]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One score over t.
+
+    Attributes:
+        score: Short name, used in ids and tooltips.
+        title: What the panel shows.
+        curves: One or more per degradation.
+        level: Name and value of a horizontal reference line.
+        mark: The recommended t, a vertical line.
+        from_zero: Whether the vertical axis starts at 0.
+    """
+
+    score: str
+    title: str
+    curves: tuple[Curve, ...]
+    level: tuple[str, float]
+    mark: int
+    from_zero: bool = False
+
+
+def panels_of(cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> list[Panel]:
+    """Arrange the cells as KID, fid192, FID and PSNR over t, one curve per degradation (Yang et al., Fig. 4)."""
+    names = list(dict.fromkeys(cell.degradation for cell in cells))
+    rows = [sorted((cell for cell in cells if cell.degradation == name), key=lambda cell: cell.t) for name in names]
+
+    def curves(values: list[list[float]], suffix: str = "", dashed: bool = False) -> tuple[Curve, ...]:
+        return tuple(
+            Curve(f"{_short(name)}{suffix}", number, tuple(cell.t for cell in row), tuple(own), dashed)
+            for number, (name, row, own) in enumerate(zip(names, rows, values, strict=True))
+        )
+
+    kid, fid192, fid = (
+        curves([[getattr(cell.scores, score) for cell in row] for row in rows]) for score in ("kid", "fid192", "fid")
+    )
+    psnr = curves([[cell.psnr for cell in row] for row in rows], ", mean")
+    psnr += curves([[cell.psnr_median for cell in row] for row in rows], ", median", dashed=True)
+    floor, same = real.floor, "real vs. real"
+    # FID stays far above its floor for few images, so an axis from 0 would hide its changes; fid192 does not.
+    return [
+        Panel("KID", "KID (lower is closer)", kid, (same, floor.kid), chosen.t),
+        Panel("fid192", "FID, 192-d: texture (lower is closer)", fid192, (same, floor.fid192), chosen.t, True),
+        Panel("FID", "FID, 2048-d: mostly content (lower is closer)", fid, (same, floor.fid), chosen.t),
+        Panel("PSNR", "PSNR of LQ against HQ, dB", psnr, ("paper's minimum (512 px faces)", PAPER_PSNR), chosen.t),
+    ]
 
 
 def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> None:
-    """Draw FID, fid192 and KID over t above, PSNR over t below, a curve a degradation (Yang et al., Fig. 4)."""
-    figure = Figure(figsize=(10.5, 13), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(4, 1, sharex=True)
-    names = list(dict.fromkeys(cell.degradation for cell in cells))
-    for number, name in enumerate(names):
-        own = sorted((cell for cell in cells if cell.degradation == name), key=lambda cell: cell.t)
-        ts, colour = [cell.t for cell in own], f"C{number}"
-        axes[0].plot(ts, [cell.scores.fid for cell in own], "o-", color=colour, label=name)
-        axes[1].plot(ts, [cell.scores.fid192 for cell in own], "o-", color=colour, label=name)
-        axes[2].plot(ts, [cell.scores.kid for cell in own], "o-", color=colour, label=name)
-        axes[3].plot(ts, [cell.psnr for cell in own], "o-", color=colour, label=f"{name}, mean")
-        axes[3].plot(ts, [cell.psnr_median for cell in own], "o--", color=colour, alpha=0.6, label=f"{name}, median")
-    floors = (("FID, 2048-d", real.floor.fid), ("FID, 192-d", real.floor.fid192), ("KID, 2048-d", real.floor.kid))
-    for axis, (label, floor) in zip(axes[:3], floors, strict=True):
-        axis.axhline(floor, color="0.5", linestyle=":", label="real against real")
-        axis.set_ylabel(f"{label} (lower is nearer)")
-    axes[1].set_ylim(bottom=0)  # FID stays far above it for so few pictures, so that its changes would not be seen
-    axes[3].axhline(PAPER_PSNR, color="0.5", linestyle=":", label="the paper's 24 dB (faces of 512 px)")
-    axes[3].set_ylabel("PSNR of LQ against HQ, dB")
-    axes[3].set_xlabel("t, steps walked back")
-    for axis in axes:
-        axis.axvline(chosen.t, color="0.8", zorder=0)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, which may be many
-    axes[0].set_title(f"{cells[0].n} pictures a cell; recommended: {chosen.degradation}, t = {chosen.t}")
+    """Write ``ablation.png``: all panels."""
+    panels = panels_of(cells, real, chosen)
+    figure = _figure((2 * PANEL_SIZE[0], 2 * PANEL_SIZE[1] + 0.3))
+    title = f"{cells[0].n} images per cell; recommended: {_short(chosen.degradation)}, t = {chosen.t}"
+    figure.suptitle(title, fontsize=12, color=PALETTE["ink"], parse_math=False)
+    for axes, panel in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        _draw(axes, panel)
     with atomic_file(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        figure.savefig(file, format="png", dpi=120)
+
+
+def panels_as_svg(panels: Sequence[Panel]) -> list[Markup]:
+    """The same panels as ``save_plot`` draws, one SVG each; pointing at a marker shows its value."""
+    drawn = []
+    for number, panel in enumerate(panels):
+        figure = _figure(PANEL_SIZE)
+        lines = _draw(figure.subplots(), panel)
+        label = f"{panel.title} over t; all values are in the table below"
+        drawn.append(inline_svg(figure, f"plot{number}", label, lines))
+    return drawn
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size, layout="constrained", facecolor=PALETTE["card"])
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
+    """Draw a panel; returns the text of every marker under the ``gid`` of its line."""
+    ink, faint = PALETTE["ink"], PALETTE["faint"]
+    handles, tips = [], {}
+    for number, curve in enumerate(panel.curves):
+        color, marker = _COLORS[curve.color % len(_COLORS)], _MARKERS[curve.color % len(_MARKERS)]
+        look = {"linestyle": "--", "markerfacecolor": PALETTE["card"]} if curve.dashed else {}
+        points = [(t, value) for t, value in zip(curve.ts, curve.values, strict=True) if np.isfinite(value)]
+        values = [value if np.isfinite(value) else np.nan for value in curve.values]
+        (line,) = axes.plot(curve.ts, values, marker=marker, color=color, label=curve.name, gid=f"c{number}", **look)
+        handles.append(line)
+        tips[f"c{number}"] = [f"{curve.name}, t = {t}: {panel.score} {value:.4g}" for t, value in points]
+    name, value = panel.level
+    handles.append(axes.axhline(value, color=faint, linestyle=":", label=f"{name}, {value:.4g}"))
+    handles.append(axes.axvline(panel.mark, color=PALETTE["accent"], linewidth=1, zorder=0, label="recommended t"))
+    axes.set_title(panel.title, fontsize=11, color=ink, loc="left", fontweight="bold")
+    axes.set_xlabel("t (diffusion steps)", fontsize=10, color=faint)
+    axes.tick_params(labelsize=10, labelcolor=faint, color=faint)
+    axes.grid(axis="y", color=PALETTE["line"])
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(faint)
+    axes.set_facecolor("none")
+    if panel.from_zero:
+        axes.set_ylim(bottom=0)
+    names = [handle.get_label() for handle in handles]
+    place = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "borderaxespad": 0, "frameon": False}
+    legend = axes.legend(handles, names, ncols=2, fontsize=10, labelcolor=ink, **place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return tips
+
+
+def _short(name: str) -> str:
+    """The name of a degradation for a legend: it may be any text, such as the path of a weights file."""
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def save_grid(path: Path, results: PictureResult, degradations: Sequence[str], ts: Sequence[int]) -> None:
-    """Draw one row a picture and degradation: HQ, initial LQ, then LQ at each t (Yang et al., Fig. 5).
+    """Write ``grid.png``, one row per image and degradation: HQ, initial LQ, LQ at each t (Yang et al., Fig. 5).
 
     Args:
         path: File to write.
-        results: All pictures together; some of them, evenly spread, are shown.
+        results: All images stacked; up to ``GRID_ROWS``, evenly spaced, are shown.
         degradations: Names of the degradations.
         ts: The steps, 0 first.
     """
-    count = len(results.patches)
-    shown = sorted({round(i * (count - 1) / max(GRID_ROWS - 1, 1)) for i in range(min(GRID_ROWS, count))})
+    shown = spread(len(results.patches), GRID_ROWS)
     heads = ["HQ", "initial LQ", *(f"t = {t}" for t in ts if t > 0)]
     rows = [(d, i) for i in shown for d in range(len(degradations))]
     step = GRID_TILE + GAP
@@ -78,18 +193,14 @@ def save_grid(path: Path, results: PictureResult, degradations: Sequence[str], t
         top = MARGIN + _LABEL + row * (step + _LABEL)
         for column, pixels in enumerate([results.hq[i], *results.patches[i, d]]):
             sheet.paste(_tile(pixels), (MARGIN + column * step, top))
-            if column == 0:
-                text = degradations[d]
-            else:
-                psnr = results.psnr[i, d, column - 1].item()
-                text = f"{psnr:.1f} dB"
+            text = f"{results.psnr[i, d, column - 1].item():.1f} dB" if column else degradations[d]
             write_line(draw, (MARGIN + column * step, top + GRID_TILE + 2), text, 13, FAINT, GRID_TILE)
     with atomic_file(path) as file:
         sheet.save(file, "PNG")
 
 
 def _tile(pixels: Tensor) -> Image.Image:
-    """uint8 (3, S, S) enlarged by repeating pixels, or shrunk, to a tile."""
+    """A uint8 (3, S, S) image enlarged by repeating pixels, or shrunk, to a tile."""
     mode = "nearest" if pixels.shape[-1] <= GRID_TILE else "area"
     scaled = F.interpolate(pixels[None].float(), size=(GRID_TILE, GRID_TILE), mode=mode)[0]
     return Image.fromarray(scaled.round().to(torch.uint8).permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""Which t, and which handcrafted start, the study recommends."""
+"""Recommend an initial degradation and a t from the scores of the t study."""
 
 import math
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from ddpm_pairs.study.cells import Cell, fine_power_falls
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The choice.
+    """The recommended cell and the reasons for it.
 
     Attributes:
-        degradation: The handcrafted start.
+        degradation: The initial degradation.
         t: The step.
-        kid: Of that cell.
-        psnr_median: Of that cell, dB; ``None`` where LQ is HQ itself.
-        psnr_least: What the median had to reach for that degradation, dB; ``None`` without a limit.
-        best_by_fid: Degradation and t with the least FID among those allowed.
-        best_by_fid192: Those with the least fid192.
-        warnings: Sentences.
-        words: The recommendation in a sentence.
-        command: What to type.
+        kid: KID of that cell.
+        psnr_median: Median PSNR of that cell in dB; ``None`` if LQ equals HQ.
+        psnr_least: The required median PSNR for that degradation in dB; ``None`` without a limit.
+        best_by_fid: Degradation and t with the lowest FID among the allowed cells.
+        best_by_fid192: The same for fid192.
+        warnings: Sentences without a full stop.
+        words: The recommendation as a sentence without a full stop.
+        command: The command that makes these pairs.
     """
 
     degradation: str
@@ -37,26 +37,28 @@ class Recommendation:
     command: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values for ``recommendation.json``."""
+        """Return plain values for ``recommendation.json``."""
         return asdict(self)
 
 
 def recommend(
     cells: Sequence[Cell], psnr_drop: float | None, psnr_floor: float | None, floor_kid: float, command: str
 ) -> Recommendation:
-    """Take the cell of least KID among those that keep the content.
+    """Choose the cell with the lowest KID among those that keep the content.
 
-    Of what can be measured before any restorer is trained, KID foretold best which pairs train the better one
-    (``results/study_d``). Cells that are no farther from real pictures than these are from each other count as equally
-    near; the least fid192 decides among them.
+    Of all scores that need no trained restorer, KID best predicted which pairs train the better one
+    (``results/study_d``). Cells at or below the floor count as equally close; the lowest fid192 decides among them.
 
     Args:
         cells: All cells; each degradation has one at t = 0.
-        psnr_drop: By how many dB the median PSNR may fall below that at t = 0; ``None`` allows any. Where LQ at t = 0
-            is HQ itself, nothing can be counted from it, and any is allowed.
-        psnr_floor: Least median PSNR in dB; ``None`` asks for none.
-        floor_kid: KID of real pictures against real ones.
-        command: The command of ``predict`` with ``{degradation}`` and ``{t}`` in it.
+        psnr_drop: How many dB the median PSNR may fall below that at t = 0; ``None`` sets no limit. If LQ at t = 0
+            equals HQ, this limit does not apply.
+        psnr_floor: Minimum median PSNR in dB; ``None`` sets no minimum.
+        floor_kid: KID of real images against real images.
+        command: The ``predict`` command with ``{degradation}`` and ``{t}`` as placeholders.
+
+    Returns:
+        The recommendation.
     """
     starts = {cell.degradation: cell for cell in cells if cell.t == 0}
 
@@ -69,32 +71,32 @@ def recommend(
     allowed = [cell for cell in cells if least(cell) is None or cell.psnr_median >= least(cell)]
     warnings = []
     if not allowed:
-        warnings.append(f"no cell reaches a median PSNR of {psnr_floor} dB: the choice is among all")
+        warnings.append(f"no cell has a median PSNR of {psnr_floor} dB or more, so the limits were ignored")
         allowed = list(cells)
     best = min(allowed, key=lambda cell: (max(cell.scores.kid, floor_kid), cell.scores.fid192))
     by_fid, by_fid192 = (min(allowed, key=lambda cell: getattr(cell.scores, score)) for score in ("fid", "fid192"))
     start = starts[best.degradation]
     if math.isinf(start.psnr_median) and psnr_drop is not None and psnr_floor is None:
         warnings.append(
-            f"{best.degradation} at t = 0 is HQ itself, from which psnr_drop cannot be counted: "
-            "set psnr_floor to say how much of the content to keep"
+            f"LQ of {best.degradation} at t = 0 equals HQ, so psnr_drop does not apply; "
+            "set psnr_floor to limit the loss of content"
         )
     for name in starts:
         if fine_power_falls([cell for cell in cells if cell.degradation == name]):
             warnings.append(
-                f"from {name} the finest octave loses power with t, the sign of a DDPM trained too little: "
-                "train it longer before trusting large t"
+                f"with {name}, the finest octave loses power as t grows, which suggests an undertrained DDPM; "
+                "train it longer before using a large t"
             )
     if best.t == 0:
-        gained = f"no t comes nearer to the real pictures than {best.degradation} itself (KID {best.scores.kid:.3g})"
+        gained = f"no t is closer to the real images than {best.degradation} alone (KID {best.scores.kid:.3g})"
     else:
         gained = (
-            f"start with {best.degradation} and t = {best.t}: KID {best.scores.kid:.3g} against "
-            f"{start.scores.kid:.3g} at t = 0 and {floor_kid:.3g} for real against real, median PSNR "
-            f"{best.psnr_median:.2f} against {start.psnr_median:.2f} dB"
+            f"use {best.degradation} with t = {best.t}: KID {best.scores.kid:.3g} ({start.scores.kid:.3g} at t = 0, "
+            f"{floor_kid:.3g} for real vs. real), median PSNR {best.psnr_median:.2f} dB "
+            f"({start.psnr_median:.2f} dB at t = 0)"
         )
     others = [
-        f"{name} agrees" if cell is best else f"{name} would take {cell.degradation} and t = {cell.t}"
+        f"{name} agrees" if cell is best else f"{name} would choose {cell.degradation} with t = {cell.t}"
         for name, cell in (("FID", by_fid), ("fid192", by_fid192))
     ]
     return Recommendation(

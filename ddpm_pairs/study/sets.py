@@ -11,8 +11,7 @@ from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.metrics.cache import cached_features
 from ddpm_pairs.metrics.features import FeatureNetwork, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, SetScores, set_scores
-from ddpm_pairs.metrics.texture import native_patches
-from ddpm_pairs.reports.texture import halves
+from ddpm_pairs.metrics.texture import halves, native_patches
 from ddpm_pairs.seeding import seed_of
 
 BATCH = 16

@@ -1,4 +1,4 @@
-"""What the t study logs to Weights & Biases, besides what it writes to disk."""
+"""Log the t study to Weights & Biases."""
 
 import csv
 import json
@@ -15,19 +15,19 @@ from ddpm_pairs.reports.wandb.log import wandb_runs
 from ddpm_pairs.study.recommendation import Recommendation
 
 CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "kid": "floor_kid", "psnr": None, "psnr_median": None}
-"""What is drawn over t, a line a degradation, and the column of its floor, which is a line too."""
+"""Scores drawn over t, one line per degradation, each with the column of its floor, which is a line too."""
 
 
 def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> None:
     """Log a finished t study to each W&B logger.
 
-    ``study/cells`` is the table, ``study/<score>_over_t`` its curves, ``study/plot`` and ``study/grid`` the pictures;
-    the recommendation stands in the run's summary. ``cell/<degradation>/<score>`` over ``cell/t`` holds the numbers
-    once more, for panels that compare several studies. What a W&B run has been given once, by the same study typed
-    again, it is not given a second time; ``wandb/logged`` in the folder remembers that.
+    ``study/cells`` is the table, ``study/<score>_over_t`` its curves, ``study/plot`` and ``study/grid`` the images; the
+    recommendation is in the summary of the run. ``cell/<degradation>/<score>`` over ``cell/t`` repeats the numbers for
+    panels that compare several studies. Rerunning the same study does not log to a W&B run twice; ``wandb/logged`` in
+    the folder keeps track.
 
     Args:
-        loggers: The Trainer's.
+        loggers: The Trainer's loggers.
         root: The study's folder.
         chosen: Its recommendation.
     """
@@ -54,7 +54,7 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
         for score, floor in CURVES.items():
             lines = {name: [cells[name, t][score] for t in ts] for name in names}
             if floor is not None:
-                lines["real against real"] = [rows[0][floor]] * len(ts)
+                lines["real vs. real"] = [rows[0][floor]] * len(ts)
             logged[f"study/{score}_over_t"] = wandb.plot.line_series(
                 ts, list(lines.values()), keys=list(lines), title=f"{score} over t", xname="t"
             )
@@ -76,13 +76,13 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
 
 
 def _digest(root: Path, chosen: Recommendation) -> str:
-    """What tells studies apart: their numbers and their recommendation."""
-    told = (root / "ablation.csv").read_bytes() + json.dumps(chosen.as_dict()).encode()
-    return blake2b(told, digest_size=16).hexdigest()
+    """Hash the numbers and the recommendation, which identify a study."""
+    content = (root / "ablation.csv").read_bytes() + json.dumps(chosen.as_dict()).encode()
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 def _value(text: str) -> str | int | float | None:
-    """A cell of the CSV file as what it was; ``None`` for an infinite PSNR, which no chart can show."""
+    """Parse a cell of the CSV file; ``None`` for an infinite PSNR, which no chart can show."""
     for kind in (int, float):
         try:
             value = kind(text)

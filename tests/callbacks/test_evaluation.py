@@ -188,7 +188,7 @@ def test_what_cannot_be_scored_is_told_and_still_written(photos, tmp_path):
     made = pairs(photos, 2)
     small = {"hq": made[0]["hq"][:, :20, :20], "lq": made[0]["lq"][:, :10, :10], "key": "small"}
     evaluation = Evaluation(test_metrics=["psnr"])
-    with pytest.warns(UserWarning, match="1 pictures could not be scored, such as small: pictures are 20x20 px"):
+    with pytest.warns(UserWarning, match="1 pictures could not be scored, such as small: got images of 20x20 px"):
         run(tmp_path, [evaluation]).test(Brighter(), loader([*made, small]), verbose=False)
     assert list(evaluation.failures) == ["small"]
     assert (evaluation.result.n, (tmp_path / "restored" / "small.png").is_file()) == (2, True)

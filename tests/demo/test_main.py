@@ -120,8 +120,8 @@ def test_whole_demo_and_again(tmp_path, monkeypatch, capsys):
     steps = [text.index(f"[{number}/5]") for number in range(1, 6)]
     assert steps == sorted(steps)
     assert "$ lightning fit --config" in text and "$ lightning predict --config pairs_natural.yaml" in text
-    assert "validation loss" in text and "pairs made now      3, in the folder 3" in text
-    assert "real against real" in text and text.count("(floor ") == 4  # chroma and the three bands of 32 px
+    assert "validation loss" in text and "pairs made now      3 (total in the folder: 3)" in text
+    assert "real vs. real" in text and text.count("(floor ") == 4  # chroma and the three bands of 32 px
     assert {path.name for path in root.iterdir()} == {
         "demo.yaml", "ddpm.yaml", "hq", "lq", "camera_truth", "ddpm", "pairs"
     }  # fmt: skip
@@ -133,7 +133,7 @@ def test_whole_demo_and_again(tmp_path, monkeypatch, capsys):
     made = {path: path.stat().st_mtime_ns for path in root.rglob("*.png") if path.name != "contact_sheet.png"}
     demo.run_demo(root, False, 3, TINY)
     text = capsys.readouterr().out
-    assert "trained already" in text and "pairs made now      0, in the folder 3" in text
+    assert "trained already" in text and "pairs made now      0 (total in the folder: 3)" in text
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
     (root / "ddpm" / "last.ckpt").unlink()  # as if killed before the first save

@@ -73,14 +73,14 @@ def test_batches_of_several_pictures():
 def test_few_pictures_have_no_fid_but_a_note():
     found = collect(pictures(3))
     assert set(found.values) == {"psnr", "ssim"}
-    assert found.notes == dict.fromkeys(("fid", "fid192", "kid"), "fewer than 4 pictures in a set")
+    assert found.notes == dict.fromkeys(("fid", "fid192", "kid"), "fewer than 4 images in a set")
 
 
 def test_equal_pictures_are_noted_and_left_out_of_the_mean():
     first, second = pictures(2)
     found = collect([(first[1], first[1], ["equal"]), second], ("psnr",))
     assert found.values["psnr"] == found.pictures[second[2][0]]["psnr"]
-    assert found.notes["psnr"] == "1 pictures equal their reference and are not in the mean"
+    assert found.notes["psnr"] == "1 images equal their reference and are excluded from the mean"
 
 
 def test_what_was_restored_is_scored_too():
@@ -108,7 +108,7 @@ def test_without_pictures_and_after_a_reset():
 def test_what_cannot_be_scored_is_not_taken_in_by_half():
     collector = Collector(METRICS, "random")
     small = torch.zeros(1, 3, 20, 20, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="pictures are 20x20 px"):
+    with pytest.raises(ValueError, match="got images of 20x20 px"):
         collector.update(small, small, small, ["small"])
     fill(collector, pictures(4))
     assert_equal(vars(collector.compute()), vars(collect(pictures(4))))
@@ -121,7 +121,7 @@ def test_no_state_is_saved():
 
 
 def test_unknown_score():
-    with pytest.raises(ValueError, match="metrics: 'fud' is unknown: expected some of fid, kid"):
+    with pytest.raises(ValueError, match="metrics: got 'fud'; expected some of fid, kid"):
         Collector(["psnr", "fud"])
 
 

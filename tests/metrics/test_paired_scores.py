@@ -74,17 +74,17 @@ def test_lpips_of_the_published_example(name, published):
 def test_other_files_are_no_alexnet(tmp_path, content):
     path = tmp_path / "alexnet.pth"
     path.write_bytes(content) if content else torch.save({"features.0.weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="holds no weights of AlexNet"):
+    with pytest.raises(ValueError, match="expected weights of AlexNet"):
         LPIPS(path)
 
 
 def test_what_does_not_fit_is_refused(pair):
     result, reference = pair
-    with pytest.raises(ValueError, match="expected uint8 pictures of one size"):
+    with pytest.raises(ValueError, match="expected uint8 images of equal size"):
         paired_scores(result.float(), reference)
-    with pytest.raises(ValueError, match="expected uint8 pictures of one size"):
+    with pytest.raises(ValueError, match="expected uint8 images of equal size"):
         paired_scores(result[..., 1:], reference)
-    with pytest.raises(ValueError, match="pictures are 31x96 px"):
+    with pytest.raises(ValueError, match="got images of 31x96 px"):
         paired_scores(result[..., :31], reference[..., :31])
 
 

@@ -70,5 +70,5 @@ def test_set_scores_take_each_layer_for_its_own_score():
 
 def test_too_few_pictures_are_refused():
     few, enough = ({"fid": features(n, 6, 0), "fid192": features(n, 3, 1)} for n in (3, 4))
-    with pytest.raises(ValueError, match="reference set has 3 pictures: expected 4 or more"):
+    with pytest.raises(ValueError, match="got 3 images in the reference set; expected 4 or more"):
         set_scores(enough, few)

@@ -42,8 +42,8 @@ class TestNativePatches:
     @pytest.mark.parametrize(
         ("pictures", "words"),
         [
-            ([], "0 pictures"),
-            ([torch.rand(3, 20, 15)], "15x20 px, smaller than a patch of 16 px"),
+            ([], "got 0 images, 4 patches"),
+            ([torch.rand(3, 20, 15)], "image 0: got 15x20 px; expected 16 px or more per side"),
             ([torch.zeros(3, 20, 20, dtype=torch.uint8)], "uint8"),
         ],
     )

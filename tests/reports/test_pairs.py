@@ -49,8 +49,8 @@ def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
     summary = make_pairs(root, hq_dir, scale)
     report_pairs(root, summary)
     text = capsys.readouterr().out
-    assert "pairs made now      2, in the folder 2\n" in text
-    assert "pairs/s" in text and "evaluations a pair" in text
+    assert "pairs made now      2 (total in the folder: 2)\n" in text
+    assert "pairs/s" in text and "evaluations per pair" in text
     assert "notes.txt: not a picture" in text
     assert f"{root / 'contact_sheet.png'}\n" in text  # whole, however long
     assert "\x1b" not in text
@@ -102,7 +102,7 @@ def test_one_pair_and_none(tmp_path, hq_dir, capsys):
     empty = tmp_path / "empty"
     report_pairs(empty, summary_of([], made=0, failures=[Failure("a.png", "torn")]))
     text = capsys.readouterr().out
-    assert "0, in the folder 0" in text and "a.png: torn" in text and "contact_sheet" not in text
+    assert "0 (total in the folder: 0)" in text and "a.png: torn" in text and "contact_sheet" not in text
     assert not empty.exists()
 
 
@@ -119,14 +119,14 @@ def test_numbers_of_the_summary(tmp_path):
     failures = [Failure(f"{n}.png", "torn") for n in range(12)]
     lines = summary_lines(tmp_path, summary_of(iter(records), 4, 8.0, failures, occupancy=0.98712))
     texts = dict(lines)
-    assert texts["pairs made now"] == "4, in the folder 5"
+    assert texts["pairs made now"] == "4 (total in the folder: 5)"
     assert texts["speed"] == "0.50 pairs/s (8.0 s)"
     assert texts["PSNR of LQ"] == "21.0 / 22.0 / 23.0 dB (quartiles)"
     assert texts["PSNR of initial LQ"] == "31.0 / 32.0 / 33.0 dB (quartiles)"
-    assert texts["evaluations a pair"] == "4.0 on average"
+    assert texts["evaluations per pair"] == "4.0 on average"
     assert texts["t"] == "20 on average"
     assert texts["network slots used"] == "98.7%"
-    assert texts["sources skipped"] == f"12, all in {tmp_path / 'failures.jsonl'}"
+    assert texts["sources skipped"] == f"12; see {tmp_path / 'failures.jsonl'}"
     listed = [text for label, text in lines if not label]
     assert listed == [*(f"{n}.png: torn" for n in range(10)), "and 2 more"]
 
@@ -135,8 +135,8 @@ def test_numbers_of_the_summary(tmp_path):
     ("rejected", "text"),
     [
         (0, "5 of 5"),
-        (2, "3 of 5; 2 lost more PSNR than --model.psnr_drop allows, restorers leave them out"),
-        (3, "leave them out (a smaller --model.t_max or a softer start loses less)"),
+        (2, "3 of 5; 2 lost more PSNR than --model.psnr_drop allows and are skipped by restorers"),
+        (3, "skipped by restorers (use a smaller --model.t_max or a milder initial degradation)"),
     ],
 )
 def test_summary_counts_what_the_gate_let_through(tmp_path, rejected, text):

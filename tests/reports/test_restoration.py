@@ -21,7 +21,7 @@ def evaluated():
     return Evaluated(
         values={"psnr": 23.0, "ssim": 0.725},
         intervals={"psnr": (22.0, 24.0), "ssim": (0.7, 0.75)},
-        notes=dict.fromkeys(("fid", "fid192", "kid"), "fewer than 4 pictures in a set"),
+        notes=dict.fromkeys(("fid", "fid192", "kid"), "fewer than 4 images in a set"),
         settings={"psnr": "mean over pictures, RGB, 8 bits"},
         pictures=pictures,
         inputs={key: {"psnr": 20.0, "ssim": 0.5} for key in pictures},
@@ -50,7 +50,7 @@ def test_scores_stand_under_the_names_of_the_contract(evaluated, tmp_path, capsy
         "ssim": 0.725,
         "n": 2,
     }
-    assert document["notes"] == dict.fromkeys(("fid", "fid192", "kid"), "fewer than 4 pictures in a set")
+    assert document["notes"] == dict.fromkeys(("fid", "fid192", "kid"), "fewer than 4 images in a set")
     assert document["intervals"] == {"psnr": [22.0, 24.0], "ssim": [0.7, 0.75]}
     assert document["input"] == {"psnr": 20.0, "ssim": 0.5}
     assert document["failures"] == [{"source": "small", "reason": "pictures are 20x20 px"}]
@@ -60,7 +60,7 @@ def test_scores_stand_under_the_names_of_the_contract(evaluated, tmp_path, capsy
     with (tmp_path / "scores" / "pictures.csv").open() as file:
         assert [(line["key"], line["psnr"]) for line in csv.DictReader(file)] == [("sub/a", "24.0"), ("sub/b", "22.0")]
     printed = capsys.readouterr().out
-    assert "95% 22 to 24; LQ enlarged 20" in printed
+    assert "95% 22 to 24; enlarged LQ 20" in printed
     assert not (tmp_path / "scores" / "before_after.png").exists()
 
 
@@ -110,7 +110,7 @@ def test_report_shows_pictures_where_references_are_known(evaluated, photos, tmp
         references[key] = Picture(key, path, path.name)
     report_scores(tmp_path, evaluated, references=references)
     page = (tmp_path / "report.html").read_text()
-    assert "sub/a (PSNR" in page and "LQ enlarged" in page
+    assert "sub/a (PSNR" in page and "enlarged LQ" in page
     report_scores(tmp_path, evaluated)
     assert "sub/a (PSNR" not in (tmp_path / "report.html").read_text()
 
@@ -119,8 +119,8 @@ def test_summary_of_restored_pictures(tmp_path, capsys):
     failures = [Failure("a.png", "truncated")]
     report_restored(tmp_path, {"made": 6, "seconds": 3.0, "failures": failures})
     printed = capsys.readouterr().out
-    for words in ("restored now        6", "2.00 pictures/s", "a.png: truncated", str(tmp_path / "restored")):
+    for words in ("restored now        6", "2.00 images/s", "a.png: truncated", str(tmp_path / "restored")):
         assert words in printed
     report_restored(tmp_path, {"made": 0, "seconds": 3.0, "failures": []})
     printed = capsys.readouterr().out
-    assert "speed" not in printed and "left out" not in printed
+    assert "speed" not in printed and "skipped" not in printed

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from ddpm_pairs.reports.texture import band_names, render, texture_gap
+from ddpm_pairs.metrics.texture import band_names
+from ddpm_pairs.reports.texture import render, texture_gap
 
 
 def gray_noise(count, height, width, std, seed):
@@ -61,13 +62,13 @@ def test_halves_are_disjoint_and_the_seed_decides():
 def test_a_single_real_picture_has_no_floor():
     gap = texture_gap(gray_noise(1, 64, 64, 8, 0), {"set": gray_noise(3, 64, 64, 8, 1)})
     assert gap.floor is None and gap.patches == 1
-    assert "real against real" not in render(gap)
+    assert "real vs. real" not in render(gap)
 
 
 def test_what_cannot_be_compared_is_said():
-    with pytest.raises(ValueError, match="'set' holds no pictures"):
+    with pytest.raises(ValueError, match="got no images in the set 'set'"):
         texture_gap(gray_noise(2, 64, 64, 8, 0), {"set": []})
-    with pytest.raises(ValueError, match="'set' holds a picture with a side of 12 px"):
+    with pytest.raises(ValueError, match="got an image with a side of 12 px in the set 'set'"):
         texture_gap(gray_noise(2, 64, 64, 8, 0), {"set": gray_noise(1, 64, 12, 8, 0)})
 
 
@@ -80,5 +81,5 @@ def test_rendered_table():
     row = next(line for line in lines if line.startswith("initial LQ"))
     assert row.split()[-1] == f"{gap.rows[0].power_gaps[-1]:+.2f}"
     assert f"({gap.rows[0].chroma_gap:+.2f})" in row
-    assert any(line.startswith("real against real") for line in lines)
+    assert any(line.startswith("real vs. real") for line in lines)
     assert lines[-1].startswith("2 native patches of 64 px")

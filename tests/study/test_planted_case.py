@@ -69,7 +69,7 @@ def test_the_planted_t_is_recommended(study, capsys):
     assert (chosen.degradation, chosen.t) == ("bicubic", PLANTED)
     assert "--model.t_min 20 --model.t_max 20" in chosen.command
     printed = capsys.readouterr().out
-    assert "recommended: start with bicubic and t = 20" in printed
+    assert "recommended: use bicubic with t = 20" in printed
     for name in ("ablation.csv", "ablation.png", "grid.png", "recommendation.json", "report.html"):
         assert (study.folder.root / name).stat().st_size > 0
     with Image.open(study.folder.root / "grid.png") as grid:

@@ -54,7 +54,7 @@ def test_it_says_when_fid_or_fid192_would_choose_otherwise():
     chosen = recommend(cells, 2.0, None, 0.1, COMMAND)
     assert (chosen.t, chosen.kid) == (50, 3.0)
     assert (chosen.best_by_fid, chosen.best_by_fid192) == (("mild", 0), ("mild", 100))
-    assert chosen.words.endswith("; FID would take mild and t = 0, fid192 would take mild and t = 100")
+    assert chosen.words.endswith("; FID would choose mild with t = 0, fid192 would choose mild with t = 100")
     assert recommend(cells[:2], 2.0, None, 0.1, COMMAND).words.endswith("t = 0, fid192 agrees")
 
 
@@ -71,23 +71,23 @@ def test_among_cells_at_the_floor_the_least_fid192_decides():
 def test_small_distances_keep_their_digits():
     cells = [cell("mild", 0, 0.123456, 25.0), cell("mild", 50, 0.00123456, 24.0)]
     words = recommend(cells, 2.0, None, 0.000123456, COMMAND).words
-    assert "KID 0.00123 against 0.123 at t = 0 and 0.000123 for real against real" in words
+    assert "KID 0.00123 (0.123 at t = 0, 0.000123 for real vs. real)" in words
     assert "(KID 0.123)" in recommend(cells[:1], 2.0, None, 0.0, COMMAND).words
 
 
 def test_it_says_when_no_t_helps_and_when_none_is_allowed():
     cells = [cell("mild", 0, 3.0, 25.0), cell("mild", 50, 3.5, 24.0)]
-    assert recommend(cells, 2.0, None, 0.1, COMMAND).words.startswith("no t comes nearer")
+    assert recommend(cells, 2.0, None, 0.1, COMMAND).words.startswith("no t is closer")
     chosen = recommend(cells, None, 30.0, 0.1, COMMAND)
     assert chosen.t == 0
-    assert "no cell reaches a median PSNR of 30.0 dB" in chosen.warnings[0]
+    assert "no cell has a median PSNR of 30.0 dB or more" in chosen.warnings[0]
 
 
 def test_a_start_that_is_hq_itself_limits_nothing():
     cells = [cell("bicubic", 0, 9.0, math.inf), cell("bicubic", 50, 4.0, 31.0), cell("bicubic", 100, 2.0, 26.0)]
     chosen = recommend([*CELLS[:2], *cells], 2.0, None, 0.1, COMMAND)
     assert (chosen.degradation, chosen.t, chosen.psnr_least) == ("bicubic", 100, None)
-    assert "bicubic at t = 0 is HQ itself" in chosen.warnings[0]
+    assert "LQ of bicubic at t = 0 equals HQ" in chosen.warnings[0]
     floored = recommend(cells, 2.0, 30.0, 0.1, COMMAND)
     assert (floored.t, floored.psnr_least, floored.warnings) == (50, 30.0, ())
     itself = recommend(cells[:1], 2.0, None, 0.1, COMMAND)
@@ -101,5 +101,5 @@ def test_a_start_that_is_hq_itself_limits_nothing():
 def test_fine_power_that_falls_with_t_is_a_warning(fine, falls):
     cells = [cell("mild", t, 3.0 - t / 100, 25.0, fine=power) for t, power in zip((0, 50, 100), fine, strict=True)]
     assert fine_power_falls(cells[::-1]) is falls
-    warned = any("trained too little" in one for one in recommend(cells, 2.0, None, 0.1, COMMAND).warnings)
+    warned = any("undertrained DDPM" in one for one in recommend(cells, 2.0, None, 0.1, COMMAND).warnings)
     assert warned is falls

@@ -1,1 +1,1 @@
-"""Reports as one HTML file each: everything is inside it, so that it opens from disk without a network."""
+"""HTML reports as single files: styles, scripts and images are inside, so a page opens from disk without a network."""

@@ -8,20 +8,20 @@ function startBrowser(root) {
 
   function showSide(side, [name, note, image]) {
     const img = part(side);
-    if (img.src !== data.images[image]) img.src = data.images[image];
+    if (img.src !== data.uris[image]) img.src = data.uris[image];
     img.alt = `${name}, ${side} of the divider`;
     part(`${side}-tag`).textContent = name;
     return note ? `${name} (${note})` : name;
   }
 
   function show() {
-    const picture = data.pictures[chosen("picture", 0)];
-    const stages = picture.rows[chosen("row", root.dataset.row)];
+    const item = data.items[chosen("item", 0)];
+    const stages = item.rows[chosen("row", root.dataset.row)];
     const stage = chosen("stage", root.dataset.stage);
     const left = showSide("left", stages[chosen("before", 0)]);
     const right = showSide("right", stages[stage]);
-    view.style.aspectRatio = `${picture.size[1]} / ${picture.size[0]}`;
-    part("caption").textContent = `${picture.name}: ${left} left, ${right} right`;
+    view.style.aspectRatio = `${item.size[1]} / ${item.size[0]}`;
+    part("caption").textContent = `${item.name}: ${left} on the left, ${right} on the right`;
     part("stage")?.setAttribute("aria-valuetext", right);
     if (part("stage-name")) part("stage-name").textContent = right;
   }
@@ -29,13 +29,13 @@ function startBrowser(root) {
   function divide() {
     const at = part("divider").value;
     view.style.setProperty("--at", `${at}%`);
-    part("divider").setAttribute("aria-valuetext", `${at}% of the left picture`);
+    part("divider").setAttribute("aria-valuetext", `${at}% of the left image`);
   }
 
   root.addEventListener("input", (event) => (event.target === part("divider") ? divide() : show()));
   for (const button of root.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => {
-      const list = part("picture");
+      const list = part("item");
       list.selectedIndex = (list.selectedIndex + Number(button.dataset.step) + list.length) % list.length;
       show();
     });

@@ -1,4 +1,4 @@
-"""Histograms of drawn parameters, many small ones on one sheet."""
+"""Histograms of random degradation parameters, many small ones on one sheet."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ from ddpm_pairs.reports.preview.parameters import Value
 ACROSS = 5
 BINS = 30
 _INK, _BAR = "#191919", "#4c78a8"
-_FEW = 101  # so many different whole numbers are told apart
+_FEW = 101  # up to this many different integers get a bar each
 
 
 def save_histograms(path: Path, columns: dict[str, tuple[list[Value], float]], heading: str) -> None:
@@ -21,7 +21,7 @@ def save_histograms(path: Path, columns: dict[str, tuple[list[Value], float]], h
     Args:
         path: The PNG to write.
         columns: See ``ddpm_pairs.reports.preview.parameters.columns``; at least one.
-        heading: What stands over the sheet.
+        heading: Title of the sheet.
     """
     across = min(len(columns), ACROSS)
     down = -(-len(columns) // across)
@@ -58,7 +58,7 @@ def _draw(axes: Axes, values: list[Value]) -> None:
 
 
 def _title(name: str, share: float) -> str:
-    """The name, in two lines where it is long, and below it how many draws have the parameter if not all do."""
+    """The name, in two lines if it is long, and how many draws have the parameter unless all do."""
     words = name.split(" ")
     half = len(words) // 2
     text = name if len(name) <= 32 else f"{' '.join(words[:half])}\n{' '.join(words[half:])}"

@@ -1,7 +1,7 @@
-"""What was drawn for a degradation, told in few words and gathered into columns.
+"""Describe random degradation parameters in short phrases, and collect them into columns.
 
-The records of the models of ``ddpm_pairs.degradations`` get words of their own (blurs, resizes, noise, JPEG); whatever
-else a degradation of one's own records is shown by name and value.
+The degradations in ``ddpm_pairs.degradations`` have their own phrases (blur, resize, noise, JPEG); parameters of custom
+degradations are shown by name and value.
 """
 
 import math
@@ -12,12 +12,12 @@ Value = float | str
 
 
 def phrases(value: Any, name: str = "") -> list[str]:  # noqa: ANN401 - any JSON value
-    """Tell drawn parameters in short phrases, in their order.
+    """Describe parameters in short phrases, in their order.
 
     Args:
-        value: Parameters of one picture, or a part of them. What is None or False was not done and is not told; seeds
-            are left out.
-        name: Under which name the part stands.
+        value: Parameters of one image, or a part of them. ``None`` and ``False`` mean "not applied" and are skipped,
+            as are seeds.
+        name: Name of the part.
 
     Returns:
         Phrases such as ``aniso blur σ 2.3/0.4 57°`` or ``×0.43 area``.
@@ -42,14 +42,14 @@ def phrases(value: Any, name: str = "") -> list[str]:  # noqa: ANN401 - any JSON
 
 
 def _numbered(parts: list[list[str]]) -> list[str]:
-    """The phrases of a list of records; stages of several steps get a number, single steps speak for themselves."""
+    """The phrases of a list of records; stages with several steps are numbered."""
     if all(len(part) <= 1 for part in parts):
         return [one for part in parts for one in part]
     return [f"{n}. {one}" if one == part[0] else one for n, part in enumerate(parts, start=1) for one in part]
 
 
 def _known(part: dict[str, Any], name: str) -> str | None:
-    """A record whose form is known, in one phrase."""
+    """The phrase of a record with a known form; ``None`` for others."""
     kind = str(part.get("kind", "")).replace("generalized", "gen.").replace("_", " ")
     if "cutoff" in part:
         return f"sinc {part['cutoff']:.2f} rad/px"
@@ -75,15 +75,15 @@ def _short(value: Any) -> str:  # noqa: ANN401
 
 
 def columns(draws: Sequence[dict[str, Any]]) -> dict[str, tuple[list[Value], float]]:
-    """Gather every parameter that varies over many draws.
+    """Collect every parameter that varies between draws.
 
     Args:
-        draws: Parameters of many pictures.
+        draws: Parameters of many images.
 
     Returns:
-        By name, such as ``stages 1 blur sigma_x``: all values, and the share of the draws that have any. Lists of
-        numbers go into one column, operations under their names wherever they stand, levels under the kind that they
-        belong to. Seeds are left out, and the second width and angle of round kernels.
+        By name, such as ``stages 1 blur sigma_x``: all values, and the share of draws that have any. Lists of numbers
+        share a column; operations are listed under their names in any position, levels under their kind. Seeds are
+        skipped, as are the second width and the angle of round kernels.
     """
     values: dict[str, list[Value]] = {}
     holders: dict[str, set[int]] = {}

@@ -1,4 +1,4 @@
-"""``ddpm-pairs dashboard``: the saved W&B workspace that shows fits, the t study and pairs, built from code."""
+"""``ddpm-pairs dashboard``: create a W&B workspace that shows fits, t studies and pairs."""
 
 import argparse
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from ddpm_pairs.errors import UserError
 
 NAME = "ddpm_pairs"
 SERIES = "wandb/lineseries/v0"
-"""What ``wandb.plot.line_series`` draws with."""
+"""The chart type of ``wandb.plot.line_series``."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel, in our own words.
+    """One panel as plain data.
 
     Attributes:
-        kind: ``lines`` (of what is logged over time or over t), ``series`` (drawn by the run itself), ``pictures``,
-            ``table`` or ``number``.
+        kind: ``lines`` (values logged over time or t), ``series`` (a chart logged by the run), ``images``, ``table``
+            or ``number``.
         title: Its heading.
-        keys: What it shows. Of ``lines``, one that holds ``.*`` is a pattern for several and stands alone.
+        keys: What it shows. For ``lines``, a single key with ``.*`` is a pattern.
         x: Horizontal axis of ``lines``.
-        log_y: A logarithmic scale.
+        log_y: Whether the vertical axis is logarithmic.
     """
 
-    kind: Literal["lines", "series", "pictures", "table", "number"]
+    kind: Literal["lines", "series", "images", "table", "number"]
     title: str
     keys: tuple[str, ...]
     x: str = "trainer/global_step"
@@ -38,8 +38,8 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("series", "KID over t", ("study/kid_over_t",)),
         Panel("series", "PSNR over t", ("study/psnr_over_t",)),
         Panel("series", "Median PSNR over t", ("study/psnr_median_over_t",)),
-        Panel("pictures", "LQ at each t", ("study/grid",)),
-        Panel("pictures", "Plot", ("study/plot",)),
+        Panel("images", "LQ at each t", ("study/grid",)),
+        Panel("images", "Plot", ("study/plot",)),
         Panel("table", "Cells", ("study/cells",)),
         Panel("number", "Recommended t", ("recommended/t",)),
         Panel("number", "KID there", ("recommended/kid",)),
@@ -57,34 +57,37 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("lines", "Training loss", ("train/loss",), log_y=True),
         Panel("lines", "Learning rate", ("lr-Adam",)),
         Panel("lines", "Gradient norm", ("train/gradient_norm",), log_y=True),
-        Panel("lines", "Pictures per second", ("train/pictures_per_second",)),
-        Panel("pictures", "HQ, initial LQ, LQ at each t", ("samples",)),
+        Panel("lines", "Images per second", ("train/pictures_per_second",)),
+        Panel("images", "HQ, initial LQ, LQ at each t", ("samples",)),
     ),
     "Restorers": (
         Panel("lines", "Validation PSNR", ("val/psnr",)),
         Panel("lines", "Validation SSIM", ("val/ssim",)),
-        Panel("pictures", "LQ enlarged, restored, HQ", ("before_after",)),
+        Panel("images", "Enlarged LQ, restored, HQ", ("before_after",)),
         Panel("number", "PSNR of the test", ("test/psnr",)),
         Panel("number", "SSIM of the test", ("test/ssim",)),
         Panel("number", "FID of the test", ("test/fid",)),
     ),
     "Pairs": (
-        Panel("pictures", "HQ, initial LQ, LQ", ("pairs/contact_sheet",)),
+        Panel("images", "HQ, initial LQ, LQ", ("pairs/contact_sheet",)),
         Panel("number", "Pairs per second", ("pairs/per_second",)),
         Panel("number", "Median PSNR of LQ", ("pairs/psnr_median",)),
     ),
 }
-"""The panels of each section, in the order in which they are shown."""
+"""The panels of each section, in the order shown."""
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print or save the workspace.
 
     Args:
-        arguments: ``entity``, ``project`` and ``dry_run``.
+        arguments: ``entity``, ``project`` and ``dry_run`` of the command line.
+
+    Returns:
+        0.
 
     Raises:
-        UserError: without the package or an account, or if W&B refuses.
+        UserError: If the package or an API key is missing, or W&B rejects the workspace.
     """
     if arguments.dry_run:
         print(describe(arguments.entity, arguments.project))
@@ -93,18 +96,20 @@ def main(arguments: argparse.Namespace) -> int:
     from ddpm_pairs.reports.wandb.run import has_api_key
 
     if not has_api_key():
-        raise UserError("no W&B API key was found: type `wandb login` first, or add --dry-run")
+        raise UserError("found no W&B API key; run `wandb login`, or add --dry-run")
     try:
         built.save()
-    except Exception as error:  # whatever W&B's client raises for a network, an entity or a project
+    except Exception as error:  # W&B's client raises many types for networks, entities and projects
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"W&B did not save the workspace of {arguments.entity}/{arguments.project}: {reason}") from None
+        raise UserError(
+            f"W&B did not save the workspace of {arguments.entity}/{arguments.project} ({reason}); check both names"
+        ) from None
     print(f"saved: {built.url}")
     return 0
 
 
 def describe(entity: str, project: str) -> str:
-    """The panels as text, a line each."""
+    """Return the panels as text, one per line."""
     lines = [f"workspace {NAME!r} of {entity}/{project}"]
     for section, panels in SECTIONS.items():
         lines += ["", section]
@@ -116,15 +121,17 @@ def describe(entity: str, project: str) -> str:
 
 
 def workspace(entity: str, project: str) -> Any:  # noqa: ANN401 - of an optional package
-    """The panels as a ``wandb_workspaces`` Workspace, not saved yet.
+    """Build the panels as a ``wandb_workspaces`` Workspace without saving it.
 
     Raises:
-        UserError: without the package.
+        UserError: If the package is missing.
     """
     try:
         from wandb_workspaces.workspaces import Section, Workspace
     except ImportError:
-        raise UserError("wandb-workspaces is missing: type `pip install wandb-workspaces`, or add --dry-run") from None
+        raise UserError(
+            "wandb-workspaces is not installed; run `pip install wandb-workspaces`, or add --dry-run"
+        ) from None
     sections = [
         Section(name=name, panels=[_translated(panel) for panel in panels], is_open=True)
         for name, panels in SECTIONS.items()
@@ -146,7 +153,7 @@ def _translated(panel: Panel) -> Any:  # noqa: ANN401
             strings = {"title": panel.title, "xname": "t"}
             query = {"summaryTable": {"tableKey": f"{key}_table"}}
             return v2.CustomChart(query=query, chart_name=SERIES, chart_fields=fields, chart_strings=strings)
-        case "pictures":
+        case "images":
             return v2.MediaBrowser(title=panel.title, media_keys=list(panel.keys), num_columns=1)
         case "table":
             return v2.WeavePanelSummaryTable(table_name=key)

@@ -1,4 +1,4 @@
-"""What a run of ``predict`` logs to Weights & Biases, besides what it writes to disk."""
+"""Log a run of ``predict`` to Weights & Biases."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +11,10 @@ from ddpm_pairs.reports.pairs import SHEET
 
 
 def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) -> None:
-    """Log a finished run of ``predict`` to each W&B logger: numbers in the summary, and the contact sheet.
+    """Log a finished run of ``predict`` to each W&B logger: numbers to the summary, and the contact sheet.
 
     Args:
-        loggers: The Trainer's.
+        loggers: The Trainer's loggers.
         root: The pairs folder.
         summary: ``PairWriter.summary``.
     """
@@ -39,5 +39,5 @@ def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) ->
 
 
 def wandb_runs(loggers: Iterable[Logger]) -> list[Any]:
-    """The W&B runs behind some loggers."""
+    """Return the W&B runs of the loggers that have one."""
     return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]

@@ -1,4 +1,4 @@
-"""A W&B run that lives in the folder of the run it logs."""
+"""A W&B logger that keeps its files in the output folder and resumes with it."""
 
 import netrc
 import os
@@ -15,18 +15,18 @@ from ddpm_pairs.files import write_atomically
 
 
 class WandbRun(WandbLogger):
-    """Lightning's W&B logger, with its files below the run's own folder and a run that goes on when a fit does.
+    """Lightning's W&B logger with its files in the output folder; resuming a fit resumes its W&B run.
 
-    Everything lies in ``<output_dir>/wandb/``, the run's id in ``run_id`` there. ``WANDB_MODE`` decides whether to
-    upload where it is set; else a run without an API key is offline, and ``finish`` says how to upload it.
+    All files are in ``<output_dir>/wandb/``, including ``run_id``. ``WANDB_MODE`` decides whether to upload if it is
+    set. Otherwise a run without an API key is offline, and ``finish`` prints how to upload it.
 
     Args:
-        project: The W&B project.
-        entity: User or team; ``None`` takes the account's own.
-        name: What the run is called; ``None`` takes the name of the run's folder.
-        group: Runs of one group are shown together.
-        tags: Words to find the run by.
-        offline: Stay on disk even with an API key.
+        project: W&B project.
+        entity: User or team; ``None`` uses the default of the account.
+        name: Name of the run; ``None`` uses the name of the output folder.
+        group: Group of the run; W&B shows the runs of a group together.
+        tags: Tags of the run.
+        offline: Do not upload even with an API key.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class WandbRun(WandbLogger):
         offline: bool = False,
     ) -> None:
         super().__init__(name=name, project=project, entity=entity, group=group, tags=tags)
-        self._wandb_init.pop("anonymous")  # W&B warns of it, whatever its value
+        self._wandb_init.pop("anonymous")  # W&B warns about it, whatever its value
         self.folder, self.resume, self.keep_offline = Path(), True, offline
 
     def settle(self, folder: Path, resume: bool, config: dict[str, Any]) -> None:
-        """Say where the run lives; the command line does so before anything starts.
+        """Set the folder; the command line calls this before anything starts.
 
         Args:
-            folder: The run's ``output_dir``.
-            resume: Whether to resume the W&B run whose id is there; a new fit gets a new run.
-            config: What the W&B run's config shows.
+            folder: The ``output_dir``.
+            resume: Whether to resume the W&B run whose id is stored there; a new fit gets a new run.
+            config: The config to show in W&B.
         """
         self.folder, self.resume = folder, resume
         self._wandb_init["config"] = config
@@ -56,40 +56,40 @@ class WandbRun(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:  # noqa: ANN401 - wandb's Run, which only rank 0 has
-        """The run, begun at the first use."""
+        """The W&B run, started on first use."""
         if self._experiment is None:
             kept = self.folder / "wandb" / "run_id"
             kept.parent.mkdir(parents=True, exist_ok=True)
-            self._wandb_init["dir"] = str(self.folder.resolve())  # W&B's own process has a working directory of its own
-            if "WANDB_SWEEP_ID" not in os.environ:  # there the agent gives both
+            self._wandb_init["dir"] = str(self.folder.resolve())  # W&B's process has its own working directory
+            if "WANDB_SWEEP_ID" not in os.environ:  # in a sweep, the agent sets both
                 self._wandb_init["id"] = kept.read_text().strip() if self.resume and kept.is_file() else None
                 self._wandb_init["name"] = self._name or self.folder.resolve().name
             if "WANDB_MODE" not in os.environ and (self.keep_offline or not has_api_key()):
                 self._wandb_init["mode"] = "offline"
-                self._wandb_init["settings"] = {"silent": True}  # `finish` says in a line what W&B says in twenty
+                self._wandb_init["settings"] = {"silent": True}  # `finish` prints one line instead of W&B's twenty
             run = super().experiment
             if not run.disabled:
                 write_atomically(kept, run.id.encode())
         return self._experiment
 
     def finish(self, exit_code: int = 0) -> None:
-        """End the run, and tell how to upload one that stayed on disk.
+        """End the run, and print how to upload an offline one.
 
         Args:
-            exit_code: 0 if all went well.
+            exit_code: 0 for success.
         """
         run, self._experiment = self._experiment, None
         if run is None:
             return
         run.finish(exit_code)
         if run.offline and not run.disabled:
-            why = "no API key found" if not has_api_key() else "as asked"
+            why = "no API key found" if not has_api_key() else "offline mode"
             place = f"{shlex.quote(str(self.folder / 'wandb'))}/offline-run-*-{run.id}"
-            print(f"W&B run kept on disk ({why}); to upload it type: wandb sync {place}", file=sys.stderr)
+            print(f"W&B run kept on disk ({why}); to upload it, run: wandb sync {place}", file=sys.stderr)
 
 
 def has_api_key() -> bool:
-    """Whether W&B can log in without asking: by ``WANDB_API_KEY`` or by what ``wandb login`` left in ``.netrc``."""
+    """Whether W&B can log in without a prompt, with ``WANDB_API_KEY`` or the ``.netrc`` of ``wandb login``."""
     import wandb  # only here: importing it takes a moment
 
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

@@ -46,9 +46,9 @@ def image(chromium, side):
     return name, base64.b64decode(uri.partition(",")[2])
 
 
-def embedded(chromium, picture, row, stage):
+def embedded(chromium, item, row, stage):
     data = json.loads(chromium.value("document.querySelector('[data-browser] script').textContent"))
-    return base64.b64decode(data["images"][data["pictures"][picture]["rows"][row][stage][2]].partition(",")[2])
+    return base64.b64decode(data["uris"][data["items"][item]["rows"][row][stage][2]].partition(",")[2])
 
 
 def test_arrow_keys_walk_along_t(opened):
@@ -58,16 +58,18 @@ def test_arrow_keys_walk_along_t(opened):
     opened.press("ArrowRight")
     assert image(opened, "right") == ("t = 100", embedded(opened, 0, 1, 3))
     assert "18.00 dB" in opened.value("document.querySelector('#stage').getAttribute('aria-valuetext')")
-    assert "t = 100 (18.00 dB)" in opened.value("document.querySelector('[data-part=caption]').textContent")
+    assert "t = 100 (18.00 dB) on the right" in opened.value(
+        "document.querySelector('[data-part=caption]').textContent"
+    )
     opened.press("Home")
     assert image(opened, "right") == ("HQ", embedded(opened, 0, 1, 0))
     assert opened.value("document.querySelector('[data-part=right]').naturalWidth") == 32
 
 
-def test_picture_start_and_left_side_are_chosen(opened):
+def test_image_degradation_and_left_side_are_chosen(opened):
     opened.value("document.querySelector('[data-step=\"-1\"]').click()")
     assert image(opened, "right") == ("t = 50", embedded(opened, 4, 1, 2))
-    for part, value in (("row", 0), ("before", 1), ("picture", 2)):
+    for part, value in (("row", 0), ("before", 1), ("item", 2)):
         opened.value(
             f"(() => {{ const list = document.querySelector('#{part}'); list.value = {value};"
             "list.dispatchEvent(new Event('input', {bubbles: true})); })()"
@@ -116,7 +118,7 @@ def test_the_focus_is_seen(opened):
         )
         assert seen == "solid 3px", name
         reached.add(name)
-    assert {"divider", "stage", "picture", "SUMMARY", "DIV", "BUTTON"} <= reached
+    assert {"divider", "stage", "item", "SUMMARY", "DIV", "BUTTON"} <= reached
 
 
 def test_pixels_stay_square(opened):
@@ -125,7 +127,31 @@ def test_pixels_stay_square(opened):
         assert opened.value(style) == "pixelated"
 
 
-WIDE = """[...document.querySelectorAll('body *')].filter((one) => !one.closest('.scroll, .view') &&
+def test_curves_follow_the_color_scheme(chromium, study):
+    drawn = {}
+    for dark in (False, True):
+        chromium.open(study, width=1280, dark=dark)
+        drawn[dark] = chromium.value(
+            "(() => { const curve = document.querySelectorAll('.chart svg')[0].querySelector('use:has(title)');"
+            "const text = document.querySelector('.chart svg text'); const card = document.querySelector('section');"
+            "return [getComputedStyle(curve).fill, getComputedStyle(text).fontFamily == "
+            "getComputedStyle(document.body).fontFamily, getComputedStyle(card).backgroundColor]; })()"
+        )
+        assert chromium.complaints() == []
+    assert drawn[False] == ["rgb(11, 98, 184)", True, "rgb(255, 255, 255)"]
+    assert drawn[True] == ["rgb(108, 178, 255)", True, "rgb(26, 30, 35)"]
+
+
+def test_a_hostile_script_would_not_run_even_if_it_broke_out(chromium, study, tmp_path):
+    broken = tmp_path / "broken.html"
+    text = study.read_text("utf-8").replace("</main>", "<script>document.title = 'owned'</script></main>")
+    broken.write_text(text, encoding="utf-8")
+    chromium.open(broken, width=1280)
+    assert chromium.value("document.title") == "The t study"
+    assert image(chromium, "left")[0] == "HQ"  # our own script ran
+
+
+WIDE = """[...document.querySelectorAll('body *')].filter((one) => !one.closest('.scroll, .view, svg') &&
   one.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((one) => one.outerHTML)"""
 
 

@@ -12,7 +12,8 @@ from ddpm_pairs.cli.main import main
 from ddpm_pairs.data.high_quality import HighQualityPicture
 from ddpm_pairs.reports.contact_sheet import GAP, MARGIN, TILE, font_of
 from ddpm_pairs.reports.preview import main as preview
-from ddpm_pairs.reports.preview.main import Row, draw_preview, generator_of
+from ddpm_pairs.reports.preview.main import generator_of
+from ddpm_pairs.reports.preview.sheet import Row, draw_preview
 from ddpm_pairs.synthesis import PairGenerator
 
 OWN = """
@@ -155,8 +156,8 @@ def test_what_cannot_be_used_is_said(place, capsys):
     Image.new("RGB", (40, 40)).save(place / "hq" / "b.png")
     assert run("--degradation", "classical", "--draws", "1") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("left out    a.png: ") and said[1] == (
-        "left out    b.png: too small: 40x40, expected 64 px or more a side at scale 4"
+    assert said[0].startswith("skipped     a.png: ") and said[1] == (
+        "skipped     b.png: too small: 40x40, expected 64 px or more a side at scale 4"
     )
 
 
@@ -182,12 +183,12 @@ def test_of_large_pictures_the_centre_is_taken(place, monkeypatch):
         (["--degradation", "text.yaml"], "text.yaml is no config of pairs"),
         (["--degradation", "bicubic", "--scale", "1"], "bicubic at scale 1"),
         (["--degradation", "bsrgan", "--scale", "3"], "bsrgan got scale 3"),
-        (["--degradation", "bsrgan", "--draws", "0"], "--draws is 0: expected 1 or more"),
-        (["--degradation", "bsrgan", "--pictures", "0"], "--pictures is 0"),
+        (["--degradation", "bsrgan", "--draws", "0"], "--draws: got 0; expected 1 or more"),
+        (["--degradation", "bsrgan", "--pictures", "0"], "--pictures: got 0"),
         (["--degradation", "bsrgan", "--data.hq_dir", "nowhere"], "--data.hq_dir: there is no folder 'nowhere'"),
-        (["--degradation", "bsrgan", "--output_dir", "own_preview.py"], "--output_dir own_preview.py is a file"),
-        (["--degradation", "bsrgan", "--output_dir", "hq/out"], "lies in --data.hq_dir"),
-        (["--degradation", "bsrgan", "--data.hq_dir", "tiny"], "none of the pictures of tiny"),
+        (["--degradation", "bsrgan", "--output_dir", "own_preview.py"], "--output_dir: got the file own_preview.py"),
+        (["--degradation", "bsrgan", "--output_dir", "hq/out"], "inside --data.hq_dir"),
+        (["--degradation", "bsrgan", "--data.hq_dir", "tiny"], "none of the images tried in tiny"),
     ],
 )
 def test_errors_are_one_line(place, capsys, words, said):

@@ -33,17 +33,17 @@ def test_the_verb_writes_a_page_with_worst_median_and_best(folders):
     assert main([*words, "--metrics", "psnr"]) == 0
     outline = Outline((folders / "out" / "report.html").read_text(encoding="utf-8"))
     data = json.loads(outline.one("script", type="application/json").text)
-    names = [one["name"].rpartition(" (PSNR")[0] for one in data["pictures"]]
+    names = [one["name"].rpartition(" (PSNR")[0] for one in data["items"]]
     assert names == [HOSTILE, "01", "02", "03", "05", "06", "07", "08", "11", "12", "13", "14"]
     assert [one.attributes["label"] for one in outline.all("optgroup")] == ["Worst", "Around the median", "Best"]
-    assert "12 of 15 pictures" in " ".join(one.text for one in outline.all("p"))
-    ((reference, result),) = data["pictures"][0]["rows"]
+    assert "12 of 15 images" in " ".join(one.text for one in outline.all("p"))
+    ((reference, result),) = data["items"][0]["rows"]
     for (_, _, place), folder in ((reference, "reference"), (result, "result")):
-        body = data["images"][place].removeprefix("data:image/png;base64,")
+        body = data["uris"][place].removeprefix("data:image/png;base64,")
         whole = np.array(Image.open(folders / folder / f"{HOSTILE}.png"))
         assert np.array_equal(np.array(Image.open(BytesIO(base64.b64decode(body)))), whole[22:278, 12:268])
-    assert data["pictures"][-1]["rows"][0][1][:2] == ["result", "PSNR ∞"]
-    assert any("1 pictures equal their reference" in one.text for one in outline.all("p"))
+    assert data["items"][-1]["rows"][0][1][:2] == ["result", "PSNR ∞"]
+    assert any("1 images equal their reference" in one.text for one in outline.all("p"))
 
 
 def test_scores_without_pairs_are_a_table_with_settings_notes_and_what_was_left_out():
@@ -66,7 +66,7 @@ def test_scores_without_pairs_are_a_table_with_settings_notes_and_what_was_left_
     assert outline.one("p", class_="warning").text == "LPIPS, PSNR: no <key>."
     assert [one.text for one in outline.all("dd")] == ["64", "40", "x & y"]
     assert "40 native patches of 64 px" in outline.all("p")[0].text
-    assert outline.all("caption")[-1].text == "100 of 151; metrics.json has all"
+    assert outline.all("caption")[-1].text == "100 of 151; metrics.json lists all of them"
     assert f"{HOSTILE}.png" in [one.text for one in outline.all("th")]
     assert outline.all("script", type="application/json") == []
 

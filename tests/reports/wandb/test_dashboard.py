@@ -73,5 +73,5 @@ def test_panels_are_of_known_kinds_and_named_once():
     panels = [panel for panels in SECTIONS.values() for panel in panels]
     assert len({panel.title for panel in panels}) == len(panels)
     for panel in panels:
-        assert panel.kind in ("lines", "pictures") or len(panel.keys) == 1
+        assert panel.kind in ("lines", "images") or len(panel.keys) == 1
         assert len(panel.keys) == 1 or not any(".*" in key for key in panel.keys)

@@ -214,7 +214,7 @@ def test_study(place, capsys):
         assert series["columns"] == ["step", "lineKey", "lineVal"]
         expected = [[int(row["t"]), row["degradation"], float(row[score])] for row in rows]
         if floor:
-            expected += [[t, "real against real", float(rows[0][floor])] for t in (0, 10, 60)]
+            expected += [[t, "real vs. real", float(rows[0][floor])] for t in (0, 10, 60)]
         assert series["data"] == expected
         chart = logged.config["_wandb"]["visualize"][f"study/{score}_over_t"]
         assert chart["panel_config"]["panelDefId"] == "wandb/lineseries/v0"

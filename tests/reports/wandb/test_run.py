@@ -63,8 +63,8 @@ def test_offline_when_asked_or_without_a_key(tmp_path, monkeypatch, capsys, key)
         run = logger.experiment
         assert logger.experiment is run and run.offline
         assert (run.name, run.config["answer"]) == ("run", 42)
-    why = "as asked" if key else "no API key found"
-    line = f"W&B run kept on disk ({why}); to upload it type: wandb sync {tmp_path}/run/wandb/offline-run-*-{run.id}\n"
+    why = "offline mode" if key else "no API key found"
+    line = f"W&B run kept on disk ({why}); to upload it, run: wandb sync {tmp_path}/run/wandb/offline-run-*-{run.id}\n"
     assert capsys.readouterr().err == line
     assert (tmp_path / "run" / "wandb" / "run_id").read_text() == run.id
 
