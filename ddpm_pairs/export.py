@@ -20,9 +20,10 @@ from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import atomic_file, atomic_folder, write_atomically
-from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
+from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet
 from ddpm_pairs.restoration.weight_files import read_weights
+from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import weights_file
 
 _SPANDRELS_GROWTH = 32
@@ -95,14 +96,15 @@ def export_denoiser(
 
 
 def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None:
-    """Write a restorer under its official names of weights; ``load_restorer`` reads either form.
+    """Write a restorer, with its weights under their official names; ``load_restorer`` reads either form.
 
     It appears under its name only when it is complete.
 
     Args:
-        net: An RRDBNet, which Real-ESRGAN, spandrel and chaiNNer open, or a GPEN, which GPEN opens as ``.pth``.
+        net: An RRDBNet, which Real-ESRGAN, spandrel and chaiNNer open; a SpandrelNet, which spandrel and chaiNNer open;
+            or a GPEN, which GPEN opens as ``.pth``.
         out: ``<name>.safetensors`` with kind and network as JSON under the metadata key ``ddpm_pairs``; or
-            ``<name>.pth``, an RRDBNet's weights under ``params_ema``, a GPEN's as they are.
+            ``<name>.pth``, with the weights under ``params_ema``, except for GPEN, which has no such entry.
         half: Store the weights as float16, half the size.
 
     Raises:
@@ -112,12 +114,17 @@ def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None
     _check_name(out)
     if out.suffix not in (".safetensors", ".pth"):
         raise UserError(f"a restorer is written as a file: give OUT a name ending in .safetensors or .pth, not {out}")
-    weights = _weights(net, half)
+    spec = network_spec(net)
+    if isinstance(net, SpandrelNet):
+        weights = _stored(net.released_weights(), half)
+        spec = {"class_path": spec["class_path"], "architecture": net.architecture}
+    else:
+        weights = _weights(net, half)
     if out.suffix == ".safetensors":
-        _write_safetensors(weights, out, _described({"kind": "restorer", "net": network_spec(net)}))
+        _write_safetensors(weights, out, _described({"kind": "restorer", "net": spec}))
     else:
         with atomic_file(out) as file:
-            torch.save({"params_ema": weights} if isinstance(net, RRDBNet) else weights, file)
+            torch.save({"params_ema": weights} if isinstance(net, RRDBNet | SpandrelNet) else weights, file)
 
 
 def _is_denoiser(path: str) -> bool:
@@ -143,12 +150,16 @@ def _write_safetensors(weights: dict[str, Tensor], path: Path, texts: dict[str, 
 
 
 def _weights(net: nn.Module, half: bool) -> dict[str, Tensor]:
-    """The network's weights as safetensors wants them: on the CPU, contiguous, none sharing memory."""
+    return _stored(net.state_dict(), half)
+
+
+def _stored(weights: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
+    """Convert weights to what safetensors requires: on the CPU, contiguous, none sharing memory."""
     return {
         name: value.detach()
         .to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype, copy=True)
         .contiguous(memory_format=torch.contiguous_format)
-        for name, value in net.state_dict().items()
+        for name, value in weights.items()
     }
 
 

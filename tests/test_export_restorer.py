@@ -10,9 +10,9 @@ from spandrel import ModelLoader
 
 from ddpm_pairs.cli import main as cli
 from ddpm_pairs.export import export_restorer
-from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.gpen import GPEN
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
+from ddpm_pairs.restoration.weights import load_restorer
 
 LQ = torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(0))
 

@@ -13,7 +13,7 @@ from tiny_ddpm import save_folder, tiny_denoiser
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.diffusion import load_denoiser
 from ddpm_pairs.pairset.run_file import read_run
-from ddpm_pairs.restoration.loading import load_restorer
+from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.synthesis.provenance import build_from_spec
 
 

@@ -1,10 +1,16 @@
 """Restoring pictures of any size, in overlapping tiles where they are large."""
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_pairs.images.canvas import pad_by_reflection
+
+_DISCOURAGED = (
+    "this network uses the whole image, so results differ between tiles; if memory allows, set --model.tile null"
+)
 
 
 @torch.no_grad()
@@ -22,7 +28,9 @@ def restore_picture(net: nn.Module, lq: Tensor, tile: int | None = None, overlap
     and 17 at an overlap of 8 px, 0.0001 and 0.01 at 16 px. Weights trained for long were not measured.
 
     Args:
-        net: A restoration network, with the attributes ``scale``, ``multiple`` and ``side``.
+        net: A restoration network, with the attributes ``scale``, ``multiple`` and ``side``. Its attribute ``tiling``,
+            if it has one, can be ``discouraged`` (a warning is shown when an image is tiled) or ``internal`` (the
+            network tiles images itself, so it always gets them whole).
         lq: (3, h, w) in [0, 1], on the network's device.
         tile: Side of a tile in LQ pixels, rounded up to the network's multiple; ``None``: all at once.
         overlap: LQ pixels by which neighbouring tiles overlap, or more.
@@ -42,9 +50,12 @@ def restore_picture(net: nn.Module, lq: Tensor, tile: int | None = None, overlap
         raise ValueError(f"tile is {tile} and overlap {overlap}: expected a tile larger than the overlap")
     multiple, scale = net.multiple, net.scale
     padded = _pad(lq[None], -height % multiple, -width % multiple)
-    if tile is None or max(height, width) <= tile:
+    tiling = getattr(net, "tiling", "supported")
+    if tile is None or max(height, width) <= tile or tiling == "internal":
         restored = net(padded)[0]
     else:
+        if tiling == "discouraged":
+            warnings.warn(_DISCOURAGED, stacklevel=2)
         side = tile + -tile % multiple
         restored = _restore_tiles(net, padded, side, overlap + -overlap % multiple if overlap else 0)
     return restored[:, : height * scale, : width * scale]

@@ -2,12 +2,13 @@
 
 from ddpm_pairs.restoration.adversarial import Adversarial
 from ddpm_pairs.restoration.gan_prior import Prior
-from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.gpen import GPEN, StyleDecoder, StyleDiscriminator
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
+from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet
 from ddpm_pairs.restoration.networks.unet_discriminator import UNetDiscriminator
 from ddpm_pairs.restoration.regression import Regression
 from ddpm_pairs.restoration.restorer import Restorer
+from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.training.losses.perceptual import Perceptual
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RRDBNet",
     "Regression",
     "Restorer",
+    "SpandrelNet",
     "StyleDecoder",
     "StyleDiscriminator",
     "UNetDiscriminator",

@@ -37,7 +37,8 @@ class Restorer(L.LightningModule):
 
     Args:
         net: Any ``nn.Module`` with ``forward(lq) -> restored`` on (N, 3, h, w) in [0, 1] and the attributes ``scale``,
-            ``multiple`` (input sides must divide by it) and ``side`` (the only input side it takes, or ``None``).
+            ``multiple`` (input sides must divide by it) and ``side`` (the only input side it takes, or ``None``);
+            optionally ``tiling``, see ``restore_picture``.
         tile: LQ pixels a side above which a picture is restored in tiles of this side; ``None`` never does.
         overlap: LQ pixels by which tiles overlap, where they are blended.
 

@@ -1,4 +1,4 @@
-"""Reading weights of restorers, whatever program wrote the file, and saying what a wrong file looks like."""
+"""Read weights of restorers from the files of any program, and say what a wrong file looks like."""
 
 import re
 from dataclasses import dataclass
@@ -15,27 +15,35 @@ from ddpm_pairs.errors import UserError
 
 EXPECTED = "expected a restorer's weights (.ckpt, .safetensors or .pth)"
 
-WRAPPERS = ("params_ema", "params", "state_dict", "model", "g_ema", "g")
-"""Entries under which programs put the weights of a network, the preferred one first."""
+WRAPPERS = (
+    "params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "g_ema", "g", "net"
+)  # fmt: skip
+"""Entries under which programs store the weights of a network, the preferred one first."""
 
 PREFIXES = ("module.", "netG.")
-"""What wrappers of networks put before the names of weights."""
+"""What wrappers of networks add to the names of weights."""
+
+PREFIX_OF_SPANDREL = "spandrel."
+"""What ``SpandrelNet`` adds to the names of weights in our checkpoints."""
 
 _SIGNS = {
     "conv9.weight": "a U-Net discriminator (netD)",
     "final_conv.0.weight": "a StyleGAN discriminator",
     "time_embedding.linear_1.weight": "a DDPM's U-Net",
-    "stylegan_decoder.style_mlp.1.weight": "GFPGAN",
     "input.input": "a StyleGAN2 generator without GPEN's encoder",
     "features.0.weight": "an AlexNet or a VGG",
     "lin0.model.1.weight": "LPIPS",
     "Mixed_5b.branch1x1.conv.weight": "FID's Inception",
-    "layers.0.residual_group.blocks.0.attn.qkv.weight": "SwinIR",
+    "body.0.rdb1.conv1.weight": "a part of an RRDBNet",
     "fc.weight": "a classifier",
 }
-"""Names of weights that give a network away."""
+"""Names of weights that identify a network."""
 
-_SUFFIXES = {b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"%PDF": "a PDF", b"GIF8": "a GIF"}
+_SUFFIXES = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"%PDF": "a PDF", b"GIF8": "a GIF"}
+
+
+class MisfitError(UserError):
+    """Weights of a known kind of network that cannot be used; the message continues the words "looks like"."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,8 @@ class WeightsFromFile:
     """The weights of one network.
 
     Attributes:
-        tensors: By name, without the wrappers' prefixes.
-        kind: What the file says it is, such as ``restorer`` or ``ddpm``; ``None`` where it does not.
+        tensors: Weights by name, without prefixes of wrappers.
+        kind: What the file says it is, such as ``restorer`` or ``ddpm``; ``None`` if it does not say.
     """
 
     tensors: dict[str, Tensor]
@@ -52,12 +60,16 @@ class WeightsFromFile:
 
 
 def read_weights(path: str | Path) -> WeightsFromFile:
-    """Read the generator's weights from a ``.ckpt``, ``.safetensors`` or ``.pth`` file, on the CPU and as stored.
+    """Read the generator's weights from a file, on the CPU, with the types in which they are stored.
 
-    Of several sets the first of ``WRAPPERS`` is taken; of a Lightning checkpoint the entries ``net.*``.
+    No code from the file is run: pickles are read with ``weights_only=True``. Of several sets of weights, the first in
+    ``WRAPPERS`` is taken; of a Lightning checkpoint, the entries ``net.*``.
+
+    Args:
+        path: A ``.safetensors`` file, or a pickle of torch under any other suffix (``.ckpt``, ``.pth``, ``.pt``).
 
     Raises:
-        UserError: in one line, if there is no such file or it holds no weights.
+        UserError: if the file does not exist or holds no weights.
     """
     path = Path(path)
     if path.is_dir():
@@ -69,6 +81,8 @@ def read_weights(path: str | Path) -> WeightsFromFile:
         if isinstance(content.get(wrapper), dict) and content[wrapper]:
             content = content[wrapper]
             break
+    if len(content) == 1 and isinstance(next(iter(content.values())), dict):
+        content = next(iter(content.values()))
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"checkpoint {path} looks like {_without_weights(content)}: {EXPECTED}")
@@ -76,11 +90,14 @@ def read_weights(path: str | Path) -> WeightsFromFile:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     networks = {name.removeprefix("net."): value for name, value in tensors.items() if name.startswith("net.")}
-    return WeightsFromFile(networks or tensors, kind)
+    tensors = networks or tensors
+    if all(name.startswith(PREFIX_OF_SPANDREL) for name in tensors):
+        tensors = {name.removeprefix(PREFIX_OF_SPANDREL): value for name, value in tensors.items()}
+    return WeightsFromFile(tensors, kind)
 
 
 def looks_like(weights: WeightsFromFile) -> str:
-    """What weights that are no restorer's seem to be, in words for an error message."""
+    """Say what weights seem to be that are not a restorer's, for an error message."""
     if weights.kind not in (None, "restorer"):
         return {"ddpm": "a DDPM", "prior": "a GAN prior"}.get(weights.kind, f"a {weights.kind}")
     for sign, name in _SIGNS.items():
@@ -90,12 +107,18 @@ def looks_like(weights: WeightsFromFile) -> str:
     return f"weights of an unknown network ({names})"
 
 
+def first_misfit(error: Exception) -> str:
+    """Return the first thing that did not fit when a network was built or filled, without the list of all weights."""
+    text = str(error).split("\n\t")[1] if "\n\t" in str(error) else f"{type(error).__name__} {error}"
+    return " ".join(text.split())[:120].rstrip(". ")
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         content = load_file(path)
-    except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
+    except Exception as error:  # safetensors raises its own and Rust's errors for other files
         raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
     return content, _kind(metadata.get("ddpm_pairs"))
 
@@ -103,7 +126,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
 def _read_pickle(path: Path) -> tuple[dict[str, Any], str | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+    except Exception as error:  # torch raises many types of errors for other files
         raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
     if isinstance(content, Tensor):
         raise UserError(f"checkpoint {path} looks like a single tensor: {EXPECTED}")
@@ -132,7 +155,7 @@ def _without_weights(content: dict[str, Any]) -> str:
 
 
 def _of_bytes(path: Path, error: Exception) -> str:
-    """What a file that could not be read is by its first bytes, or by the error."""
+    """Say what an unreadable file is, from its first bytes or from the error."""
     with path.open("rb") as file:
         start = file.read(256)
     for magic, name in _SUFFIXES.items():
@@ -141,14 +164,14 @@ def _of_bytes(path: Path, error: Exception) -> str:
     if not start:
         return "an empty file"
     if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, whose file is still to be fetched"
+        return "a Git LFS pointer; fetch the file with `git lfs pull`"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, saved in place of the file"
+        return "a web page, saved instead of the file"
     if b"\0" not in start and all(byte >= 32 or byte in b"\t\n\r" for byte in start):
         return f"text ({start.decode(errors='replace').split()[0][:40]!r})" if start.split() else "text"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused:
-        return f"a pickle with Python objects ({refused[1]}), which are not loaded for safety"
+        return f"a pickle with Python objects ({refused[1]}), which are not loaded, for safety"
     if "TorchScript" in str(error):
         return "a TorchScript archive"
-    return f"a damaged file, or one of another kind ({type(error).__name__})"
+    return f"a damaged file, or one of another type ({type(error).__name__})"

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from ddpm_pairs.cli import main as cli
-from ddpm_pairs.restoration.loading import load_restorer
+from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import shipped_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.regression import Regression
+from ddpm_pairs.restoration.weights import load_restorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

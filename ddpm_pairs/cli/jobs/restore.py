@@ -8,7 +8,7 @@ from ddpm_pairs.data import RestorationPairs
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.reports.restoration import report_restored, report_scores
-from ddpm_pairs.restoration.loading import load_restorer
+from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.restoration.writer import RESTORED, RestorationWriter, restored_folder
 from ddpm_pairs.run import Run
 from ddpm_pairs.shipped import weights_file

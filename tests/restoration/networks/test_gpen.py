@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.gpen import GPEN, StyleDecoder, StyleDiscriminator
+from ddpm_pairs.restoration.weights import load_restorer
 
 TINY = {"size": 32, "channel_multiplier": 1, "narrow": 1 / 64}
 

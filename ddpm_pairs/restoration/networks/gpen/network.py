@@ -6,6 +6,12 @@ from torch import Tensor, nn
 from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM, StyleDecoder
 from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer
 
+SIGNS = {"ecd0.0.0.weight", "generator.input.input", "generator.to_rgb1.conv.weight"}
+"""Weights that identify a GPEN, and tell its sizes."""
+
+WIDTH_TIMES_SIDE = 16384
+"""The encoder has 16384 * channel_multiplier * narrow / side channels at sides of 64 px and more."""
+
 
 class GPEN(nn.Module):
     """Restores aligned square faces of one size.
@@ -79,3 +85,26 @@ class GPEN(nn.Module):
             x = getattr(self, f"ecd{stage}")(x)
             features.append(x)
         return features[::-1], self.final_linear(torch.flatten(x, 1))
+
+
+def build_gpen(tensors: dict[str, Tensor]) -> GPEN:
+    """Build a GPEN with random weights and the sizes of these ones.
+
+    Args:
+        tensors: Weights under the released names, which include ``SIGNS``.
+
+    Raises:
+        UserError: if the sizes are not those of a GPEN.
+    """
+    stages = len({name.split(".")[0] for name in tensors if name.startswith("ecd")})
+    size = 2 ** (stages + 1)
+    smallest = tensors["generator.input.input"].shape[1]
+    narrow = smallest / 512
+    width = tensors["ecd0.0.0.weight"].shape[0]
+    # the multiplier changes no width up to 32 px
+    multiplier = max(1, round(width * size / (WIDTH_TIMES_SIDE * narrow))) if size >= 64 else 2
+    isconcat = tensors["generator.to_rgb1.conv.weight"].shape[2] == 2 * smallest
+    arguments = {"size": size, "channel_multiplier": multiplier, "narrow": narrow, "isconcat": isconcat}
+    net = GPEN(**arguments)
+    net.init_args = arguments
+    return net

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from spandrel import ModelLoader
 from torch import nn
 
-from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.networks.gpen import GPEN
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.networks.unet_discriminator import UNetDiscriminator
+from ddpm_pairs.restoration.weights import load_restorer
 
 SMALL = {"nf": 16, "nb": 2, "gc": 32}
 

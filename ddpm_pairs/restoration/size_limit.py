@@ -1,0 +1,55 @@
+"""Limit how large a network may be that is built from the names and shapes in a file."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange}
+"""What layers allocate their weights and buffers with."""
+
+_SPARE_NUMBERS = 2**28
+"""Numbers that a network may allocate besides its weights, such as attention masks: 1 GiB of float32."""
+
+_SPARE_TENSORS = 50_000
+"""Tensors that it may allocate besides its weights."""
+
+
+class SizeLimit(TorchFunctionMode):
+    """Stop a network from growing far beyond the weights that it is built for.
+
+    A file of a few kilobytes can name layer 1,000,000,000 or a width of 1,000,000. Inside ``with SizeLimit(tensors):``
+    such a network ends in an error before it fills the memory.
+
+    Args:
+        tensors: The weights from the file.
+
+    Raises:
+        MemoryError: inside the ``with`` block, when too much is allocated.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()
+        tensors = list(tensors)
+        # views share a storage, and an expanded tensor is smaller in memory than its shape says
+        stored = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+        self.numbers = 2 * sum(stored.values()) + _SPARE_NUMBERS
+        self.tensors = 20 * len(tensors) + _SPARE_TENSORS
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,  # noqa: ANN401 - torch's signature
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Run a function of torch, and count what it allocates."""
+        result = function(*args, **(kwargs or {}))
+        if function in _FACTORIES:
+            self.numbers -= result.numel()
+            self.tensors -= 1
+            if self.numbers < 0 or self.tensors < 0:
+                raise MemoryError("the network would be far larger than its weights")
+        return result
