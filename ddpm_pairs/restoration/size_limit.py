@@ -7,14 +7,18 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange}
+_FACTORIES = {
+    torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange, torch.linspace
+}  # fmt: skip
 """What layers allocate their weights and buffers with."""
 
 _SPARE_NUMBERS = 2**28
 """Numbers that a network may allocate besides its weights, such as attention masks: 1 GiB of float32."""
 
-_SPARE_TENSORS = 50_000
+_SPARE_TENSORS = 2_000
 """Tensors that it may allocate besides its weights."""
+
+_TOO_LARGE = "the network would be far larger than its weights"
 
 
 class SizeLimit(TorchFunctionMode):
@@ -36,7 +40,7 @@ class SizeLimit(TorchFunctionMode):
         # views share a storage, and an expanded tensor is smaller in memory than its shape says
         stored = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
         self.numbers = 2 * sum(stored.values()) + _SPARE_NUMBERS
-        self.tensors = 20 * len(tensors) + _SPARE_TENSORS
+        self.tensors = 10 * len(tensors) + _SPARE_TENSORS
 
     def __torch_function__(
         self,
@@ -46,10 +50,14 @@ class SizeLimit(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Run a function of torch, and count what it allocates."""
-        result = function(*args, **(kwargs or {}))
-        if function in _FACTORIES:
-            self.numbers -= result.numel()
-            self.tensors -= 1
-            if self.numbers < 0 or self.tensors < 0:
-                raise MemoryError("the network would be far larger than its weights")
+        if function not in _FACTORIES:
+            return function(*args, **(kwargs or {}))
+        try:
+            result = function(*args, **(kwargs or {}))
+        except RuntimeError as error:  # more than there is memory
+            raise MemoryError(_TOO_LARGE) from error
+        self.numbers -= result.numel()
+        self.tensors -= 1
+        if self.numbers < 0 or self.tensors < 0:
+            raise MemoryError(_TOO_LARGE)
         return result

@@ -5,6 +5,7 @@ import re
 from torch import Tensor
 
 from ddpm_pairs.restoration.networks.rrdb import UNSHUFFLE, RRDBNet
+from ddpm_pairs.restoration.weight_files import MisfitError
 
 _ENDS = {
     "RRDB_trunk": {"trunk_conv": "conv_body", "upconv1": "conv_up1", "upconv2": "conv_up2", "HRconv": "conv_hr"},
@@ -24,6 +25,9 @@ def official_names(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
 
     Returns:
         The renamed weights; ``None`` if they do not have the structure of ``RRDBNet``.
+
+    Raises:
+        MisfitError: for a relative of ``RRDBNet`` that cannot be built.
     """
     renamed = _renamed(tensors)
     if renamed is None or not {"conv_first.weight", "conv_last.weight"} <= renamed.keys():
@@ -59,7 +63,11 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     if "body.0.rdb1.conv1.weight" in tensors:
         return tensors
     trunk = next((word for word in _ENDS if any(_block(word, name) for name in tensors)), None)
-    if trunk is None or any("conv1x1" in name for name in tensors):  # ESRGAN+ has these
+    if trunk is None:
+        return None
+    if any("conv1x1" in name for name in tensors):
+        if trunk == "RRDB_trunk":  # spandrel would leave these convolutions out
+            raise MisfitError('ESRGAN+ under the names of "new" ESRGAN: expected it under those of "old" ESRGAN')
         return None
     renamed = {}
     for name, value in tensors.items():

@@ -43,7 +43,7 @@ class SpandrelNet(nn.Module):
         spandrel: The network itself, with the names of its weights as in the file.
         architecture: spandrel's name of the architecture, such as ``SPAN``.
         scale: Output side over input side.
-        multiple: Input sides that the network processes without padding are multiples of this.
+        multiple: 1, since ``forward`` pads; ``side`` for a network that has one.
         side: The only input side (aligned square faces); ``None`` if any size is accepted.
         tiling: ``supported``, ``discouraged`` (the result depends on the whole image), or ``internal`` (the network
             splits images into tiles itself).
@@ -80,7 +80,7 @@ class SpandrelNet(nn.Module):
         self.architecture = str(descriptor.architecture.id)
         self.scale, self.side = descriptor.scale, FACE_SIDE if descriptor.purpose == "FaceSR" else None
         self.size_requirements = descriptor.size_requirements
-        self.multiple = self.side or self.size_requirements.multiple_of
+        self.multiple = self.side or 1
         self.tiling = descriptor.tiling.name.lower()
         self.supported = {
             torch.float16: descriptor.supports_half,
@@ -119,7 +119,7 @@ class SpandrelNet(nn.Module):
                     return self._restore(lq)
                 # SPAN computes weights as it runs; made in inference mode, training could not use them afterwards
                 with torch.inference_mode(False), torch.no_grad():
-                    return self._restore(lq.clone())
+                    return self._restore(lq)
 
     def released_weights(self) -> dict[str, Tensor]:
         """Return the weights under the names that spandrel and chaiNNer open."""
@@ -133,7 +133,7 @@ class SpandrelNet(nn.Module):
 
     def _restore(self, lq: Tensor) -> Tensor:
         height, width = lq.shape[2:]
-        restored = self._call(self.spandrel, self._padded(lq))
+        restored = self._call(self.spandrel, self._padded(lq.clone()))  # RCAN scales its input in place
         if isinstance(restored, tuple | list):  # some networks return intermediate results too in training
             restored = restored[0]
         return restored[..., : height * self.scale, : width * self.scale]
