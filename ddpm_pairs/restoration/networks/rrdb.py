@@ -7,38 +7,38 @@ from torch import Tensor, nn
 from ddpm_pairs.errors import UserError
 
 UNSHUFFLE = {1: 4, 2: 2, 4: 1}
-"""By scale, the side of the squares of pixels that are stacked into channels first; the trunk itself enlarges by 4."""
+"""Factor of the pixel-unshuffle before the trunk, by scale; the trunk itself upscales by 4."""
 
 SLOPE = 0.2
-"""Of every leaky ReLU, and the weight of every residual branch."""
+"""Slope of every leaky ReLU, and weight of every residual branch."""
 
 
 class RRDBNet(nn.Module):
     """Residual-in-residual dense blocks (ESRGAN, arXiv 1809.00219; x1 and x2 as in Real-ESRGAN, arXiv 2107.10833).
 
-    Names and shapes of the weights are the official ones, so checkpoints go both ways.
+    Names and shapes of the weights are the official ones, so either program reads the checkpoints of the other.
 
     Args:
         scale: Output side over input side: 1, 2 or 4.
         nf: Channels of the trunk.
         nb: Number of blocks.
-        gc: Channels that each convolution of a dense block adds.
+        gc: Channels that each convolution of a dense block adds (growth).
 
     Attributes:
         multiple: Input sides must be multiples of this.
-        side: ``None``: the input may have any size.
+        side: ``None``, since the input may have any size.
 
     Raises:
-        UserError: for another scale, or numbers under 1.
+        UserError: for another scale, or numbers below 1.
     """
 
     def __init__(self, scale: int = 4, nf: int = 64, nb: int = 23, gc: int = 32) -> None:
         super().__init__()
         if scale not in UNSHUFFLE:
-            raise UserError(f"RRDBNet scale is {scale}: expected 1, 2 or 4")
+            raise UserError(f"got RRDBNet scale {scale}; expected 1, 2 or 4")
         for name, value in (("nf", nf), ("nb", nb), ("gc", gc)):
             if value < 1:
-                raise UserError(f"RRDBNet {name} is {value}: expected 1 or more")
+                raise UserError(f"got RRDBNet {name} {value}; expected 1 or more")
         self.init_args = {"scale": scale, "nf": nf, "nb": nb, "gc": gc}
         self.scale, self.multiple = scale, UNSHUFFLE[scale]
         self.side: int | None = None
@@ -51,13 +51,13 @@ class RRDBNet(nn.Module):
         self.conv_last = _conv(nf, 3)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Restore.
+        """Restore images.
 
         Args:
             lq: (N, 3, h, w) in [0, 1], sides multiples of ``multiple``.
 
         Returns:
-            (N, 3, h * scale, w * scale), about [0, 1] and not clamped.
+            (N, 3, h * scale, w * scale), about [0, 1], not clamped.
         """
         first = self.conv_first(F.pixel_unshuffle(lq, self.multiple))
         features = first + self.conv_body(self.body(first))
@@ -67,7 +67,7 @@ class RRDBNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Three dense blocks in a row behind a residual connection."""
+    """Three dense blocks in sequence with a residual connection."""
 
     def __init__(self, nf: int, gc: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _Block(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Five convolutions, each of which sees the input and what those before it added."""
+    """Five convolutions, each of which gets the input and the outputs of those before it."""
 
     def __init__(self, nf: int, gc: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The U-Net discriminator of Real-ESRGAN, with spectral normalisation."""
+"""The U-Net discriminator of Real-ESRGAN, with spectral normalization."""
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,12 @@ EPSILON = 1e-12
 
 
 class UNetDiscriminator(nn.Module):
-    """Judges every pixel (Wang et al., Real-ESRGAN, arXiv 2107.10833, section 3.3).
+    """Classify every pixel as real or generated (Real-ESRGAN, arXiv 2107.10833, section 3.3).
 
-    Names and shapes of the weights are the official ones, so a released ``netD`` file loads.
+    Names and shapes of the weights are the official ones, so released ``netD`` files load.
 
     Args:
-        nf: Channels at full size; they double at each of the three halvings.
+        nf: Channels at full size; they double each time that the sides are halved, three times in all.
 
     Attributes:
         multiple: Input sides must be multiples of this.
@@ -36,7 +36,14 @@ class UNetDiscriminator(nn.Module):
         self.conv9 = nn.Conv2d(nf, 1, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (N, 1, H, W) of (N, 3, H, W) in [0, 1] being real, sides multiples of 8."""
+        """Judge images.
+
+        Args:
+            pictures: (N, 3, H, W) in [0, 1], sides multiples of 8.
+
+        Returns:
+            (N, 1, H, W), the logits of each pixel being real.
+        """
         features = F.leaky_relu(self.conv0(pictures), SLOPE)
         skips = []
         for shrink in (self.conv1, self.conv2, self.conv3):
@@ -51,17 +58,17 @@ class UNetDiscriminator(nn.Module):
 
 
 class SpectralConv2d(nn.Conv2d):
-    """A convolution without bias, its weight divided by its largest singular value (Miyato et al., arXiv 1802.05957).
+    """Convolution without bias whose weight is divided by its largest singular value (arXiv 1802.05957).
 
-    Same numbers and same names in a checkpoint (``weight_orig``, ``weight_u``, ``weight_v``) as
-    ``torch.nn.utils.spectral_norm``, whose modules cannot be deep-copied once they ran, because they keep the
-    normalised weight as an attribute.
+    It computes the same as ``torch.nn.utils.spectral_norm`` and has the same names in checkpoints (``weight_orig``,
+    ``weight_u``, ``weight_v``), but it can be deep-copied after a forward pass. torch's cannot, because it keeps the
+    normalized weight as an attribute.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        kernel_size: Side of the kernel; the border of one pixel around the input is zero.
-        stride: Of the output's pixels.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the kernel. The input is padded by one pixel of zeros.
+        stride: Step between output pixels, in input pixels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
@@ -74,14 +81,14 @@ class SpectralConv2d(nn.Conv2d):
         self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=EPSILON))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve; in training, one power iteration moves ``weight_u`` and ``weight_v`` first."""
+        """Convolve; in training, update ``weight_u`` and ``weight_v`` by one power iteration first."""
         with torch.autocast(x.device.type, enabled=False):
             weight = self.weight_orig / self._singular_value()
         return self._conv_forward(x, weight, None)
 
     def _singular_value(self) -> Tensor:
         matrix = self.weight_orig.flatten(1)
-        # Copies, since a second forward before the backward, or DDP, overwrites the buffers in place.
+        # Copies, because DDP, or a second forward before the backward, overwrites the buffers in place.
         u, v = self.weight_u.clone(), self.weight_v.clone()
         if self.training:
             with torch.no_grad():

@@ -184,5 +184,5 @@ class TestChannels:
             channels_at(size, 2, 1.0)
 
     def test_too_narrow(self):
-        with pytest.raises(ValueError, match="leaves no channel at 512 px"):
+        with pytest.raises(ValueError, match="leaves no channels at 512 px"):
             channels_at(512, 1, 0.01)

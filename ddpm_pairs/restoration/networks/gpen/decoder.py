@@ -1,4 +1,4 @@
-"""The StyleGAN2-type decoder of GPEN, which alone is the generator of the GAN prior."""
+"""The StyleGAN2-type decoder of GPEN; on its own, the generator of the GAN prior."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ STYLE_DIM = 512
 
 
 class PixelNorm(nn.Module):
-    """Divides each vector by its root mean square."""
+    """Divide each vector by its root mean square."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C) -> (N, C)."""
@@ -18,10 +18,10 @@ class PixelNorm(nn.Module):
 
 
 class Noise(nn.Module):
-    """Noise, or an encoder's features in its place, times a learnt number that starts at 0.
+    """Noise, or an encoder's features instead, times a learned number that starts at 0.
 
     Args:
-        isconcat: Put it beside the input's channels instead of adding it.
+        isconcat: Concatenate it with the input's channels instead of adding it.
     """
 
     def __init__(self, isconcat: bool) -> None:
@@ -50,7 +50,7 @@ class StyleConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to RGB, added to the picture of half the sides."""
+    """Modulated 1x1 convolution to RGB, added to the image of half the resolution."""
 
     def __init__(self, inputs: int, up: bool = True) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class ToRGB(nn.Module):
             self.upsample = Upsample()
 
     def forward(self, x: Tensor, w: Tensor, picture: Tensor | None = None) -> Tensor:
-        """(N, inputs, H, W), and a picture (N, 3, H / 2, W / 2) if there is one -> (N, 3, H, W)."""
+        """(N, inputs, H, W), and an image (N, 3, H / 2, W / 2) if there is one -> (N, 3, H, W)."""
         rgb = self.conv(x, w) + self.bias
         return rgb if picture is None else rgb + self.upsample(picture)
 
 
 class Constant(nn.Module):
-    """The learnt 4x4 start."""
+    """The learned 4x4 input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -74,17 +74,17 @@ class Constant(nn.Module):
 
 
 class StyleDecoder(nn.Module):
-    """Turns a code into a picture: z -> mapping -> w, which modulates every convolution (skip type of StyleGAN2).
+    """Turn a code into an image: z -> mapping -> w, which modulates every convolution (StyleGAN2, skip type).
 
     Args:
-        size: Side of the pictures, a power of two, 16 or more.
-        channel_multiplier: Factor of the widths at 64 px and more.
+        size: Side of the images, a power of two from 16 to 2048.
+        channel_multiplier: Factor of the widths at 64 px and above.
         narrow: Factor of all widths.
-        isconcat: Put noise beside the channels (GPEN) instead of adding it (StyleGAN2).
+        isconcat: Concatenate noise with the channels (GPEN) instead of adding it (StyleGAN2).
 
     Attributes:
-        latents: Number of places that take a w.
-        noise_shapes: Of one picture's noise at the sides 4, 8, ..., size, which both convolutions there share.
+        latents: Number of layers that take a w.
+        noise_shapes: Shapes of one image's noise at the sides 4, 8, ..., size; both convolutions at a side share it.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class StyleDecoder(nn.Module):
             inputs = outputs
 
     def forward(self, z: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-        """Pictures of codes.
+        """Generate images from codes.
 
         Args:
             z: (N, 512), standard normal.
-            noise: See ``decode``; ``None`` draws it afresh.
+            noise: See ``decode``; ``None`` draws new noise.
 
         Returns:
             (N, 3, size, size), nominally in [0, 1].
@@ -125,15 +125,15 @@ class StyleDecoder(nn.Module):
         return (self.decode(self.copies(self.style(z)), noise) + 1) / 2
 
     def copies(self, w: Tensor) -> Tensor:
-        """The same w (N, 512) for every place, (N, latents, 512)."""
+        """Repeat w (N, 512) for every layer, (N, latents, 512)."""
         return w.unsqueeze(1).repeat(1, self.latents, 1)
 
     def decode(self, latents: Tensor, noise: list[Tensor]) -> Tensor:
-        """Pictures of the mapped codes.
+        """Generate images from mapped codes.
 
         Args:
-            latents: (N, latents, 512), a w for each place.
-            noise: Noise or features (N, width, side, side), one tensor a side 4, 8, ..., size.
+            latents: (N, latents, 512), a w for each layer.
+            noise: Noise or features (N, width, side, side), one tensor for each of the sides 4, 8, ..., size.
 
         Returns:
             (N, 3, size, size), nominally in [-1, 1].

@@ -10,7 +10,7 @@ from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at
 
 
 class ResidualDown(nn.Module):
-    """Two convolutions that halve the sides, beside a 1x1 convolution that does the same."""
+    """Two convolutions that halve the sides, and a 1x1 convolution that does the same as a skip connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -24,17 +24,17 @@ class ResidualDown(nn.Module):
 
 
 class StyleDiscriminator(nn.Module):
-    """Tells real pictures (positive) from made ones (negative).
+    """Distinguish real images (positive) from generated ones (negative).
 
     Args:
-        size: Side of the pictures, a power of two, 16 or more.
-        channel_multiplier: Factor of the widths at 64 px and more.
+        size: Side of the images, a power of two from 16 to 2048.
+        channel_multiplier: Factor of the widths at 64 px and above.
         narrow: Factor of all widths.
-        compare_batch: Let it see how much the pictures of a batch differ (minibatch standard deviation). Without, each
-            picture is judged alone; the weights keep their shapes.
+        compare_batch: Let it see how much the images of a batch differ (minibatch standard deviation). Otherwise each
+            image is judged on its own. The shapes of the weights are the same either way.
 
     Raises:
-        UserError: if ``size`` is no power of two from 16 to 2048, or ``narrow`` leaves no channels.
+        UserError: if ``size`` is not a power of two from 16 to 2048, or ``narrow`` leaves no channels.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class StyleDiscriminator(nn.Module):
         self.final_linear = nn.Sequential(EqualLinear(deepest * 16, deepest, activate=True), EqualLinear(deepest, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures (N, 3, size, size) in [0, 1] -> logits (N, 1)."""
+        """Images (N, 3, size, size) in [0, 1] -> logits (N, 1)."""
         x = self.convs(pictures * 2 - 1)
         x = minibatch_stddev(x) if self.compare_batch else F.pad(x, (0, 0, 0, 0, 0, 1))
         return self.final_linear(torch.flatten(self.final_conv(x), 1))

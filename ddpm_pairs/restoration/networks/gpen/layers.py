@@ -9,33 +9,33 @@ from torch.nn import functional as F
 from ddpm_pairs.errors import UserError
 
 GAIN = math.sqrt(2)
-"""What keeps the variance through a leaky ReLU."""
+"""Factor that preserves the variance through a leaky ReLU."""
 
 
 def fir_kernel(gain: float = 1.0) -> Tensor:
-    """The binomial low-pass filter (4, 4), outer([1, 3, 3, 1]) / 64, times a gain."""
+    """Return the binomial low-pass filter (4, 4), outer([1, 3, 3, 1]) / 64, times a gain."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) * (gain / 64)
 
 
 def channels_at(size: int, channel_multiplier: int, narrow: float) -> dict[int, int]:
-    """Channels at each side 4, 8, ..., size.
+    """Return the number of channels at each of the sides 4, 8, ..., size.
 
     Args:
-        size: The greatest side, a power of two.
-        channel_multiplier: Factor of the widths at 64 px and more.
+        size: The largest side, a power of two from 16 to 2048.
+        channel_multiplier: Factor of the widths at 64 px and above.
         narrow: Factor of all widths.
 
     Raises:
-        UserError: if ``size`` is no power of two from 16 to 2048, or a width would be under 1.
+        UserError: if ``size`` is not such a power of two, or a width would be below 1.
     """
     sides = [2**n for n in range(2, 12)]
     if size not in sides[2:]:
-        raise UserError(f"size is {size}: expected a power of two from 16 to 2048")
+        raise UserError(f"got size {size}; expected a power of two from 16 to 2048")
     full = {side: 512 if side <= 32 else 16384 * channel_multiplier // side for side in sides if side <= size}
     widths = {side: int(width * narrow) for side, width in full.items()}
     if min(widths.values()) < 1:
-        raise UserError(f"narrow is {narrow}, which leaves no channel at {size} px: expected more")
+        raise UserError(f"got narrow {narrow}, which leaves no channels at {size} px; give a larger number")
     return widths
 
 
@@ -44,7 +44,7 @@ class Blur(nn.Module):
 
     Args:
         pad: Zeros added on every side.
-        gain: What the filter's taps add up to.
+        gain: Sum of the filter's taps.
     """
 
     def __init__(self, pad: int, gain: float = 1.0) -> None:
@@ -53,13 +53,13 @@ class Blur(nn.Module):
         self.register_buffer("kernel", fir_kernel(gain))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter each channel; the filter is symmetric, so correlation and convolution agree."""
+        """Filter each channel. The filter is symmetric, so correlation and convolution are the same."""
         weight = self.kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
         return F.conv2d(x, weight, padding=self.pad, groups=x.shape[1])
 
 
 class Upsample(nn.Module):
-    """Doubles the sides: zeros put between the samples, then the FIR low-pass with gain 4, padded by (2, 1)."""
+    """Double the sides: insert zeros between samples, then apply the FIR low-pass with gain 4, padded by (2, 1)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,14 +84,14 @@ class Activation(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate (Karras et al. 2018): stored N(0, 1), used over sqrt(fan-in).
+    """Linear layer with equalized learning rate (Karras et al. 2018): stored as N(0, 1), used over sqrt(fan-in).
 
     Args:
-        inputs: Features in.
-        outputs: Features out.
-        bias: Its start.
-        lr_multiplier: Slows learning: weights are stored that much larger and used that much smaller.
-        activate: Follow by sqrt(2) * LeakyReLU_0.2.
+        inputs: Number of input features.
+        outputs: Number of output features.
+        bias: Initial value of the bias.
+        lr_multiplier: Factor of the learning rate: weights are stored divided by it and used multiplied by it.
+        activate: Apply sqrt(2) * LeakyReLU_0.2.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution without bias, with equalised learning rate."""
+    """Convolution without bias, with equalized learning rate."""
 
     def __init__(self, inputs: int, outputs: int, side: int, stride: int = 1, pad: int = 0) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class EqualConv(nn.Module):
 
 
 def conv_layer(inputs: int, outputs: int, side: int, down: bool = False, activate: bool = True) -> nn.Sequential:
-    """Convolution that keeps or halves (blurred first) the sides of its input, and activation."""
+    """Build a convolution that keeps the sides of its input, or halves them after a blur, and an activation."""
     if down:
         layers = [Blur((side + 1) // 2), EqualConv(inputs, outputs, side, stride=2)]
     else:
@@ -131,17 +131,17 @@ def conv_layer(inputs: int, outputs: int, side: int, down: bool = False, activat
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose weights are scaled per picture and input channel by a style, then normalised (Eqs. 1-3).
+    """Convolution whose weights are scaled per image and input channel by a style, then normalized (Eqs. 1-3).
 
     w'_oik = s_i w_oik / sqrt(sum_ik (s_i w_oik)^2 + 1e-8). A style scales whole input channels and the norm belongs to
-    whole output channels, so both are put on the pictures instead and one convolution serves the batch.
+    whole output channels, so both are applied to the images instead, and one convolution serves the whole batch.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
-        side: Of the kernel.
-        demodulate: Normalise.
-        up: Double the sides, by a transposed convolution of stride 2 and a blur.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        side: Side of the kernel.
+        demodulate: Normalize.
+        up: Double the sides with a transposed convolution of stride 2 and a blur.
         style_dim: Length of w.
     """
 
@@ -156,7 +156,7 @@ class ModulatedConv(nn.Module):
             self.blur = Blur(1, gain=4.0)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, inputs, H, W) with w (N, style_dim) -> (N, outputs, H, W), or twice the sides."""
+        """(N, inputs, H, W) with w (N, style_dim) -> (N, outputs, H, W), or of twice the sides."""
         style = self.modulation(w)
         weight = self.weight[0] * self.scale
         x = x * style.to(x.dtype)[:, :, None, None]
@@ -171,14 +171,14 @@ class ModulatedConv(nn.Module):
 
 
 def minibatch_stddev(x: Tensor) -> Tensor:
-    """Append a channel that holds how much the pictures of the batch differ (Karras et al. 2018, section 3).
+    """Append a channel that holds how much the images of the batch differ (Karras et al. 2018, section 3).
 
     Args:
         x: (N, C, H, W); the whole batch is one group.
 
     Returns:
         (N, C + 1, H, W); the last channel is one number, the standard deviation over the batch, averaged over all
-        channels and places.
+        channels and positions.
     """
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     deviation = torch.sqrt(exact.var(dim=0, unbiased=False) + 1e-8).mean()

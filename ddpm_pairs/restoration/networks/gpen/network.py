@@ -1,4 +1,4 @@
-"""GPEN (Yang et al. 2021): an encoder whose features steer a GAN prior embedded as decoder."""
+"""GPEN (Yang et al. 2021): an encoder whose features control a GAN prior, which is the decoder."""
 
 import torch
 from torch import Tensor, nn
@@ -7,31 +7,31 @@ from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM, StyleDecoder
 from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer
 
 SIGNS = {"ecd0.0.0.weight", "generator.input.input", "generator.to_rgb1.conv.weight"}
-"""Weights that identify a GPEN, and tell its sizes."""
+"""Weights that identify a GPEN and its sizes."""
 
 WIDTH_TIMES_SIDE = 16384
 """The encoder has 16384 * channel_multiplier * narrow / side channels at sides of 64 px and more."""
 
 
 class GPEN(nn.Module):
-    """Restores aligned square faces of one size.
+    """Restore aligned square faces of one size.
 
-    The encoder's deepest features become the code z; its features of each side take the place of the decoder's noise
-    at that side. State keys are those of the released weights.
+    The encoder's deepest features become the code z. Its features at each resolution replace the decoder's noise at
+    that resolution. Weights have the released names.
 
     Args:
-        size: Side of the pictures, a power of two, 16 or more.
-        channel_multiplier: Factor of the widths at 64 px and more.
+        size: Side of the images, a power of two from 16 to 2048.
+        channel_multiplier: Factor of the widths at 64 px and above.
         narrow: Factor of all widths.
-        isconcat: Put features beside the decoder's channels (GPEN) instead of adding them (StyleGAN2's noise).
+        isconcat: Concatenate features with the decoder's channels (GPEN) instead of adding them (StyleGAN2's noise).
 
     Attributes:
-        scale: 1, output sides over input sides.
-        multiple: Input sides must divide by it.
+        scale: Output side over input side, always 1.
+        multiple: ``size``, of which input sides must be multiples.
         side: The only input side.
 
     Raises:
-        UserError: if ``size`` is no power of two from 16 to 2048, or ``narrow`` leaves no channels.
+        UserError: if ``size`` is not a power of two from 16 to 2048, or ``narrow`` leaves no channels.
     """
 
     scale = 1
@@ -50,7 +50,7 @@ class GPEN(nn.Module):
         self.generator = StyleDecoder(size, channel_multiplier, narrow, isconcat)
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Restore.
+        """Restore faces.
 
         Args:
             lq: (N, 3, size, size) in [0, 1].
@@ -64,21 +64,21 @@ class GPEN(nn.Module):
         return self.restore_with_latents(lq)[0]
 
     def restore_with_latents(self, lq: Tensor) -> tuple[Tensor, Tensor]:
-        """``forward``, and the w's (N, latents, 512) that the pictures are made of, for path-length regularisation."""
+        """Return what ``forward`` returns, and the w's (N, latents, 512), for path-length regularization."""
         if lq.shape[2:] != (self.side, self.side):
-            raise ValueError(f"GPEN got {lq.shape[3]}x{lq.shape[2]} pictures: expected {self.side}x{self.side}")
+            raise ValueError(f"got images of {lq.shape[3]}x{lq.shape[2]} px; GPEN expects {self.side}x{self.side}")
         features, z = self.encode(lq * 2 - 1)
         latents = self.generator.copies(self.generator.style(z))
         return (self.generator.decode(latents, features) + 1) / 2, latents
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Features and code.
+        """Compute features and code.
 
         Args:
             x: (N, 3, size, size) in [-1, 1].
 
         Returns:
-            Features (N, width, side, side), one tensor a side 4, 8, ..., size, and z (N, 512).
+            Features (N, width, side, side), one tensor for each of the sides 4, 8, ..., size; and z (N, 512).
         """
         features = []
         for stage in range(self.stages):
