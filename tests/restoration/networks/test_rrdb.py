@@ -58,7 +58,11 @@ def test_bfloat16_stays_near():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"scale": 3}, "scale is 3: expected 1, 2 or 4"), ({"nb": 0}, "nb is 0"), ({"gc": 0}, "gc is 0")],
+    [
+        ({"scale": 3}, "got RRDBNet scale 3; expected 1, 2 or 4"),
+        ({"nb": 0}, "got RRDBNet nb 0"),
+        ({"gc": 0}, "got RRDBNet gc 0"),
+    ],
 )
 def test_wrong_arguments(options, said):
     with pytest.raises(ValueError, match=said):
