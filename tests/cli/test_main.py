@@ -144,14 +144,15 @@ def test_verb_gets_its_arguments_and_gives_the_status(implementation, capsys):
 
 
 def test_user_error_of_a_verb_is_one_line(implementation, capsys):
-    implementation("raise ValueError('no manifest in x;\\nrun predict first')")
+    implementation("from ddpm_pairs.errors import UserError; raise UserError('no manifest in x;\\nrun predict first')")
     assert cli.main(["remake", "x", "a"]) == 2
     assert capsys.readouterr().err == "ddpm-pairs: error: no manifest in x; run predict first\n"
 
 
-def test_other_errors_of_a_verb_are_not_hidden(implementation):
-    implementation("raise RuntimeError('a fault of the program')")
-    with pytest.raises(RuntimeError, match="a fault of the program"):
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, TypeError])
+def test_other_errors_of_a_verb_are_not_hidden(kind, implementation):
+    implementation(f"raise {kind.__name__}('a fault of the program')")
+    with pytest.raises(kind, match="a fault of the program"):
         cli.main(["remake", "x", "a"])
 
 

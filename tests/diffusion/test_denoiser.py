@@ -11,6 +11,7 @@ from torch import nn
 
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.diffusion.process import predict_clean
+from ddpm_pairs.errors import UserError
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 INDEX = torch.tensor([3, 70])
@@ -194,6 +195,13 @@ class TestFolder:
         with pytest.raises(ValueError, match=said):
             load_denoiser(folder[0])
 
+    @pytest.mark.parametrize("content", ['{"beta_schedule": "lin', "[]", "\x00"])
+    def test_a_damaged_file(self, folder, content):
+        damaged = folder[0] / "scheduler" / "scheduler_config.json"
+        damaged.write_text(content)
+        with pytest.raises(UserError, match=f"checkpoint file {damaged} "):
+            load_denoiser(folder[0])
+
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
@@ -224,7 +232,7 @@ class TestErrors:
     """Each is one line that names the file."""
 
     def check(self, path, said):
-        with pytest.raises(ValueError, match=said) as caught:
+        with pytest.raises(UserError, match=said) as caught:
             load_denoiser(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -282,7 +290,12 @@ class TestErrors:
         ],
     )
     def test_network_that_cannot_be_built(self, tmp_path, spec, said):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(UserError, match=said):
+            load_denoiser(write_checkpoint(tmp_path / "x.ckpt", denoiser(), net=spec))
+
+    def test_a_bug_in_a_network_stays_one(self, tmp_path):
+        spec = {"class_path": f"{__name__}.OwnNetwork", "init_args": {"width": "4"}}
+        with pytest.raises(TypeError):
             load_denoiser(write_checkpoint(tmp_path / "x.ckpt", denoiser(), net=spec))
 
     def test_unknown_schedule(self, tmp_path):
