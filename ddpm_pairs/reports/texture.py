@@ -64,7 +64,8 @@ def texture_gap(real: Sequence[Tensor], sets: Mapping[str, Sequence[Tensor]], *,
         The gaps, including the floor: one seeded half of the real images against the other.
 
     Raises:
-        UserError: If a set is empty or a side of an image is shorter than 16 px.
+        ValueError: If a set is empty.
+        UserError: If a side of an image is shorter than 16 px.
     """
     parts = halves(real, seed)
     groups = {"real": real, **sets}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,13 +28,13 @@ from ddpm_pairs.study.sets import RealSet
 PAPER_PSNR = 24.0
 """The least PSNR that Yang et al. allow, for faces of 512 px; natural x4 pairs seldom reach it."""
 
-PANEL_SIZE = 5.0, 4.3
-"""Of one plot in inches: with 11 pt text it can be read on a phone, where it is half as large."""
+PANEL_WIDTH, AXES_HEIGHT, LEGEND_LINE = 5.0, 3.5, 0.21
+"""Of one plot in inches; 10 pt text stays readable on a phone, where a plot is 4 inches wide or less."""
 
 GRID_ROWS, GRID_TILE = 6, 192
 _LABEL = 22
 _COLORS, _MARKERS = [PALETTE[f"c{number}"] for number in range(6)], "os^D"
-_LONGEST_NAME = 26
+_SHORT_NAME, _LONGEST_NAME = 16, 40  # short names leave room for two columns in the legend
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,18 @@ class Curve:
     """One curve of a panel.
 
     Attributes:
-        name: Its name in the legend.
+        name: Name of the degradation.
         color: Number of its color and marker.
         ts: Steps.
         values: One per step; there is no point where a value is not finite.
-        dashed: Whether the line is dashed and its markers are open.
+        median: Whether the values are medians: the line is dashed, its markers are open, and the legend omits it.
     """
 
     name: str
     color: int
     ts: tuple[int, ...]
     values: tuple[float, ...]
-    dashed: bool = False
+    median: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,31 +82,33 @@ def panels_of(cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> l
     names = list(dict.fromkeys(cell.degradation for cell in cells))
     rows = [sorted((cell for cell in cells if cell.degradation == name), key=lambda cell: cell.t) for name in names]
 
-    def curves(values: list[list[float]], suffix: str = "", dashed: bool = False) -> tuple[Curve, ...]:
+    def curves(values: list[list[float]], median: bool = False) -> tuple[Curve, ...]:
         return tuple(
-            Curve(f"{_short(name)}{suffix}", number, tuple(cell.t for cell in row), tuple(own), dashed)
+            Curve(_short(name), number, tuple(cell.t for cell in row), tuple(own), median)
             for number, (name, row, own) in enumerate(zip(names, rows, values, strict=True))
         )
 
     kid, fid192, fid = (
         curves([[getattr(cell.scores, score) for cell in row] for row in rows]) for score in ("kid", "fid192", "fid")
     )
-    psnr = curves([[cell.psnr for cell in row] for row in rows], ", mean")
-    psnr += curves([[cell.psnr_median for cell in row] for row in rows], ", median", dashed=True)
+    psnr = curves([[cell.psnr for cell in row] for row in rows])
+    psnr += curves([[cell.psnr_median for cell in row] for row in rows], median=True)
     floor, same = real.floor, "real vs. real"
     # FID stays far above its floor for few images, so an axis from 0 would hide its changes; fid192 does not.
     return [
         Panel("KID", "KID (lower is closer)", kid, (same, floor.kid), chosen.t),
         Panel("fid192", "FID, 192-d: texture (lower is closer)", fid192, (same, floor.fid192), chosen.t, True),
         Panel("FID", "FID, 2048-d: mostly content (lower is closer)", fid, (same, floor.fid), chosen.t),
-        Panel("PSNR", "PSNR of LQ against HQ, dB", psnr, ("paper's minimum (512 px faces)", PAPER_PSNR), chosen.t),
+        Panel(
+            "PSNR", "PSNR of LQ against HQ, dB (dashed: median)", psnr, ("paper's limit, faces", PAPER_PSNR), chosen.t
+        ),
     ]
 
 
 def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> None:
     """Write ``ablation.png``: all panels."""
     panels = panels_of(cells, real, chosen)
-    figure = _figure((2 * PANEL_SIZE[0], 2 * PANEL_SIZE[1] + 0.3))
+    figure = _figure(2 * PANEL_WIDTH, 2 * _height(panels[0]) + 0.3)
     title = f"{cells[0].n} images per cell; recommended: {_short(chosen.degradation)}, t = {chosen.t}"
     figure.suptitle(title, fontsize=12, color=PALETTE["ink"], parse_math=False)
     for axes, panel in zip(figure.subplots(2, 2).flat, panels, strict=True):
@@ -117,34 +121,49 @@ def panels_as_svg(panels: Sequence[Panel]) -> list[Markup]:
     """The same panels as ``save_plot`` draws, one SVG each; pointing at a marker shows its value."""
     drawn = []
     for number, panel in enumerate(panels):
-        figure = _figure(PANEL_SIZE)
-        lines = _draw(figure.subplots(), panel)
+        figure, tips = panel_figure(panel)
         label = f"{panel.title} over t; all values are in the table below"
-        drawn.append(inline_svg(figure, f"plot{number}", label, lines))
+        drawn.append(inline_svg(figure, f"plot{number}", label, tips))
     return drawn
 
 
-def _figure(size: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=size, layout="constrained", facecolor=PALETTE["card"])
+def panel_figure(panel: Panel) -> tuple[Figure, dict[str, list[str]]]:
+    """Draw one panel as a figure; returns the text of every marker too, under the ``gid`` of its line."""
+    figure = _figure(PANEL_WIDTH, _height(panel))
+    return figure, _draw(figure.subplots(), panel)
+
+
+def _columns(panel: Panel) -> int:
+    return 2 if max(len(curve.name) for curve in panel.curves) <= _SHORT_NAME else 1
+
+
+def _height(panel: Panel) -> float:
+    entries = sum(not curve.median for curve in panel.curves) + 2
+    return AXES_HEIGHT + LEGEND_LINE * ceil(entries / _columns(panel))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor=PALETTE["card"])
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     return figure
 
 
 def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
-    """Draw a panel; returns the text of every marker under the ``gid`` of its line."""
+    """Draw a panel, see ``panel_figure``."""
     ink, faint = PALETTE["ink"], PALETTE["faint"]
     handles, tips = [], {}
     for number, curve in enumerate(panel.curves):
         color, marker = _COLORS[curve.color % len(_COLORS)], _MARKERS[curve.color % len(_MARKERS)]
-        look = {"linestyle": "--", "markerfacecolor": PALETTE["card"]} if curve.dashed else {}
+        look = {"linestyle": "--", "markerfacecolor": PALETTE["card"]} if curve.median else {}
         points = [(t, value) for t, value in zip(curve.ts, curve.values, strict=True) if np.isfinite(value)]
         values = [value if np.isfinite(value) else np.nan for value in curve.values]
         (line,) = axes.plot(curve.ts, values, marker=marker, color=color, label=curve.name, gid=f"c{number}", **look)
-        handles.append(line)
-        tips[f"c{number}"] = [f"{curve.name}, t = {t}: {panel.score} {value:.4g}" for t, value in points]
+        handles += [] if curve.median else [line]
+        score = f"median {panel.score}" if curve.median else panel.score
+        tips[f"c{number}"] = [f"{curve.name}, t = {t}: {score} {value:.4g}" for t, value in points]
     name, value = panel.level
-    handles.append(axes.axhline(value, color=faint, linestyle=":", label=f"{name}, {value:.4g}"))
+    handles.append(axes.axhline(value, color=faint, linestyle=":", label=f"{name}, {value:.3g}"))
     handles.append(axes.axvline(panel.mark, color=PALETTE["accent"], linewidth=1, zorder=0, label="recommended t"))
     axes.set_title(panel.title, fontsize=11, color=ink, loc="left", fontweight="bold")
     axes.set_xlabel("t (diffusion steps)", fontsize=10, color=faint)
@@ -157,8 +176,15 @@ def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
     if panel.from_zero:
         axes.set_ylim(bottom=0)
     names = [handle.get_label() for handle in handles]
-    place = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "borderaxespad": 0, "frameon": False}
-    legend = axes.legend(handles, names, ncols=2, fontsize=10, labelcolor=ink, **place)
+    below = offset_copy(axes.transAxes, axes.figure, 0, -0.48, units="inches")  # of ticks and axis label
+    place = {
+        "loc": "upper left",
+        "bbox_to_anchor": (0, 0),
+        "bbox_transform": below,
+        "borderaxespad": 0,
+        "frameon": False,
+    }
+    legend = axes.legend(handles, names, ncols=_columns(panel), fontsize=10, labelcolor=ink, **place)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return tips

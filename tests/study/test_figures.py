@@ -10,7 +10,7 @@ from html_outline import Outline
 from PIL import Image
 
 from ddpm_pairs.metrics.set_scores import SetScores
-from ddpm_pairs.study.figures import GRID_TILE, panels_as_svg, panels_of, save_grid, save_plot
+from ddpm_pairs.study.figures import GRID_TILE, panel_figure, panels_as_svg, panels_of, save_grid, save_plot
 from ddpm_pairs.study.folder import stack
 from ddpm_pairs.study.recommendation import recommend
 from ddpm_pairs.study.sets import RealSet
@@ -35,9 +35,9 @@ def test_panels_hold_the_scores_of_the_cells():
     assert kid.curves[0].values == (0.05, 0.0125, 0.04)
     assert fid192.curves[1].values == (6.0, 3.0, 2.0)
     assert fid.curves[1].values == (60.0, 30.0, 20.0)
-    assert [(curve.name, curve.dashed) for curve in psnr.curves] == [
-        *(("rough, mean", False), ("mild, mean", False)),
-        *(("rough, median", True), ("mild, median", True)),
+    assert [(curve.name, curve.median) for curve in psnr.curves] == [
+        *(("rough", False), ("mild", False)),
+        *(("rough", True), ("mild", True)),
     ]
     assert psnr.curves[3].values == (24.0, 23.0, 21.0)
     assert [panel.level[1] for panel in (kid, fid192, fid, psnr)] == [0.0075, 0.75, 7.5, 24.0]
@@ -60,8 +60,8 @@ def test_markers_of_the_page_are_where_their_values_say():
 def test_an_infinite_psnr_is_a_gap():
     cells = [replace(cell, psnr=math.inf) if cell.t == 0 else cell for cell in study_of_noise.cells()]
     tips = [one.text for one in Outline(panels_as_svg(panels(cells))[3]).all("title")]
-    assert "mild, mean, t = 50: PSNR 24" in tips
-    assert not any(tip.startswith("mild, mean, t = 0") for tip in tips)
+    assert "mild, t = 50: PSNR 24" in tips
+    assert not any(tip.startswith("mild, t = 0: PSNR") for tip in tips)
     nothing = [replace(cell, psnr=math.inf, psnr_median=math.inf) for cell in cells]
     assert not Outline(panels_as_svg(panels(nothing))[3]).all("title")
 
@@ -74,8 +74,29 @@ def test_hostile_and_long_names_are_text_in_plot_and_page(tmp_path):
         outline = Outline(svg)
         assert not outline.all("script")
         texts = [one.text for one in outline.all("text")]
-        assert any(text.startswith("</svg><scrip…") and "$\\frac{ _a \ufffd" in text for text in texts)
-        assert any("…" in text and text.partition(",")[0].endswith("last.ckpt") for text in texts)
+        assert (
+            HOSTILE.replace("\x1b", "\ufffd")[:18] in "".join(texts) and "$\\frac{ _a \ufffd" in texts[-3] + texts[-4]
+        )
+        assert any("…" in text and text.endswith("last.ckpt") for text in texts)
+
+
+@pytest.mark.parametrize("length", [4, 16, 17, 60])
+@pytest.mark.parametrize("count", [1, 8])
+def test_the_legend_leaves_room_for_the_curves(length, count):
+    cells = [
+        replace(cell, degradation=f"{number}{'n' * (length - 1)}", scores=replace(cell.scores, kid=-1e-5))
+        for number in range(count)
+        for cell in study_of_noise.cells()[:3]
+    ]
+    for panel in panels(cells):
+        figure, _ = panel_figure(panel)
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        extent = axes.get_legend().get_window_extent()
+        assert extent.x0 >= 0 and extent.x1 <= figure.bbox.x1 and extent.y0 >= 0
+        assert extent.y1 <= axes.xaxis.label.get_window_extent().y0
+        assert axes.bbox.width > 0.75 * figure.bbox.width
+        assert axes.bbox.height > 2.3 * figure.dpi
 
 
 def test_the_page_and_the_plot_are_the_same_every_time(tmp_path):

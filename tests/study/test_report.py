@@ -57,15 +57,15 @@ def test_there_is_a_plot_of_every_score_with_a_curve_per_degradation(outline):
         "KID (lower is closer)",
         "FID, 192-d: texture (lower is closer)",
         "FID, 2048-d: mostly content (lower is closer)",
-        "PSNR of LQ against HQ, dB",
+        "PSNR of LQ against HQ, dB (dashed: median)",
     ]
     assert all(figure.attributes["class"] == "chart" for figure in outline.all("figure")[:4])
     for legend in ("mild", "rough", "recommended t", "real vs. real, 0.0075"):
         assert legend in plots[0].text
-    assert "paper's minimum (512 px faces), 24" in plots[3].text
+    assert "paper's limit, faces, 24" in plots[3].text
     titles = [one.text for one in outline.all("title") if "svg" in one.path]
     assert {"rough, t = 50: KID 0.0125", "rough, t = 50: fid192 1.25", "rough, t = 50: FID 12.5"} <= set(titles)
-    assert {"rough, mean, t = 100: PSNR 15", "rough, median, t = 100: PSNR 14"} <= set(titles)
+    assert {"rough, t = 100: PSNR 15", "rough, t = 100: median PSNR 14"} <= set(titles)
     assert len(titles) == 3 * 6 + 12
 
 

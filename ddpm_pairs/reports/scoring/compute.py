@@ -97,7 +97,7 @@ def _score_pairs(
         try:
             pair = [_read(one).unsqueeze(0).to(device) for one in (picture, references[picture.key])]
             found = paired_scores(*pair, distance)
-        except (UnreadablePicture, OSError, ValueError) as error:
+        except (UserError, OSError) as error:
             scores.failures.append(Failure(picture.source, str(error)))
             continue
         scores.pictures[picture.key] = {name: found[name].item() for name in paired}

@@ -142,7 +142,7 @@ def test_fit_beside_a_csv_logger_and_resumed(place, capsys):
     (logged,) = logged_runs("a run")
     hints = [line for line in printed.splitlines() if "wandb" in line.lower()]
     told = f"wandb sync 'a run/wandb'/offline-run-*-{logged.id}"
-    assert hints == [f"W&B run kept on disk (no API key found); to upload it type: {told}"]
+    assert hints == [f"W&B run kept on disk (no API key found); to upload it, run: {told}"]
     assert list(place.glob(f"a run/wandb/offline-run-*-{logged.id}")) == [place / logged.folder]
     assert (logged.name, logged.exit_code) == ("a run", 0)
     assert logged.config["model"]["init_args"]["t_max"] == 60
