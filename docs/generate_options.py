@@ -42,7 +42,9 @@ def options_page(root: Path) -> str:
     Args:
         root: The repository.
     """
-    configs = {path.relative_to(root / "configs").as_posix(): path for path in sorted((root / "configs").rglob("*.yaml"))}
+    configs = {
+        path.relative_to(root / "configs").as_posix(): path for path in sorted((root / "configs").rglob("*.yaml"))
+    }
     documents = {name: yaml.safe_load(path.read_text("utf-8")) for name, path in configs.items()}
     parts = ["## Configs\n"]
     parts += [_config(name, path.read_text("utf-8")) for name, path in configs.items()]
@@ -88,7 +90,9 @@ def _class(path: str, prefix: str, values: dict[str, dict[str, Any]]) -> str:
     found = _load(path)
     docstring = found.docstring.parse("google") if found.docstring else []
     purpose = next((part.value for part in docstring if part.kind.value == "text"), "")
-    meanings = {one.name: one.description for part in docstring if part.kind.value == "parameters" for one in part.value}
+    meanings = {
+        one.name: one.description for part in docstring if part.kind.value == "parameters" for one in part.value
+    }
     rows = ["| option | type, default | meaning | set by |", "| --- | --- | --- | --- |"]
     for one in found.parameters:
         if one.name == "self" or one.kind is griffe.ParameterKind.var_keyword:

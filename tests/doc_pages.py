@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+_FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in _FILES}
 PROGRAMS = ("lightning", "ddpm-pairs")
 
 NOT_RUN = {
@@ -52,8 +53,8 @@ def blocks(page: str) -> list[Block]:
 def commands(block: Block) -> list[list[str]]:
     """The words of each command of a bash block, without variables set before it."""
     lines = block.text.replace("\\\n", " ").splitlines()
-    found = [shlex.split(line, comments=True) for line in lines]
-    return [words[next(n for n, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :] for words in found if words]
+    found = filter(None, (shlex.split(line, comments=True) for line in lines))
+    return [words[next(n for n, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :] for words in found]
 
 
 def reason_not_to_run(words: list[str]) -> str | None:
@@ -94,6 +95,8 @@ def tiny(words: list[str]) -> list[str]:
     elif main == "ablation":
         added += ["--model.features", "random", "--model.pictures", "4", "--model.patch", "32", "--model.ts", "[0, 50]"]
         added += ["--model.threads", "1"]
+    elif verb == "predict" and main.startswith("pairs"):
+        added += ["--model.threads", "1", "--model.precision", "fp32"]
     elif verb == "test":
         added += [word for name in _overlays(main) for word in ("--config", name)]
     return added
