@@ -42,12 +42,10 @@ def options_page(root: Path) -> str:
     Args:
         root: The repository.
     """
-    configs = {
-        path.relative_to(root / "configs").as_posix(): path for path in sorted((root / "configs").rglob("*.yaml"))
-    }
-    documents = {name: yaml.safe_load(path.read_text("utf-8")) for name, path in configs.items()}
-    parts = ["## Configs\n"]
-    parts += [_config(name, path.read_text("utf-8")) for name, path in configs.items()]
+    folder = root / "configs"
+    texts = {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.yaml"))}
+    documents = {name: yaml.safe_load(text) for name, text in texts.items()}
+    parts = ["## Configs\n", *(_config(name, text) for name, text in texts.items())]
     used = [(place, cls, name, values) for name, one in documents.items() for place, cls, values in _classes(one)]
     groups: dict[str, dict[str, dict[str, dict[str, Any]]]] = {group: {} for group in GROUPS}
     for place, cls, name, values in used:
@@ -87,30 +85,32 @@ def _classes(document: Any, place: str = "") -> Iterator[tuple[str, str, dict[st
 
 
 def _class(path: str, prefix: str, values: dict[str, dict[str, Any]]) -> str:
+    """The section of a class: what it is for, and a table of its arguments."""
     found = _load(path)
     docstring = found.docstring.parse("google") if found.docstring else []
     purpose = next((part.value for part in docstring if part.kind.value == "text"), "")
-    meanings = {
-        one.name: one.description for part in docstring if part.kind.value == "parameters" for one in part.value
-    }
+    described = [one for part in docstring if part.kind.value == "parameters" for one in part.value]
+    meanings = {one.name: " ".join(one.description.split()).replace("|", "\\|") for one in described}
     rows = ["| option | type, default | meaning | set by |", "| --- | --- | --- | --- |"]
     for one in found.parameters:
-        if one.name == "self" or one.kind is griffe.ParameterKind.var_keyword:
-            continue
-        setters = [
-            f"{_code(given[one.name])} in [{config}](#{_anchor(config)})"
-            for config, given in values.items()
-            if one.name in given and not isinstance(given[one.name], dict | list)
-        ]
-        setters += [f"[{config}](#{_anchor(config)})" for config, given in values.items()
-                    if isinstance(given.get(one.name), dict | list)]  # fmt: skip
-        default = "required" if one.default is None else _code(one.default)
-        kind = _code(str(one.annotation or "").replace(" | ", " or "))
-        meaning = " ".join(meanings.get(one.name, "").split()).replace("|", "\\|")
-        rows.append(f"| `{one.name}` | {', '.join(filter(None, (kind, default)))} | {meaning} | {'; '.join(setters)} |")
+        if one.name != "self" and one.kind is not griffe.ParameterKind.var_keyword:
+            default = "required" if one.default is None else _code(one.default)
+            kind = _code(str(one.annotation or "").replace(" | ", " or "))
+            typed = ", ".join(filter(None, (kind, default)))
+            rows.append(f"| `{one.name}` | {typed} | {meanings.get(one.name, '')} | {_setters(one.name, values)} |")
     table = "\n".join(rows) if len(rows) > 2 else "No options."
     name, typed = path.rpartition(".")[2], f", its options as `{prefix}OPTION`" if prefix else ""
     return f"### {name} {{ #class-{name.lower()} }}\n\n`{path}`{typed}\n\n{purpose}\n\n{table}\n"
+
+
+def _setters(option: str, values: dict[str, dict[str, Any]]) -> str:
+    """The configs that set an option, with its value where that is short."""
+    words = []
+    for config, given in values.items():
+        if option in given:
+            value = f"{_code(given[option])} in " if not isinstance(given[option], dict | list) else ""
+            words.append(f"{value}[{config}](#{_anchor(config)})")
+    return "; ".join(words)
 
 
 def _load(path: str) -> griffe.Class:

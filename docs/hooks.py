@@ -33,7 +33,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _within_the_site(link: re.Match[str], page: Page, files: Files) -> str:
-    """A link of a results page; only its text where the target (a folder of measurements, a script) is not in the site."""
+    """A link of a results page; only its text if the target (measurements, a script) is not part of the site."""
     target = (Path("/") / page.file.src_uri).parent.joinpath(link[2]).resolve().relative_to("/").as_posix()
     inside = ":" in link[2] or files.get_file_from_path(target) is not None
     return link[0] if inside else link[1]

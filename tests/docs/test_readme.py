@@ -56,8 +56,7 @@ def test_lq_are_those_of_the_study():
 
 
 def test_gaps_closed_are_those_of_the_table():
-    start, ours, floor = (
-        [float(cell) for cell in cells(row)[1:4]] for row in ("Real-ESRGAN", "calibrated", "the camera")
-    )
+    rows = ("Real-ESRGAN", "calibrated", "the camera")
+    start, ours, floor = ([float(cell) for cell in cells(row)[1:4]] for row in rows)
     closed = [round(100 * (a - b) / (a - c)) for a, b, c in zip(start, ours, floor, strict=True)]
     assert f"({closed[1]}%; FID {closed[0]}%, KID {closed[2]}%)" in README
