@@ -117,8 +117,8 @@ def _program_parser() -> _Parser:
                 "other verbs:",
                 *own_verbs,
                 "",
-                "Run 'ddpm-pairs VERB --help' for the options of a verb. A config such as ddpm.yaml is looked up in the",
-                "working directory, then among the configs shipped with the package.",
+                "Run 'ddpm-pairs VERB --help' for the options of a verb. A config such as ddpm.yaml is looked up in",
+                "the working directory, then among the configs shipped with the package.",
             ]
         ),
     )
