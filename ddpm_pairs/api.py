@@ -11,17 +11,21 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ddpm_pairs.data import RestorationPairs
+from ddpm_pairs.data import HighQualityImages, RestorationPairs
+from ddpm_pairs.degradations import Degradation
 from ddpm_pairs.diffusion import Denoiser, load_denoiser
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.metrics.evaluated import METRICS
+from ddpm_pairs.reports.pairs import report_pairs
 from ddpm_pairs.reports.scoring.main import score_folders
 from ddpm_pairs.reports.scoring.scores import Scores, write_scores
 from ddpm_pairs.restoration.loading import load_restorer
 from ddpm_pairs.restoration.restorer import Restorer
 from ddpm_pairs.restoration.writer import RestorationWriter
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.synthesis.generator import PairGenerator
+from ddpm_pairs.synthesis.writer import PairWriter
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,51 @@ def load_ddpm(name_or_path: str | Path) -> Denoiser:
         UserError: If there is no such file, or it does not hold a DDPM.
     """
     return load_denoiser(weights_file(str(name_or_path)))
+
+
+def make_pairs(
+    hq_dir: str | Path,
+    output_dir: str | Path,
+    degradation: Degradation | str,
+    *,
+    seed: int = 0,
+    variants: int = 1,
+    psnr_drop: float | None = None,
+    num_workers: int = 2,
+    device: str | None = None,
+) -> Summary:
+    """Degrade a folder of HQ images and write a pairs folder, as ``lightning predict`` does.
+
+    Pairs that ``output_dir`` already holds are not made again. The LQ of image ``key`` is ``degradation(hq, seed,
+    [key])``, rounded to 8 bits.
+
+    Args:
+        hq_dir: Folder of HQ images, searched recursively.
+        output_dir: The pairs folder.
+        degradation: A ``Walk``, or any other degradation: an object, a name such as ``real_esrgan``, a class path, or
+            a YAML file.
+        seed: Seed of everything random.
+        variants: Number of pairs per HQ image, each with its own random degradation.
+        psnr_drop: Mark pairs whose PSNR falls by more dB than this during denoising as not accepted; ``None`` accepts
+            all.
+        num_workers: Loader processes.
+        device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
+
+    Returns:
+        How many pairs were made, and which sources gave none.
+
+    Raises:
+        UserError: If the folder or an option is unusable, or ``output_dir`` contains pairs made with different
+            settings.
+    """
+    generator = PairGenerator(degradation, t_max=0, variants=variants, psnr_drop=psnr_drop, seed=seed)
+    data = HighQualityImages(str(hq_dir), num_workers=num_workers)
+    writer = PairWriter(str(output_dir))
+    trainer = _trainer(device, writer)
+    writer.check(generator, data, trainer.strategy.root_device.type)
+    trainer.predict(generator, data, return_predictions=False)
+    report_pairs(Path(output_dir), writer.summary, generator)
+    return Summary(writer.summary["made"], writer.summary["failures"], writer.summary["seconds"])
 
 
 def restore(

@@ -26,10 +26,9 @@ GIVEN = {
     "docs/choosing-t.md": ["runs/ddpm_natural/last.ckpt", "pairs", "restored"],
     "docs/degradations.md": ["runs/ddpm_natural/last.ckpt"],
     "docs/pairs-format.md": ["runs/ddpm_natural/last.ckpt", "pairs"],
-    "docs/python-api.md": ["results"],
+    "docs/python-api.md": ["results", "my_degradations.py"],
     "docs/restorers.md": ["pairs", "handcrafted", "test_pairs"],
     "docs/scaling.md": ["runs/ddpm/last.ckpt"],
-    "docs/faces.md": [],
 }
 """What lies in the folder before the first block of a page, besides ``HQ/`` and ``LQ/``."""
 
@@ -64,6 +63,9 @@ def provide(place, name):
         save_ckpt(tiny_denoiser(t_max=500), path)
     elif name == "results":
         path.symlink_to(ROOT / "results")
+    elif path.suffix == ".py":
+        (block,) = [one for page in PAGES for one in blocks(page) if one.file == name]
+        path.write_text(block.text)
     elif name == "restored":
         shutil.copytree(place / "HQ", path)
     else:
