@@ -12,12 +12,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ddpm_pairs.data import HighQualityImages, RestorationPairs
-from ddpm_pairs.degradations import Degradation
+from ddpm_pairs.degradations import Degradation, Walk
 from ddpm_pairs.diffusion import Denoiser, load_denoiser
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.metrics.evaluated import METRICS
-from ddpm_pairs.reports.pairs import report_pairs
+from ddpm_pairs.reports.pairs import write_contact_sheet
 from ddpm_pairs.reports.scoring.main import score_folders
 from ddpm_pairs.reports.scoring.scores import Scores, write_scores
 from ddpm_pairs.restoration.loading import load_restorer
@@ -95,12 +95,15 @@ def make_pairs(
             settings.
     """
     generator = PairGenerator(degradation, t_max=0, variants=variants, psnr_drop=psnr_drop, seed=seed)
+    if isinstance(generator.start, Walk):  # its own start makes the initial LQ of the contact sheet
+        generator.walk, generator.start = generator.start, generator.start.start
     data = HighQualityImages(str(hq_dir), num_workers=num_workers)
     writer = PairWriter(str(output_dir))
     trainer = _trainer(device, writer)
     writer.check(generator, data, trainer.strategy.root_device.type)
     trainer.predict(generator, data, return_predictions=False)
-    report_pairs(Path(output_dir), writer.summary, generator)
+    if writer.summary["folder"].pairs:
+        write_contact_sheet(Path(output_dir), writer.summary["folder"].pairs, generator)
     return Summary(writer.summary["made"], writer.summary["failures"], writer.summary["seconds"])
 
 

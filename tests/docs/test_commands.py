@@ -38,7 +38,12 @@ WITH_BLOCKS = [page for page in PAGES if any(one.language in ("bash", "python", 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A working folder with ``HQ/``, ``LQ/`` and the user's own modules on the path, and a demo of toy size."""
+    """A working folder with ``HQ/``, ``LQ/`` and the user's own modules on the path, and a demo of toy size.
+
+    One thread, whatever a command asks for: the machine may be shared, and no test here is about speed.
+    """
+    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
