@@ -137,28 +137,24 @@ def _verb_parsers() -> dict[str, _Parser]:
     demo.add_argument("--pretrained", action="store_true", help="use the bundled DDPM instead of training one")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
-    preview = parser("preview", "show random degradations of your images, and histograms of the parameters")
+    preview = parser(
+        "preview", "draws of a handcrafted degradation as a contact sheet, and its parameters as histograms"
+    )
     preview.add_argument(
         "--degradation",
         required=True,
         metavar="NAME",
-        help="bicubic, classical, bsrgan, real_esrgan, the path of your own class, or a config of pairs (.yaml)",
+        help="bicubic, classical, bsrgan or real_esrgan, the class path of your own, or a config of pairs (.yaml)",
     )
     preview.add_argument(
-        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ images"
+        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ pictures"
     )
-    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="output folder (default: preview)")
-    preview.add_argument(
-        "--preset",
-        choices=("natural", "faces"),
-        help="preset of a named degradation (default: natural, or the config's)",
-    )
-    preview.add_argument(
-        "--scale", type=int, help="HQ size divided by LQ size (default: 4, 1 for faces, or the config's)"
-    )
-    preview.add_argument("--draws", type=int, default=4, help="random degradations per image (default: 4)")
-    preview.add_argument("--pictures", type=int, default=6, help="number of images, evenly sampled (default: 6)")
-    preview.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="folder to write (default: preview)")
+    preview.add_argument("--preset", choices=("natural", "faces"), help="(default: natural, or the config's)")
+    preview.add_argument("--scale", type=int, help="HQ side over LQ side (default: 4, or 1 for faces, or the config's)")
+    preview.add_argument("--draws", type=int, default=4, help="draws a picture (default: 4)")
+    preview.add_argument("--pictures", type=int, default=6, help="pictures, spread over the folder (default: 6)")
+    preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
 
     calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")
     calibrate.add_argument(
