@@ -57,6 +57,7 @@ def test_class_keeps_the_rules(place):
     assert torch.equal(model.apply(hq.flip(0), parameters[::-1]).flip(0), lq)
 
 
+@pytest.mark.slow
 def test_previews_are_named_as_the_page_says(place):
     for words in commands_with("preview"):
         assert main([*words, *tiny(words)]) == 0
