@@ -18,10 +18,11 @@ from ddpm_pairs.files import sha256_of
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.metrics.evaluated import METRICS
 from ddpm_pairs.reports.pairs import write_contact_sheet
-from ddpm_pairs.reports.scoring.main import score_folders
-from ddpm_pairs.reports.scoring.scores import Scores, write_scores
-from ddpm_pairs.restoration.loading import load_restorer
+from ddpm_pairs.reports.scoring.compute import score_folders
+from ddpm_pairs.reports.scoring.output import write_scores
+from ddpm_pairs.reports.scoring.scores import Scores
 from ddpm_pairs.restoration.restorer import Restorer
+from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.restoration.writer import RestorationWriter
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.generator import PairGenerator
