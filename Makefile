@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format doctor clean study-known-world study-search study-a study-b study-c \
+.PHONY: help install demo test test-all lint format docs doctor clean study-known-world study-search study-a study-b study-c \
 	study-d tables
 
 help:  ## show this list
@@ -38,6 +38,9 @@ format: $(INSTALLED)  ## mend style and format where that can be done mechanical
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(INSTALLED)  ## build the documentation site, strictly; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 doctor: $(INSTALLED)  ## report what is installed and found
 	$(BIN)/ddpm-pairs doctor
 
@@ -68,4 +71,4 @@ tables: $(INSTALLED)  ## print the tables of studies a, b and d from what result
 	$(BIN)/python -m results.tables
 
 clean:  ## remove .venv and build outputs
-	rm -rf .venv build dist ddpm_pairs.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site ddpm_pairs.egg-info .pytest_cache .ruff_cache

@@ -26,7 +26,7 @@ FLOORS = [
     {"callbacks"},
     {"reports"},
     {"study"},
-    {"export"},
+    {"api", "export"},
     {"cli"},
     {"demo"},
 ]

@@ -15,10 +15,10 @@ from ddpm_pairs import __version__
 from ddpm_pairs.errors import UserError
 
 LIGHTNING_VERBS = {
-    "fit": "train a DDPM on LQ pictures, or a restorer on pairs",
-    "validate": "validate a checkpoint on the validation pictures",
-    "test": "score a restorer's checkpoint, or run the t study of a DDPM",
-    "predict": "make pairs out of HQ pictures, or restore LQ pictures",
+    "fit": "train a DDPM on LQ images, or a restorer on pairs",
+    "validate": "evaluate a checkpoint on the validation images",
+    "test": "score a restorer, or run the t study of a DDPM",
+    "predict": "make pairs from HQ images, or restore LQ images",
 }
 """Verbs of LightningCLI, with the line that stands for each in the help."""
 
@@ -114,11 +114,11 @@ def _program_parser() -> _Parser:
                 "verbs that run Lightning's Trainer, each with --config FILE.yaml:",
                 *lightning_verbs,
                 "",
-                "further verbs:",
+                "other verbs:",
                 *own_verbs,
                 "",
-                "'ddpm-pairs VERB --help' explains a verb. A relative config (ddpm.yaml) is looked up in the working",
-                "directory, then among the configs that the package ships.",
+                "Run 'ddpm-pairs VERB --help' for the options of a verb. A config such as ddpm.yaml is looked up in",
+                "the working directory, then among the configs shipped with the package.",
             ]
         ),
     )
@@ -132,10 +132,10 @@ def _verb_parsers() -> dict[str, _Parser]:
     def parser(verb: str, description: str) -> _Parser:
         return _Parser(prog=f"ddpm-pairs {verb}", description=description, allow_abbrev=False)
 
-    demo = parser("demo", "the whole way from LQ pictures to pairs in minutes, on embedded pictures")
-    demo.add_argument("--output_dir", type=Path, default=Path("demo"), help="folder to write (default: demo)")
-    demo.add_argument("--pretrained", action="store_true", help="take the embedded DDPM instead of training one")
-    demo.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
+    demo = parser("demo", "run the full pipeline on bundled images (about 4 minutes)")
+    demo.add_argument("--output_dir", type=Path, default=Path("demo"), help="output folder (default: demo)")
+    demo.add_argument("--pretrained", action="store_true", help="use the bundled DDPM instead of training one")
+    demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
     preview = parser(
         "preview", "draws of a handcrafted degradation as a contact sheet, and its parameters as histograms"
@@ -156,67 +156,73 @@ def _verb_parsers() -> dict[str, _Parser]:
     preview.add_argument("--pictures", type=int, default=6, help="pictures, spread over the folder (default: 6)")
     preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
 
-    calibrate = parser("calibrate", "a handcrafted start that gives pairs the spectrum of the real pictures, as YAML")
+    calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")
     calibrate.add_argument(
-        "pairs", type=Path, metavar="PAIRS", help="pairs folder of 'predict --model.degradation bicubic' with your t"
+        "pairs", type=Path, metavar="PAIRS", help="pairs made by 'predict --model.degradation bicubic' with your t"
     )
-    calibrate.add_argument("lq_dir", type=Path, metavar="LQ_DIR", help="folder of real LQ pictures")
-    calibrate.add_argument("out", type=Path, metavar="OUT", help="config to write, NAME.yaml")
+    calibrate.add_argument("lq_dir", type=Path, metavar="LQ_DIR", help="folder of real LQ images")
+    calibrate.add_argument("out", type=Path, metavar="OUT", help="config to write: NAME.yaml")
 
-    remake = parser("remake", "make one pair again from its manifest line and compare it with the file")
-    remake.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
-    remake.add_argument("key", metavar="KEY", help="key of the pair, as in the manifest")
+    remake = parser("remake", "reproduce one pair from its manifest line and compare it with the file")
+    remake.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
+    remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
-    remake.add_argument("--output_dir", type=Path, metavar="DIR", help="folder to write the pair to (default: none)")
+    remake.add_argument("--output_dir", type=Path, metavar="DIR", help="also write the pair to this folder")
 
-    verify = parser("verify", "read all of a pairs folder and hash it: lost, torn, altered and stray files and lines")
-    verify.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    verify = parser(
+        "verify", "check every file against the manifest; report missing, truncated, modified, and orphaned files"
+    )
+    verify.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
     verify.add_argument(
-        "--fix", action="store_true", help="drop what is damaged or stray, so that 'predict' makes it again"
+        "--fix", action="store_true", help="remove what is damaged or orphaned, so that 'predict' makes it again"
     )
 
-    merge = parser("merge", "join what the ranks of an interrupted 'predict' wrote ('predict' does it at its end)")
-    merge.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
+    merge = parser("merge", "join the manifests of an interrupted multi-GPU 'predict' (which does so when it finishes)")
+    merge.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
 
-    pack = parser("pack", "a pairs folder as WebDataset shards, or as LMDB in the layout of BasicSR")
-    pack.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder that 'predict' wrote")
-    pack.add_argument("out", type=Path, metavar="OUT", help="folder to make; it appears when all is packed")
-    pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="what to make")
-    pack.add_argument("--include_rejected", action="store_true", help="take pairs that are not accepted, too")
+    pack = parser("pack", "pack a pairs folder into WebDataset shards, or into LMDB as BasicSR reads it")
+    pack.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
+    pack.add_argument("out", type=Path, metavar="OUT", help="folder to create; it appears once everything is packed")
+    pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="output format")
+    pack.add_argument("--include_rejected", action="store_true", help="include pairs that were not accepted")
     pack.add_argument(
-        "--shard_size", type=int, default=512, metavar="MB", help="of WebDataset: MB in a shard at most (default: 512)"
+        "--shard_size",
+        type=int,
+        default=512,
+        metavar="MB",
+        help="webdataset: maximum size of a shard in MB (default: 512)",
     )
 
-    score = parser("score", "metrics of two folders of pictures: FID, KID, LPIPS, PSNR, SSIM")
-    score.add_argument("result", type=Path, metavar="RESULT", help="folder of pictures to score")
-    score.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of pictures to score against")
-    score.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="folder to write")
+    score = parser("score", "compare two folders of images: FID, KID, LPIPS, PSNR, SSIM")
+    score.add_argument("result", type=Path, metavar="RESULT", help="folder of images to score")
+    score.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of reference images")
+    score.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="output folder")
     score.add_argument(
         "--metrics",
         default="fid,kid,lpips,psnr,ssim",
         metavar="LIST",
-        help="what to compute (default: fid,kid,lpips,psnr,ssim); those of pairs need equal names in both folders",
+        help="metrics to compute (default: fid,kid,lpips,psnr,ssim); the last three need equal file names",
     )
     score.add_argument(
-        "--patch", type=int, metavar="PX", help="compare sets on native patches of this side (default: whole pictures)"
+        "--patch", type=int, metavar="PX", help="compare sets on native patches of this size (default: whole images)"
     )
 
-    export = parser("export", "write a DDPM or a restorer for other programs")
-    export.add_argument("ckpt", metavar="CKPT", help="checkpoint or weights to read, or the name of shipped weights")
+    export = parser("export", "write the weights of a DDPM or a restorer for other programs")
+    export.add_argument("ckpt", metavar="CKPT", help="checkpoint or weights file, or the name of bundled weights")
     export.add_argument(
         "out",
         type=Path,
         metavar="OUT",
-        help="NAME.safetensors for either; NAME.pth for a restorer; NAME for a DDPM's folder in the form of diffusers",
+        help="NAME.safetensors for either, NAME.pth for a restorer, NAME for a DDPM as a diffusers folder",
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16")
 
-    dashboard = parser("dashboard", "save a W&B workspace with the panels of fits, the t study and pairs")
+    dashboard = parser("dashboard", "create a W&B workspace with panels for fits, the t study, and pairs")
     dashboard.add_argument("--entity", required=True, metavar="E", help="W&B user or team")
     dashboard.add_argument("--project", required=True, metavar="P", help="W&B project")
-    dashboard.add_argument("--dry-run", action="store_true", help="print the panels; needs no account and no network")
+    dashboard.add_argument("--dry-run", action="store_true", help="print the panels; needs no account or network")
 
-    doctor = parser("doctor", "what is installed, which devices, who owns 'lightning', which weights are found")
+    doctor = parser("doctor", "check packages, devices, metric weights, and who owns the command 'lightning'")
     return {
         "demo": demo,
         "preview": preview,

@@ -136,23 +136,26 @@ class TrainerCLI(LightningCLI):
         """A parser with our ``--config``."""
         parser = self.parser_class(prog="ddpm-pairs", **kwargs)
         parser.add_argument(
-            "-c", "--config", action=ConfigFile, help="YAML config, of your own or shipped; may be repeated"
+            "-c", "--config", action=ConfigFile, help="YAML config, your own or a shipped one; may be repeated"
         )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our own options, and one seed for everything."""
         parser.add_argument(
-            "--output_dir", type=str | None, default=None, help="folder to write (default: runs/<config name>)"
+            "--output_dir", type=str | None, default=None, help="output folder (default: runs/<config name>)"
         )
         parser.add_argument(
             "--allow_mixed",
             type=bool,
             default=False,
-            help="predict: go on with pairs that were made with other settings",
+            help="predict: resume although the folder contains pairs made with different settings",
         )
         parser.add_argument(
-            "--checkpoint_every_n_steps", type=int, default=1000, help="fit: save last.ckpt every so many steps"
+            "--checkpoint_every_n_steps",
+            type=int,
+            default=1000,
+            help="fit: number of steps between two saves of last.ckpt",
         )
         for part in ("model", "data"):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=one_seed)

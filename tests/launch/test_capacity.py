@@ -1,4 +1,4 @@
-"""The README's capacity table follows from the network's arithmetic."""
+"""The capacity table of docs/scaling.md follows from the network's arithmetic."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm_pairs.diffusion import UNet
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "scaling.md").read_text("utf-8")
 FLOPS_PER_SECOND = 790e12
 EVALUATIONS = {"fast": 8, "default": 12, "high": 20}
 
 ROWS = re.findall(
-    r"^\| (\d+) px, t up to (\d+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE
+    r"^\| (\d+) px, t up to (\d+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE
 )
 
 
@@ -36,7 +36,7 @@ def to_digits(value, text):
 @pytest.mark.parametrize(("side", "t_max", "config"), [(256, 250, "ddpm_natural.yaml"), (512, 500, "ddpm.yaml")])
 def test_rows(side, t_max, config):
     needed = flops(config, side)
-    assert re.search(rf"\b{round(needed / 1e9)}( GFLOP an evaluation)? at {side} px", README.replace("\n", " "))
+    assert re.search(rf"\b{round(needed / 1e9)}( GFLOP an evaluation)? at {side} px", PAGE.replace("\n", " "))
     rows = {mode: rest for one, t, mode, *rest in ROWS if (one, t) == (str(side), str(t_max))}
     assert list(rows) == ["fast", "default", "high", "exact"]
     for mode, (evaluations, per_second, bound, estimate) in rows.items():

@@ -1,0 +1,198 @@
+"""The Python interface: what ``lightning predict`` and ``ddpm-pairs score`` do, as four functions.
+
+They write the same folders as the commands, so a run that one of them began can be resumed by itself, and the results
+can be read by the other verbs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from ddpm_pairs.data import HighQualityImages, RestorationPairs
+from ddpm_pairs.degradations import Degradation, Walk
+from ddpm_pairs.diffusion import Denoiser, load_denoiser
+from ddpm_pairs.files import sha256_of
+from ddpm_pairs.images.find import Failure
+from ddpm_pairs.metrics.evaluated import METRICS
+from ddpm_pairs.reports.pairs import write_contact_sheet
+from ddpm_pairs.reports.scoring.compute import score_folders
+from ddpm_pairs.reports.scoring.output import write_scores
+from ddpm_pairs.reports.scoring.scores import Scores
+from ddpm_pairs.restoration.restorer import Restorer
+from ddpm_pairs.restoration.weights import load_restorer
+from ddpm_pairs.restoration.writer import RestorationWriter
+from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.synthesis.generator import PairGenerator
+from ddpm_pairs.synthesis.writer import PairWriter
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        made: Pairs or images that this run made; those that an earlier run left are not counted.
+        failures: Sources that gave nothing, each with its reason.
+        seconds: Duration of the run.
+    """
+
+    made: int
+    failures: list[Failure]
+    seconds: float
+
+
+def load_ddpm(name_or_path: str | Path) -> Denoiser:
+    """Load a trained DDPM.
+
+    Args:
+        name_or_path: The name of shipped weights (``blind_camera``), a ``.ckpt`` of ``lightning fit`` (its EMA weights
+            are used), a ``.safetensors`` export, or a diffusers folder.
+
+    Returns:
+        The denoiser in eval mode, float32, on the CPU.
+
+    Raises:
+        UserError: If there is no such file, or it does not hold a DDPM.
+    """
+    return load_denoiser(weights_file(str(name_or_path)))
+
+
+def make_pairs(
+    hq_dir: str | Path,
+    output_dir: str | Path,
+    degradation: Degradation | str,
+    *,
+    seed: int = 0,
+    variants: int = 1,
+    psnr_drop: float | None = None,
+    num_workers: int = 2,
+    device: str | None = None,
+) -> Summary:
+    """Degrade a folder of HQ images and write a pairs folder, as ``lightning predict`` does.
+
+    Pairs that ``output_dir`` already holds are not made again. The LQ of image ``key`` is ``degradation(hq, seed,
+    [key])``, rounded to 8 bits.
+
+    Args:
+        hq_dir: Folder of HQ images, searched recursively.
+        output_dir: The pairs folder.
+        degradation: A ``Walk``, or any other degradation: an object, a name such as ``real_esrgan``, a class path, or
+            a YAML file.
+        seed: Seed of everything random.
+        variants: Number of pairs per HQ image, each with its own random degradation.
+        psnr_drop: Mark pairs whose PSNR falls by more dB than this during denoising as not accepted; ``None`` accepts
+            all.
+        num_workers: Loader processes.
+        device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
+
+    Returns:
+        How many pairs were made, and which sources gave none.
+
+    Raises:
+        UserError: If the folder or an option is unusable, or ``output_dir`` contains pairs made with different
+            settings.
+    """
+    generator = PairGenerator(degradation, t_max=0, variants=variants, psnr_drop=psnr_drop, seed=seed)
+    if isinstance(generator.start, Walk):  # its own start makes the initial LQ of the contact sheet
+        generator.walk, generator.start = generator.start, generator.start.start
+    data = HighQualityImages(str(hq_dir), num_workers=num_workers)
+    writer = PairWriter(str(output_dir))
+    trainer = _trainer(device, writer)
+    writer.check(generator, data, trainer.strategy.root_device.type)
+    trainer.predict(generator, data, return_predictions=False)
+    if writer.summary["folder"].pairs:
+        write_contact_sheet(Path(output_dir), writer.summary["folder"].pairs, generator)
+    return Summary(writer.summary["made"], writer.summary["failures"], writer.summary["seconds"])
+
+
+def restore(
+    lq_dir: str | Path,
+    output_dir: str | Path,
+    weights: str | Path,
+    *,
+    tile: int | None = 256,
+    overlap: int = 32,
+    num_workers: int = 2,
+    device: str | None = None,
+) -> Summary:
+    """Restore a folder of images, as ``lightning predict`` does with a restorer.
+
+    Images that ``output_dir`` already holds are not restored again.
+
+    Args:
+        lq_dir: Folder of LQ images, searched recursively.
+        output_dir: Results are written to ``<output_dir>/restored/<key>.png``.
+        weights: Weights of a restorer: our ``.ckpt``, or a ``.pth`` or ``.safetensors`` file whose network is
+            recognized from the weights.
+        tile: LQ side in pixels above which an image is restored in overlapping tiles; ``None`` never tiles.
+        overlap: Overlap of the tiles in LQ pixels.
+        num_workers: Loader processes.
+        device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
+
+    Returns:
+        How many images were restored, and which could not be.
+
+    Raises:
+        UserError: If the folder, the weights or the options are unusable, or ``output_dir`` contains images restored
+            with different settings.
+    """
+    checkpoint = weights_file(str(weights))
+    restorer = Restorer(load_restorer(checkpoint), tile, overlap)
+    data = RestorationPairs(lq_dir=str(lq_dir), num_workers=num_workers)
+    data.find()
+    settings = {"checkpoint_sha256": sha256_of(checkpoint), "tile": tile, "overlap": overlap}
+    writer = RestorationWriter(output_dir, settings)
+    writer.check(data)
+    _trainer(device, writer).predict(restorer, data, return_predictions=False)
+    return Summary(writer.summary["made"], writer.summary["failures"], writer.summary["seconds"])
+
+
+def score(
+    result: str | Path,
+    reference: str | Path,
+    *,
+    metrics: tuple[str, ...] = METRICS,
+    patch: int | None = None,
+    output_dir: str | Path | None = None,
+    device: str | None = None,
+) -> Scores:
+    """Compare two folders of images, as ``ddpm-pairs score`` does.
+
+    Args:
+        result: Folder of images to score.
+        reference: Folder of images to score against. Paired scores need equal names in both.
+        metrics: Some of ``fid``, ``kid``, ``lpips``, ``psnr`` and ``ssim``.
+        patch: Side in pixels of the native patches that set scores compare; ``None`` compares whole images.
+        output_dir: Also write ``metrics.json``, ``metrics.csv`` and ``report.html`` there; ``None`` writes nothing.
+        device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
+
+    Returns:
+        The scores: ``values``, 95% ``intervals``, ``notes`` on what is missing, and what they were computed with.
+
+    Raises:
+        UserError: If a folder or an option is unusable, or the weights of a metric are missing.
+    """
+    scores = score_folders(Path(result), Path(reference), metrics, patch, torch.device(device or _accelerator()))
+    if output_dir is not None:
+        write_scores(Path(output_dir), scores)
+    return scores
+
+
+def _accelerator() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _trainer(device: str | None, writer: Callback) -> L.Trainer:
+    """A Trainer that predicts on one device and writes through ``writer`` alone."""
+    return L.Trainer(
+        accelerator="gpu" if (device or _accelerator()).startswith("cuda") else "cpu",
+        devices=1,
+        logger=False,
+        callbacks=[writer],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
