@@ -32,7 +32,7 @@ def die_at(step, root):
             if next(steps) == step:
                 os._exit(9)
             if next(steps) == step:
-                os.write(os.open(path, arguments[2] | os.O_CREAT, 0o644), b'{"key": "half')
+                os.write(os.open(path, (arguments[2] | os.O_CREAT) & ~os.O_EXCL, 0o644), b'{"key": "half')
                 os._exit(9)
 
     sys.addaudithook(watch)

@@ -633,7 +633,7 @@ def test_own_chain_from_its_config_and_typed(place, capsys):
     assert spec["init_args"]["operations"][2]["init_args"]["gray"] == 0.4
     assert main(["remake", "pairs", "4"]) == 0
     typed = f"{CHAIN} --model.t_max 0 {OPERATIONS.format('Jpeg', 'quality: [20, 30]')}"
-    assert "made otherwise (degradation.operations [{" in user_error(typed, capsys)
+    assert "made with different settings (degradation.operations [{" in user_error(typed, capsys)
     assert main(shlex.split(f"{typed} --output_dir typed")) == 0
     drawn = [record["degradation"]["parameters"]["operations"] for record in records(Path("typed"))]
     assert all(len(one) == 1 and 20 <= one[0]["quality"] <= 30 for one in drawn)

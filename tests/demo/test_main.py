@@ -84,10 +84,10 @@ def test_a_folder_is_claimed_once_for_the_same_settings(tmp_path, capsys):
     root = tmp_path / "new" / "demo"
     demo.claim(root, {"seed": 0})
     demo.claim(root, {"seed": 0})
-    assert "holds this demo already" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="another --seed"):
+    assert "contains this demo already" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"contains a demo made with different settings \(seed 0 -> 1\)"):
         demo.claim(root, {"seed": 1})
-    with pytest.raises(ValueError, match="holds other files"):
+    with pytest.raises(ValueError, match="contains other files"):
         demo.claim(tmp_path, {"seed": 0})
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):

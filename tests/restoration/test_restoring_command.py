@@ -1,6 +1,8 @@
 """``lightning predict`` with a restorer: a folder of LQ pictures in, restored pictures out."""
 
 import json
+import re
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -102,7 +104,9 @@ def test_a_folder_of_other_weights_or_tiles_is_refused(place, capsys):
     assert restore("x2.pth", "out", "--model.tile", "80") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert "checkpoint_sha256 differs" in lines[0] and "tile differs" in lines[1]
+    hashes = [sha256((place / name).read_bytes()).hexdigest() for name in ("x2.pth", "other.pth")]
+    assert "out contains restored images made with different settings" in lines[0]
+    assert f"(checkpoint_sha256 {hashes[0]} -> {hashes[1]})" in lines[0] and re.search(r"\(tile \d+ -> 80\)", lines[1])
 
 
 def test_the_folder_of_lq_pictures_is_no_output(place, capsys):

@@ -105,7 +105,7 @@ def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
     again = {path: path.stat().st_mtime_ns for path in files}
     assert [path for path in files if again[path] != times[path]] == [files[2]]
     assert main([*WORDS, "--model.patch", "24"]) == 2
-    assert "holds a study made otherwise (patch 32 -> 24)" in capsys.readouterr().err
+    assert "contains a t study made with different settings (patch 32 -> 24)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
