@@ -25,19 +25,19 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from opencv_degradations import OpenCVDegradation
+from opencv_degradations import OpenCVDegradation, peer_of
 from skimage.data import astronaut
 
-from ddpm_pairs.degradations import Degradation, build_degradation
+from ddpm_pairs.degradations import BSRGAN, Bicubic, Classical, ClassicalFaces, Degradation, OnHQGrid, RealESRGAN
 
 BATCH = 8
 MODELS = {
-    "bicubic": ("bicubic", 4, "natural"),
-    "classical": ("classical", 4, "natural"),
-    "classical faces": ("classical", 1, "faces"),
-    "bsrgan": ("bsrgan", 4, "natural"),
-    "real_esrgan": ("real_esrgan", 4, "natural"),
-    "real_esrgan faces": ("real_esrgan", 1, "faces"),
+    "bicubic": Bicubic(),
+    "classical": Classical(),
+    "classical faces": ClassicalFaces(),
+    "bsrgan": BSRGAN(),
+    "real_esrgan": RealESRGAN(),
+    "real_esrgan faces": OnHQGrid("real_esrgan"),
 }
 THREADS = (1, 2)
 
@@ -66,10 +66,10 @@ def main() -> None:
 
 
 def measure(
-    spec: tuple[str, int, str], size: int, batches: int, rounds: int, devices: list[str], pool: ProcessPoolExecutor
+    model: Degradation, size: int, batches: int, rounds: int, devices: list[str], pool: ProcessPoolExecutor
 ) -> list[str]:
     """Time one model at one size; the cells of its row."""
-    model, peer = build_degradation(*spec), OpenCVDegradation(*spec)
+    peer = peer_of(model)
     drawn = [[model.draw(torch.Generator().manual_seed(BATCH * n + i)) for i in range(BATCH)] for n in range(batches)]
     pictures = photographs(size)
     every = [entry for batch in drawn for entry in batch]
@@ -85,7 +85,7 @@ def measure(
     count = len(THREADS)
     cells = [f"{speed:.1f}" for speed in speeds[: 2 * count]]
     cells += [f"{ours / theirs:.2f}" for ours, theirs in zip(speeds[:count], speeds[count : 2 * count], strict=True)]
-    cells.append(f"{peak_memory(spec, size, drawn[0]):.0f}")
+    cells.append(f"{peak_memory(model, size, drawn[0]):.0f}")
     if "cuda" in devices:
         torch.cuda.reset_peak_memory_stats()
         ours(model, pictures, drawn, "cuda", 1)
@@ -128,15 +128,14 @@ def degrade_share(peer: OpenCVDegradation, size: int, parameters: list[dict[str,
         peer(photographs(size)[number % BATCH], entry)
 
 
-def peak_memory(spec: tuple[str, int, str], size: int, parameters: list[dict[str, Any]]) -> float:
+def peak_memory(model: Degradation, size: int, parameters: list[dict[str, Any]]) -> float:
     """MiB that one batch on one CPU thread adds to the memory of a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as alone:
-        return alone.submit(added_memory, spec, size, parameters).result()
+        return alone.submit(added_memory, model, size, parameters).result()
 
 
-def added_memory(spec: tuple[str, int, str], size: int, parameters: list[dict[str, Any]]) -> float:
+def added_memory(model: Degradation, size: int, parameters: list[dict[str, Any]]) -> float:
     """MiB of resident memory at the peak of a batch over what was there before it."""
-    model = build_degradation(*spec)
     ours(model, photographs(64), [parameters], "cpu", 1)  # libraries and tables load with the first call
     pictures = photographs(size)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew

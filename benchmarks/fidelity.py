@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations import build_degradation
-from ddpm_pairs.degradations.walk import generator_for
+from ddpm_pairs.degradations import by_name
 from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, scenes
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.images.find import find_pictures
@@ -19,6 +18,7 @@ from ddpm_pairs.metrics.features import Inception, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
 from ddpm_pairs.metrics.weights import INCEPTION, find_weights
+from ddpm_pairs.seeding import generator_for
 
 SCALE = 4
 GROUP = 8
@@ -87,7 +87,7 @@ def high_quality(hq_dir: Path | None, n: int, side: int, seed: int) -> Tensor:
 
 def degraded(hq: Tensor, seed: int) -> Tensor:
     """Initial LQ at a quarter of the sides."""
-    model = build_degradation("real_esrgan", SCALE)
+    model = by_name("real_esrgan", SCALE)
     drawn = [model.draw(generator_for(seed, str(row), "degradation")) for row in range(len(hq))]
     groups = [slice(first, first + GROUP) for first in range(0, len(hq), GROUP)]
     return torch.cat([model.apply(hq[group], drawn[group]) for group in groups])

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 from scipy.special import j1
 
+from ddpm_pairs.degradations import Degradation
+
 MODES = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
 LUMA = (0.114, 0.587, 0.299)
 
@@ -84,14 +86,14 @@ class OpenCVDegradation:
     Attributes:
         name: `bicubic`, `classical`, `bsrgan` or `real_esrgan`.
         scale: HQ side over LQ side.
-        preset: `natural` or `faces`.
+        faces: degrade at a quarter and bring LQ back to the HQ grid, as `OnHQGrid` and `ClassicalFaces` do.
         without_noise: leave out all noise.
         without_jpeg: leave out all JPEG.
     """
 
     name: str
     scale: int = 4
-    preset: str = "natural"
+    faces: bool = False
     without_noise: bool = False
     without_jpeg: bool = False
 
@@ -105,28 +107,29 @@ class OpenCVDegradation:
         Returns:
             (H / scale, W / scale, 3) uint8, BGR.
         """
+        parameters = parameters.get("degradation", {"parameters": parameters})["parameters"]  # of OnHQGrid
         steps = {
             "bicubic": self._bicubic,
             "classical": self._classical,
             "bsrgan": self._bsrgan,
             "real_esrgan": self._real_esrgan,
         }
-        divisor = 4 if self.preset == "faces" else self.scale
+        divisor = 4 if self.faces else self.scale
         lq_size = (-(-hq.shape[0] // divisor), -(-hq.shape[1] // divisor))
         return steps[self.name](hq, parameters, lq_size)
 
     def _bicubic(self, hq: np.ndarray, parameters: dict[str, Any], lq_size: tuple[int, int]) -> np.ndarray:
         lq = resize_antialiased(hq, lq_size)
-        return resize_antialiased(lq, hq.shape[:2]) if self.preset == "faces" else lq
+        return resize_antialiased(lq, hq.shape[:2]) if self.faces else lq
 
     def _classical(self, hq: np.ndarray, parameters: dict[str, Any], lq_size: tuple[int, int]) -> np.ndarray:
         image = blur(to_float(hq), parameters["blur"])
-        if self.preset == "faces":
+        if self.faces:
             image = resize(image, scaled(hq.shape[:2], 1 / parameters["resize"]["factor"]), "bilinear")
         else:
             image = resize_antialiased(image, lq_size)
         image = self._jpeg(self._noise(image, parameters["noise"]), parameters["quality"])
-        if self.preset == "faces":
+        if self.faces:
             image = resize(image, hq.shape[:2], "bilinear")
         return to_uint8(image)
 
@@ -141,13 +144,13 @@ class OpenCVDegradation:
         image = blur(resize(image, lq_size, tail["mode"]), tail["sinc"])
         if tail["jpeg_last"]:
             image = self._jpeg(image, second["quality"])
-        if self.preset == "faces":
+        if self.faces:
             image = resize(image.clip(0, 1), hq.shape[:2], "bilinear")
         return to_uint8(image)
 
     def _bsrgan(self, hq: np.ndarray, parameters: dict[str, Any], lq_size: tuple[int, int]) -> np.ndarray:
         image, height, width = to_float(hq), *hq.shape[:2]
-        grid = tuple(side * (4 if self.preset == "faces" else self.scale) for side in lq_size)
+        grid = tuple(side * (4 if self.faces else self.scale) for side in lq_size)
         image = cv2.copyMakeBorder(image, 0, grid[0] - height, 0, grid[1] - width, cv2.BORDER_REPLICATE)
         if parameters["halve"] is not None:
             mode, half = parameters["halve"]["mode"], (grid[0] // 2, grid[1] // 2)
@@ -172,7 +175,7 @@ class OpenCVDegradation:
                 case "jpeg":
                     image = self._jpeg(image, step["quality"])
         image = self._jpeg(image, parameters["quality"])
-        if self.preset == "faces":
+        if self.faces:
             image = resize(image, grid, "bilinear")[:height, :width]
         return to_uint8(image)
 
@@ -210,3 +213,9 @@ def shifted_gaussian(sigma: float, shift: float, side: int = 25) -> np.ndarray:
     line = np.interp(offsets - shift, offsets, np.exp(-(offsets**2) / (2 * sigma**2)))
     kernel = np.outer(line, line)
     return (kernel / kernel.sum()).astype(np.float32)
+
+
+def peer_of(model: Degradation, **without: bool) -> OpenCVDegradation:
+    """The pipeline's model for one of the package's."""
+    name = getattr(model, "degradation", model).name.removesuffix("_faces")
+    return OpenCVDegradation(name, model.scale, model.name in ("on_hq_grid", "classical_faces"), **without)

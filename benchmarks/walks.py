@@ -13,11 +13,12 @@ import torch
 from diffusers import DDPMScheduler, UniPCMultistepScheduler
 from torch import Tensor, nn
 
-from ddpm_pairs.degradations.walk import MODES, Sampling, generator_for, synthesize
+from ddpm_pairs.degradations.walk import MODES, Sampling, synthesize
 from ddpm_pairs.diffusion import Denoiser
 from ddpm_pairs.diffusion.process import noise_like
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.images.pixels import eight_bit
-from ddpm_pairs.synthesis import PairGenerator
+from ddpm_pairs.seeding import seed_of
 
 ANCESTRAL, UNIPC, P_SAMPLE = "ancestral", "unipc", "p_sample"
 TITLES = {
@@ -46,7 +47,7 @@ class Job:
 
     def noised_from(self, rows: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Pictures (n, 3, h, w) in [-1, 1], and the noise of their start, on the device."""
-        generators = [generator_for(self.seed, str(row), "noise", device) for row in rows]
+        generators = [torch.Generator(device).manual_seed(seed_of(self.seed, str(row), "noise")) for row in rows]
         return self.starts[rows].to(device) * 2 - 1, noise_like(generators, tuple(self.starts.shape[1:]))
 
 
@@ -93,12 +94,10 @@ def build(name: str, denoiser: Denoiser, device: torch.device, threads: int, bat
     """
     torch.set_num_threads(threads)
     if name in MODES:
-        generator = PairGenerator(threads=threads, compile=compile)
-        generator.denoiser = denoiser
-        generator.prepare(device)  # chooses the precision as `lightning predict` does
-        denoiser, sampling = generator.denoiser, Sampling.of_mode(name)
+        runtime, sampling = Runtime(threads=threads, compile=compile), Sampling.of_mode(name)
+        denoiser = runtime.place(denoiser, device)  # in the precision of `lightning predict`
         run = partial(ours, denoiser, sampling, device, batch)
-        return Walk(denoiser, denoiser, generator.precision, run, partial(sampling.evaluations, denoiser.schedule))
+        return Walk(denoiser, denoiser, runtime.precision, run, lambda t: len(sampling.plan(denoiser.schedule, t)))
     denoiser.to(device)
     described = {
         "num_train_timesteps": denoiser.schedule.num_train_timesteps,
@@ -118,13 +117,14 @@ def build(name: str, denoiser: Denoiser, device: torch.device, threads: int, bat
 @torch.inference_mode()
 def ours(denoiser: Denoiser, sampling: Sampling, device: torch.device, batch: int, job: Job) -> Tensor:
     """Batches in lockstep, longest walks first; a short batch is filled up with repeats."""
-    order = sorted(range(len(job.ts)), key=lambda row: -sampling.evaluations(denoiser.schedule, job.ts[row]))
+    order = sorted(range(len(job.ts)), key=lambda row: -len(sampling.plan(denoiser.schedule, job.ts[row])))
     lq = torch.empty(job.starts.shape, dtype=torch.uint8)
     for first in range(0, len(order), batch):
         rows = order[first : first + batch]
         filled = rows + rows[-1:] * (batch - len(rows))
-        ts, keys = [job.ts[row] for row in filled], [str(row) for row in filled]
-        walked = synthesize(denoiser, job.starts[filled].to(device), ts, keys, job.seed, sampling)
+        seeds = {row: [seed_of(job.seed, str(row), name) for name in ("noise", "steps")] for row in rows}
+        drawn = [{"t": job.ts[row], "noise_seed": seeds[row][0], "steps_seed": seeds[row][1]} for row in filled]
+        walked = synthesize(denoiser, job.starts[filled].to(device), drawn, sampling)
         lq[rows] = eight_bit(walked).cpu()[: len(rows)]
     return lq
 

@@ -96,8 +96,6 @@ def make_pairs(
             settings.
     """
     generator = PairGenerator(degradation, t_max=0, variants=variants, psnr_drop=psnr_drop, seed=seed)
-    if isinstance(generator.start, Walk):  # its own start makes the initial LQ of the contact sheet
-        generator.walk, generator.start = generator.start, generator.start.start
     data = HighQualityImages(str(hq_dir), num_workers=num_workers)
     writer = PairWriter(str(output_dir))
     trainer = _trainer(device, writer)

@@ -75,7 +75,9 @@ def predict():
 
     def run(generator, hq_dir, output_dir, checkpoint=None, writer_options=None, **data_options):
         data = HighQualityImages(str(hq_dir), **{"num_workers": 0} | data_options)
-        writer = PairWriter(str(output_dir), checkpoint, **writer_options or {})
+        if checkpoint is not None:
+            generator.walk.denoiser.source = str(checkpoint)
+        writer = PairWriter(str(output_dir), **writer_options or {})
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,

@@ -5,23 +5,25 @@ from typing import Any
 import torch
 from skimage.data import astronaut
 
-from ddpm_pairs.degradations import Degradation, build_degradation
+from ddpm_pairs.degradations import ClassicalFaces, Degradation, OnHQGrid, by_name
 
 NAMES = ("bicubic", "classical", "bsrgan", "real_esrgan")
-MODELS = [
-    build_degradation(name, scale, preset)
-    for name in NAMES
-    for scale, preset in ((1, "faces"), (1, "natural"), (2, "natural"), (4, "natural"))
-    if (name, scale, preset) != ("bicubic", 1, "natural")
-]
-"""Every model at every scale and preset that it offers."""
+FACES = [OnHQGrid("bicubic"), ClassicalFaces(), OnHQGrid("bsrgan"), OnHQGrid("real_esrgan")]
+"""Those that bring LQ back to the HQ grid."""
+MODELS = FACES + [by_name(name, scale) for name in NAMES for scale in (1, 2, 4) if (name, scale) != ("bicubic", 1)]
+"""Every model at every scale that it offers."""
 
 NO_BLUR = {"kind": "iso", "side": 1, "sigma_x": 1.0, "sigma_y": 1.0, "angle": 0.0}
 NO_NOISE = {"kind": "gaussian", "level": 0.0, "gray": False, "noise_seed": 0}
 
 
 def label(model: Degradation) -> str:
-    return f"{model.name}-x{model.scale}-{model.preset}"
+    return f"{inner_name(model)}-x{model.scale}-{'faces' if model in FACES else 'natural'}"
+
+
+def inner_name(model: Degradation) -> str:
+    """The name of the recipe, also of one that is brought back to the HQ grid."""
+    return getattr(model, "degradation", model).name.removesuffix("_faces")
 
 
 def drawn(model: Degradation, count: int, seed: int = 0) -> list[dict[str, Any]]:

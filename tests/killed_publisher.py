@@ -6,15 +6,16 @@ import torch
 from dying import die_at, whole_pairs
 from forked_child import in_children
 
+from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.synthesis.background import Publisher
-from ddpm_pairs.synthesis.pair import Pair
 
 
 def pair_of(key, side=8):
     generator = torch.Generator().manual_seed(sum(key.encode()))
     hq, lq = (torch.randint(0, 256, (3, s, s), dtype=torch.uint8, generator=generator) for s in (side, side // 2))
-    return Pair(hq, lq, {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [side, side]})
+    record = {"key": key, "hq": f"hq/{key}.png", "lq": f"lq/{key}.png", "hq_size": [side, side]}
+    return Work(key, f"{key}.png", hq=hq, lq=lq, record=record)
 
 
 def publish_share(root, keys, rank=0, ranks=1):

@@ -12,7 +12,7 @@ PACKAGE = Path(ddpm_pairs.__file__).parent
 DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
-    {"devices", "errors", "protocols", "run", "seeding"},
+    {"devices", "errors", "run", "seeding"},
     {"files", "shipped"},
     {"images"},
     {"run_folder"},

@@ -11,10 +11,10 @@ from PIL import Image
 from tiny_ddpm import save_folder, tiny_denoiser
 
 from ddpm_pairs.cli.main import main
+from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion import load_denoiser
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.restoration.weights import load_restorer
-from ddpm_pairs.synthesis.provenance import build_from_spec
 
 
 class Bomb:
@@ -111,11 +111,11 @@ def test_verbs_end_with_a_line(tmp_path, exploded, photos, monkeypatch, capsys, 
 @pytest.mark.parametrize("path", ["os.system", "subprocess.Popen", "builtins.exec", "pathlib.Path"])
 def test_descriptions_build_what_they_are_for_alone(tmp_path, path):
     harmful = {"class_path": path, "init_args": {"command": f"touch {tmp_path / 'exploded'}"}}
-    with pytest.raises(ValueError, match="no degradation"):
-        build_from_spec({"name": "x", **harmful}, 4, "natural")
+    with pytest.raises(ValueError, match="is not a degradation"):
+        build({"name": "x", **harmful}, 4)
     chain = {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"operations": [harmful], "scale": 4}}
-    with pytest.raises(ValueError, match="no degradation"):
-        build_from_spec({"name": "x", **chain}, 4, "natural")
+    with pytest.raises(ValueError, match="is not a degradation"):
+        build({"name": "x", **chain}, 4)
     torch.save({"ddpm_pairs": tiny_denoiser().spec() | {"net": harmful}, "state_dict": {}}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match=r"no torch\.nn\.Module"):
         load_denoiser(tmp_path / "x.ckpt")

@@ -9,7 +9,7 @@ import yaml
 
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.cli.trainer import TrainerCLI
-from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations import by_name
 from ddpm_pairs.shipped import configs_folder
 
 SWEEP = yaml.safe_load((configs_folder() / "sweep_t.yaml").read_text())
@@ -54,7 +54,7 @@ def test_every_run_reaches_the_study(place):
         seen.add((*cli.model.degradations, *cli.model.ts))
     degradations, ts = (SWEEP["parameters"][name]["values"] for name in ("model.degradations", "model.ts"))
     assert len(seen) == len(degradations) * len(ts) > 1
-    assert all(build_degradation(yaml.safe_load(name)[0], 4) for name in degradations)
+    assert all(by_name(yaml.safe_load(name)[0]) for name in degradations)
 
 
 def test_a_parameter_that_does_not_exist_would_be_refused(place, capsys):

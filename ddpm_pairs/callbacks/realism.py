@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.callbacks.periodic import Periodic
-from ddpm_pairs.degradations import build_degradation
-from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
+from ddpm_pairs.degradations import Degradation, by_name
+from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.center_crops import center_crops, decoded
@@ -21,7 +21,7 @@ from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from ddpm_pairs.run import Run
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.seeding import generator_for, seed_of
 
 BATCH = 8
 
@@ -43,9 +43,8 @@ class Realism(Periodic):
     Args:
         hq_dir: HQ pictures, of which a seeded choice is taken.
         t: The step to walk back from.
-        degradation: The handcrafted start.
-        scale: HQ sides over LQ sides.
-        preset: The degradation's, ``natural`` or ``faces``.
+        degradation: The start, as ``--model.degradation`` of ``predict`` takes it.
+        scale: HQ sides over LQ sides; ``None`` uses the degradation's own, and 4 for a name.
         pictures: How many at most; as many as there are of ``patch * scale`` px or more a side.
         patch: LQ pixels a side.
         num_steps: Network evaluations a picture.
@@ -60,9 +59,8 @@ class Realism(Periodic):
         self,
         hq_dir: str,
         t: int = 100,
-        degradation: str = "real_esrgan",
-        scale: int = 4,
-        preset: str = "natural",
+        degradation: Degradation | str = "real_esrgan",
+        scale: int | None = None,
         pictures: int = 64,
         patch: int = 64,
         num_steps: int = 12,
@@ -73,7 +71,8 @@ class Realism(Periodic):
             if value < least:
                 raise UserError(f"Realism's {name} is {value}: expected {least} or more")
         super().__init__(every_n_steps)
-        self.degradation = build_degradation(degradation, scale, preset)
+        self.degradation = by_name(degradation, scale)
+        scale = self.degradation.scale
         found, _ = find_pictures(Path(hq_dir), "Realism's hq_dir")
         self.hq = center_crops(decoded(_shuffled(found)), pictures, patch * scale)
         if len(self.hq) < LEAST_PICTURES:
@@ -156,8 +155,11 @@ class Realism(Periodic):
         made = []
         for first in range(0, len(self.hq), BATCH):
             keys, initial = (part[first : first + BATCH] for part in (self.keys, self._initial))
+            drawn = [
+                {"t": self.t} | {name: seed_of(0, key, name) for name in ("noise_seed", "steps_seed")} for key in keys
+            ]
             on_device = initial.to(module.device)
-            made.append(synthesize(denoiser, on_device, [self.t] * len(keys), keys, 0, self.sampling).float().cpu())
+            made.append(synthesize(denoiser, on_device, drawn, self.sampling).float().cpu())
         pictures = eight_bit(torch.cat(made))
         gap = power_gap_db(band_power(pictures / 255), self._real["power"])[-1].item()
         return {"fid192": self._distance(pictures, module.device), "power_gap": gap} | self._constant

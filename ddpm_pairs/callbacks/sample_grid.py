@@ -9,12 +9,13 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from ddpm_pairs.callbacks.periodic import Periodic, log_image
-from ddpm_pairs.degradations import build_degradation
-from ddpm_pairs.degradations.walk import Sampling, generator_for, synthesize
+from ddpm_pairs.degradations import Degradation, by_name
+from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.center_crops import center_crops, decoded
 from ddpm_pairs.images.find import find_pictures
+from ddpm_pairs.seeding import generator_for, seed_of
 
 
 class SampleGrid(Periodic):
@@ -25,9 +26,8 @@ class SampleGrid(Periodic):
 
     Args:
         hq_dir: HQ pictures; the first ones are taken. ``None`` takes photographs that come with scikit-image.
-        degradation: The handcrafted start.
-        scale: HQ sides over LQ sides.
-        preset: The degradation's, ``natural`` or ``faces``.
+        degradation: The start, as ``--model.degradation`` of ``predict`` takes it.
+        scale: HQ sides over LQ sides; ``None`` uses the degradation's own, and 4 for a name.
         ts: Steps to walk back from; those beyond the training's ``t_max`` are left out.
         pictures: Rows.
         side: LQ pixels a side.
@@ -40,21 +40,21 @@ class SampleGrid(Periodic):
     def __init__(
         self,
         hq_dir: str | None = None,
-        degradation: str = "real_esrgan",
-        scale: int = 4,
-        preset: str = "natural",
+        degradation: Degradation | str = "real_esrgan",
+        scale: int | None = None,
         ts: tuple[int, ...] = (50, 100, 150, 200, 250),
         pictures: int = 4,
         side: int = 64,
         every_n_steps: int = 1000,
     ) -> None:
         super().__init__(every_n_steps)
-        self.degradation = build_degradation(degradation, scale, preset)
+        self.degradation = by_name(degradation, scale)
+        scale = self.degradation.scale
         self.ts = tuple(ts)
         self.hq = _fixed_pictures(hq_dir, pictures, side * scale)
         keys = [str(n) for n in range(len(self.hq))]
-        self.keys = keys
         self.parameters = [self.degradation.draw(generator_for(0, key, "degradation")) for key in keys]
+        self.seeds = [{name: seed_of(0, key, name) for name in ("noise_seed", "steps_seed")} for key in keys]
 
     def work(self, trainer: L.Trainer, module: DDPM) -> None:
         """Log the grid."""
@@ -68,7 +68,8 @@ class SampleGrid(Periodic):
         initial = self.degradation.apply(hq, self.parameters)
         columns = [initial]
         for t in (t for t in self.ts if t <= denoiser.t_max):
-            columns.append(synthesize(denoiser, initial, [t] * len(hq), self.keys, 0, Sampling()))
+            drawn = [{"t": t, **seeds} for seeds in self.seeds]
+            columns.append(synthesize(denoiser, initial, drawn, Sampling()))
         enlarged = [F.interpolate(lq, size=hq.shape[2:], mode="nearest") for lq in columns]
         rows = torch.stack([hq, *enlarged], dim=1).flatten(0, 1)
         return make_grid(rows, nrow=len(columns) + 1, padding=4, pad_value=1.0)

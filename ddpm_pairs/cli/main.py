@@ -138,22 +138,25 @@ def _verb_parsers() -> dict[str, _Parser]:
     demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
     preview = parser(
-        "preview", "draws of a handcrafted degradation as a contact sheet, and its parameters as histograms"
+        "preview", "show random draws of degradations as contact sheets, and their parameters as histograms"
     )
     preview.add_argument(
         "--degradation",
         required=True,
+        nargs="+",
         metavar="NAME",
-        help="bicubic, classical, bsrgan or real_esrgan, the class path of your own, or a config of pairs (.yaml)",
+        help="a name (bicubic, classical, classical_faces, bsrgan, real_esrgan), a class path, a YAML file or a "
+        "weights file; several are also shown side by side",
     )
     preview.add_argument(
         "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ pictures"
     )
     preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="folder to write (default: preview)")
-    preview.add_argument("--preset", choices=("natural", "faces"), help="(default: natural, or the config's)")
-    preview.add_argument("--scale", type=int, help="HQ side over LQ side (default: 4, or 1 for faces, or the config's)")
-    preview.add_argument("--draws", type=int, default=4, help="draws a picture (default: 4)")
-    preview.add_argument("--pictures", type=int, default=6, help="pictures, spread over the folder (default: 6)")
+    preview.add_argument(
+        "--scale", type=int, help="HQ side over LQ side (default: the degradation's own; 4 for a name)"
+    )
+    preview.add_argument("--draws", type=int, default=4, help="random degradations per image (default: 4)")
+    preview.add_argument("--pictures", type=int, default=6, help="images to show, evenly sampled (default: 6)")
     preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
 
     calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")

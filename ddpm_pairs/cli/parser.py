@@ -19,6 +19,16 @@ from ddpm_pairs.shipped import config_names, shipped_config
 LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_args.seed")
 
 
+MOVED = {
+    "ddpm_pairs.pairs.": "ddpm_pairs.synthesis.",
+    "ddpm_pairs.reports.TStudy": "ddpm_pairs.study.TStudy",
+    "ddpm_pairs.reports.t_study.": "ddpm_pairs.study.",
+    "preset: faces": "degradation: {class_path: ddpm_pairs.degradations.OnHQGrid} with scale: 1, as pairs.yaml does",
+    "preset: natural": "nothing in its place",
+}
+"""What configs of version 0.1 may say, and what takes its place."""
+
+
 class Parser(LightningArgumentParser):
     """A parser whose errors end in one line, made by ``parse``."""
 
@@ -41,11 +51,21 @@ class ConfigFile(ActionConfigFile):
                     "the overlays in parts/)"
                 )
             values = str(found)
+        if isinstance(values, str) and Path(values).is_file():
+            _check_moved(values, parser)
         try:
             super().__call__(parser, namespace, values, option_string)
         except Exception as error:
             error.add_note(f"(in --config {values})")
             raise
+
+
+def _check_moved(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
+    """Refuse a config that names a class by its path of version 0.1, or an option that is gone, with what to write."""
+    text = Path(config).read_text(encoding="utf-8", errors="replace")
+    for before, after in MOVED.items():
+        if before in text:
+            parser.error(f"--config {config} names {before}: write {after}")
 
 
 def configs_first(words: list[str]) -> list[str]:

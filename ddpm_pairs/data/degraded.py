@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from ddpm_pairs.data.crops import Crop, CroppedImages, stack
+from ddpm_pairs.degradations import Degradation, by_name
+from ddpm_pairs.degradations.base import multiple_of, prepare
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.pairset.records import variant_key
-from ddpm_pairs.protocols import OwnDegradation
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.seeding import generator_for
 
 
 class DegradedImages(CroppedImages):
@@ -28,7 +29,8 @@ class DegradedImages(CroppedImages):
 
     Args:
         hq_dir: folder of HQ pictures, searched with its subfolders.
-        degradation: the handcrafted degradation, by class path, such as `ddpm_pairs.degradations.RealESRGAN`.
+        degradation: as `--model.degradation` of `predict` takes it: a name, a class path, a YAML file, the weights of
+            a learned degradation, or an object.
         crop_size: side S of the crops, in HQ pixels, a multiple of the degradation's scale; smaller pictures are padded
             by reflection.
         batch_size: crops in a batch of one process.
@@ -38,6 +40,7 @@ class DegradedImages(CroppedImages):
         val_fraction: share of hq_dir that is for validation; at least one picture is.
         num_workers: loader processes for each process of the trainer.
         seed: seed of order, crops, flips and degradations in training. Validation is the same for every seed.
+        scale: HQ sides over LQ sides; None uses the degradation's own, and 4 for a name.
 
     Attributes:
         train_pictures: pictures for training, after `find()`.
@@ -45,21 +48,22 @@ class DegradedImages(CroppedImages):
         scale: HQ sides over LQ sides, the degradation's.
 
     Raises:
-        UserError: an option is out of range, or the degradation has no scale that divides the crops.
+        UserError: an option is out of range, or the degradation has no multiple that divides the crops.
     """
 
     def __init__(
         self,
         hq_dir: str,
-        degradation: OwnDegradation,
+        degradation: Degradation | str,
         crop_size: int = 256,
         batch_size: int = 16,
-        hq_preparation: OwnDegradation | None = None,
+        hq_preparation: Degradation | None = None,
         flip: bool = True,
         val_dir: str | None = None,
         val_fraction: float = 0.05,
         num_workers: int = 2,
         seed: int = 0,
+        scale: int | None = None,
     ) -> None:
         """Check the options; files are not looked at before `find()`."""
         super().__init__(
@@ -74,15 +78,12 @@ class DegradedImages(CroppedImages):
             num_workers,
             seed,
         )
-        scale = getattr(degradation, "scale", None)
-        if scale is None:
+        self.degradation = by_name(degradation, scale, "--data.scale")
+        if crop_size % (multiple := multiple_of(self.degradation)):
             raise UserError(
-                f"--data.degradation: {type(degradation).__name__} has no `scale`; give it HQ side / LQ side"
+                f"--data.crop_size: got {crop_size}; give a multiple of {multiple}, as the degradation needs"
             )
-        if crop_size % scale:
-            raise UserError(f"--data.crop_size: got {crop_size}; give a multiple of {scale}, the degradation's scale")
-        self.hq_dir, self.scale = hq_dir, scale
-        self.degradation = degradation
+        self.hq_dir, self.scale = hq_dir, self.degradation.scale
         self.hq_preparation = hq_preparation
 
     def collate(self, training: bool) -> Callable[[list[Crop]], dict[str, Any]]:
@@ -93,6 +94,7 @@ class DegradedImages(CroppedImages):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Bring HQ, sent as uint8, to [0, 1], prepare and degrade it."""
         hq, preparation = batch["hq"].float().div_(255), batch["preparation"]
+        prepare(self.degradation, hq.device)
         if self.hq_preparation is not None:
             hq = self.hq_preparation.apply(hq, preparation)
         return {"hq": hq, "lq": self.degradation.apply(hq, batch["parameters"]), "key": batch["key"]}
@@ -102,8 +104,8 @@ class DegradedImages(CroppedImages):
 class _Draws:
     """Makes a batch of crops and draws each picture's degradation, as `predict` does for the same seed and key."""
 
-    degradation: OwnDegradation
-    hq_preparation: OwnDegradation | None
+    degradation: Degradation
+    hq_preparation: Degradation | None
     seed: int | str
 
     def __call__(self, crops: list[Crop]) -> dict[str, Any]:
@@ -111,9 +113,6 @@ class _Draws:
         keys = [variant_key(crop.key, crop.visit) for crop in crops]
         preparation = None
         if self.hq_preparation is not None:
-            preparation = [self.hq_preparation.draw(self._generator(key, "hq")) for key in keys]
-        parameters = [self.degradation.draw(self._generator(key, "degradation")) for key in keys]
+            preparation = [self.hq_preparation.draw(generator_for(self.seed, key, "hq")) for key in keys]
+        parameters = [self.degradation.draw(generator_for(self.seed, key, "degradation")) for key in keys]
         return {"hq": hq, "key": keys, "preparation": preparation, "parameters": parameters, "failures": failures}
-
-    def _generator(self, key: str, stream: str) -> torch.Generator:
-        return torch.Generator().manual_seed(seed_of(self.seed, key, stream))

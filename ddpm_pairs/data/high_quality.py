@@ -1,12 +1,14 @@
-"""Whole HQ pictures, for predict."""
+"""Whole HQ images, for predict."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from ddpm_pairs.data.endless import channels_first
 from ddpm_pairs.data.scheduled import WholePictures
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.images.find import Picture, find_pictures
@@ -14,43 +16,63 @@ from ddpm_pairs.images.plain_png import is_plain_png
 
 
 @dataclass(eq=False)
-class HighQualityPicture:
-    """A decoded HQ picture.
+class Work:
+    """One HQ image on its way from the file to its pair; each stage fills in its part.
 
     Attributes:
-        key: the picture's key.
-        source: the file's path relative to hq_dir.
-        sha256: hex digest of the file's bytes, the very ones that were decoded.
-        hq: uint8 (3, H, W), RGB.
-        png: the file's bytes where it is a PNG of just these pixels, see `is_plain_png`; else None.
+        key: The pair's key.
+        source: The file's path relative to ``hq_dir``.
+        path: The file.
+        parameters: What the degradation drew, before the file is read.
+        hq_preparation: What was drawn for HQ itself.
+        facts: What the manifest line says about the draw at its top level.
+        sha256: Of the file's bytes, the very ones that were decoded.
+        hq: uint8 (3, H, W), RGB: as decoded, then as the pair's HQ.
+        png: The file's bytes if they are a PNG of exactly ``hq``, see ``is_plain_png``.
+        lq: The pair's LQ, uint8 (3, H / scale, W / scale), on the CPU.
+        record: The pair's manifest line without the hashes of its files.
     """
 
     key: str
     source: str
-    sha256: str
-    hq: torch.Tensor
+    path: Path | None = None
+    parameters: dict[str, Any] | None = None
+    hq_preparation: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    sha256: str = ""
+    hq: Tensor | None = None
     png: bytes | None = None
+    lq: Tensor | None = None
+    record: dict[str, Any] | None = None
+
+    def load(self) -> "Work":
+        """Read the file once; hash and decode the same bytes. Runs in a loader's process."""
+        data = self.path.read_bytes()
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.hq = torch.from_numpy(np.ascontiguousarray(decode_picture(data).transpose(2, 0, 1)))
+        self.png = data if is_plain_png(data) else None
+        return self
 
 
 class HighQualityImages(WholePictures):
-    """HQ pictures in batches of whole pictures of any size.
+    """HQ images in batches of whole images of any size.
 
-    A batch of predict is `{"pictures": list[HighQualityPicture], "failures": list[Failure]}`: what could be decoded
-    and what could not. Either list may be empty, and a rank with nothing to do gets one batch of two empty lists, so
-    that all ranks run the same hooks.
+    A batch of predict is ``{"pictures": list[Work], "failures": list[Failure]}``: what could be decoded and what could
+    not. Either list may be empty, and a rank with nothing to do gets one batch of two empty lists, so that all ranks
+    run the same hooks.
 
     Args:
-        hq_dir: folder of HQ pictures, searched with its subfolders.
-        batch_size: pictures in a batch where nothing was scheduled; None takes 8.
-        num_workers: loader processes for each process of the trainer.
-        seed: seed of the run; the pictures do not depend on it.
+        hq_dir: Folder of HQ images, searched recursively.
+        batch_size: Images in a batch where nothing was scheduled; None uses 8.
+        num_workers: Loader processes for each process of the trainer.
+        seed: Seed of the run; the images do not depend on it.
 
     Attributes:
-        pictures: the pictures found, sorted by key, after `find()`.
+        pictures: The images found, sorted by key, after ``find()``.
     """
 
     def __init__(self, hq_dir: str, batch_size: int | None = None, num_workers: int = 2, seed: int = 0) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not looked at before ``find()``."""
         super().__init__(batch_size, num_workers, seed)
         self.hq_dir = hq_dir
         self.predict_batch_size = batch_size or 8
@@ -59,13 +81,11 @@ class HighQualityImages(WholePictures):
         self.pictures, self.failures = find_pictures(Path(self.hq_dir), "--data.hq_dir")
 
     @staticmethod
-    def load(picture: Picture) -> HighQualityPicture:
-        """Read the file once; hash and decode the same bytes."""
-        data = picture.path.read_bytes()
-        return HighQualityPicture(
-            key=picture.key,
-            source=picture.source,
-            sha256=hashlib.sha256(data).hexdigest(),
-            hq=channels_first(decode_picture(data)),
-            png=data if is_plain_png(data) else None,
-        )
+    def arrange(window: list[list[Picture]]) -> list[list[Work]]:
+        """Batches as they are, nothing drawn yet."""
+        return [[Work(picture.key, picture.source, picture.path) for picture in batch] for batch in window]
+
+    @staticmethod
+    def load(work: Work) -> Work:
+        """Load the image."""
+        return work.load()

@@ -1,22 +1,36 @@
-"""One batch of pairs: what is drawn for a picture, and the way there and back through the diffusion."""
+"""The DDPM walk: degrade, noise to step t, and denoise (Yang et al. section 3.3), as a degradation like any other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
+from ddpm_pairs.degradations.base import (
+    BuiltIn,
+    Degradation,
+    check_batch,
+    entry_of,
+    multiple_of,
+    prepare,
+    round_to_8_bit,
+    spec_of,
+)
+from ddpm_pairs.degradations.by_name import by_name
+from ddpm_pairs.degradations.walk_tiles import TiledDenoiser, tile_count
 from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.process import add_noise
-from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, index_grid, make_plan, walk_back
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
+from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, make_plan, walk_back
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.images.pixels import psnr_of
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.shipped import weights_file
 
 MODES = {
     "fast": ("sde-dpmsolver++", 8),
@@ -26,14 +40,196 @@ MODES = {
 }
 """Sampler and network evaluations of each mode; ``None`` visits every step."""
 
+SEED_LIMIT = 2**53
+"""Seeds stay below this, so that any JSON reader keeps them exactly."""
+
+
+class Walk(BuiltIn):
+    """LQ of a start, noised to step t and denoised by a DDPM that was trained on real LQ images.
+
+    The parameters of an image are ``t``, ``noise_seed`` (of the initial noise), ``steps_seed`` (of the noise that the
+    sampler adds) and ``start``, the start's own entry. Images run in groups of ``runtime.slots``, so image i depends on
+    ``hq[i]`` and its parameters only, however many there are. An image whose LQ is larger than ``tile`` runs alone: it
+    is degraded and noised as a whole, and goes through the network in overlapping tiles.
+
+    Args:
+        start: The degradation that makes the initial LQ, by name or as an object.
+        denoiser: The trained DDPM, or the path or shipped name of its weights.
+        t: Smallest and largest t, both included; 0 leaves the initial LQ as it is.
+        t_weights: Weights of equally long bands of t, such as ``(3, 2, 1)`` for more small t; t is uniform within its
+            band. ``None`` is uniform over all t.
+        sampling: Sampler and number of network evaluations, or one of the modes ``fast``, ``default``, ``high`` and
+            ``exact``.
+        tile: Longest LQ side, in pixels, that goes through the network in one piece; ``None`` never tiles.
+        runtime: Precision, batch slots, threads and compilation; ``None`` uses the defaults of ``Runtime``.
+
+    Raises:
+        UserError: For values outside their range, or a t that the DDPM was not trained for.
+    """
+
+    name = "walk"
+
+    def __init__(
+        self,
+        start: Degradation | str,
+        denoiser: Denoiser | str,
+        t: tuple[int, int] = (0, 250),
+        t_weights: Sequence[float] | None = None,
+        sampling: "Sampling | dict[str, Any] | str" = "default",
+        tile: int | None = 256,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.start = by_name(start)
+        self.denoiser = denoiser if isinstance(denoiser, Denoiser) else load_denoiser(weights_file(str(denoiser)))
+        self.t, self.t_weights = (t[0], t[1]), None if t_weights is None else list(t_weights)
+        check_t(*self.t, self.t_weights)
+        if self.t[1] > self.denoiser.t_max:
+            raise UserError(
+                f"Walk got t up to {self.t[1]}, but the DDPM was trained on t up to {self.denoiser.t_max}: give that "
+                "or less"
+            )
+        self.sampling = Sampling.of(sampling)
+        self.tile, self.runtime = tile, runtime or Runtime()
+        self.scale = self.start.scale
+        self.multiple = math.lcm(multiple_of(self.start), self.scale * self.denoiser.multiple)
+        self._running: dict[torch.device, Denoiser] = {}
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw the start's parameters first, as they are without a walk, then ``t`` and the two seeds."""
+        start = entry_of(self.start, self.start.draw(generator))
+        t = draw_t(generator, *self.t, self.t_weights)
+        seeds = torch.randint(SEED_LIMIT, (2,), generator=generator).tolist()
+        return {"t": t, "noise_seed": seeds[0], "steps_seed": seeds[1], "start": start}
+
+    def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Degrade a batch of any size; see ``Degradation.apply``.
+
+        Raises:
+            UserError: If shapes, type or number of parameters do not fit.
+        """
+        return self.apply_with_start(hq, parameters)[1]
+
+    @torch.no_grad()
+    def apply_with_start(self, hq: Tensor, parameters: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        """Initial LQ and LQ of a batch; arguments and errors as of ``apply``."""
+        check_batch(self.name, hq, parameters, self.multiple)
+        initial = self.start_lq(hq, parameters)
+        return initial, self.denoise(initial, parameters)
+
+    @torch.no_grad()
+    def start_lq(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """The initial LQ alone; arguments as of ``apply``."""
+        drawn = [one["start"]["parameters"] for one in parameters]
+        return in_groups(
+            self.start.apply, hq, drawn, self._together(hq.shape[-2] // self.scale, hq.shape[-1] // self.scale)
+        )
+
+    @torch.no_grad()
+    def denoise(self, initial: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Noise initial LQ and denoise it.
+
+        Args:
+            initial: (N, 3, h, w), float32 in [0, 1], sides multiples of ``denoiser.multiple``.
+            parameters: N sets, of which ``t`` and the seeds are used.
+
+        Returns:
+            (N, 3, h, w) in [0, 1], rounded to multiples of 1/255.
+        """
+        size, device = tuple(initial.shape[-2:]), initial.device
+        network, together = self.running(device), self._together(*size)
+        if together == 1:
+            network = TiledDenoiser(network, size, self.tile, self.runtime.slots, device)
+
+        def run(rows: Tensor, drawn: list[dict[str, Any]]) -> Tensor:
+            return round_to_8_bit(synthesize(network, rows, drawn, self.sampling))
+
+        with torch.autocast(device.type, enabled=False):
+            return in_groups(run, initial, parameters, together)
+
+    def facts(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """What a manifest line says of a draw: t, its log-SNR, the sampler, and how often the network is evaluated."""
+        return self.sampling.facts(self.denoiser.schedule, parameters["t"])
+
+    def prepare(self, device: torch.device) -> None:
+        """Place the network on a device; see ``Runtime.place``, whose errors it raises."""
+        self.running(device)
+        prepare(self.start, device)
+
+    def agree(self, strategy: Strategy, device: torch.device) -> None:
+        """Let all ranks of a Trainer run the network alike; ``prepare`` must have been called on each."""
+        self.use(self.runtime.agree(self.denoiser, self.running(device), strategy, _indexed(device)), device)
+
+    def running(self, device: torch.device) -> Denoiser:
+        """The network as it runs on a device; placed there at the first call, see ``Runtime.place``."""
+        device = _indexed(device)
+        if device not in self._running:
+            self._running[device] = self.runtime.place(self.denoiser, device)
+        return self._running[device]
+
+    def use(self, running: Denoiser, device: torch.device) -> None:
+        """Run a network that another walk of the same DDPM has placed on a device."""
+        self._running[_indexed(device)] = running
+
+    def spec(self) -> dict[str, Any]:
+        """For ``run.yaml``: how it was built, where the DDPM was loaded from, and the hash of its weights."""
+        arguments = {
+            "start": spec_of(self.start),
+            "denoiser": self.denoiser.source,
+            "t": list(self.t),
+            "t_weights": self.t_weights,
+            "sampling": self.sampling.as_dict(),
+            "tile": self.tile,
+        }
+        path = "ddpm_pairs.degradations.Walk"
+        return {
+            "name": self.name,
+            "class_path": path,
+            "init_args": arguments,
+            "weights_sha256": self.denoiser.sha256(),
+        }
+
+    def _together(self, height: int, width: int) -> int:
+        """Images of this LQ size that run together: ``slots``, or 1 where they are cut into tiles."""
+        return self.runtime.slots if tile_count((height, width), self.tile, self.denoiser.multiple) == 1 else 1
+
+
+def in_groups(run: Callable[[Tensor, list[Any]], Tensor], images: Tensor, parameters: list[Any], size: int) -> Tensor:
+    """Run a function on groups of exactly ``size`` images, so that a row does not depend on how many there are.
+
+    Args:
+        run: Maps images (size, ...) and as many parameters to (size, ...).
+        images: (N, ...), at least one; a short group is filled up with repeats of its last image.
+        parameters: N of them.
+        size: Images in a group.
+
+    Returns:
+        The N results.
+    """
+    results = []
+    for first in range(0, len(images), size):
+        rows, drawn = images[first : first + size], parameters[first : first + size]
+        count = len(rows)
+        if count < size:
+            rows = torch.cat([rows, rows[-1:].expand(size - count, *rows.shape[1:])])
+            drawn = [*drawn, *drawn[-1:] * (size - count)]
+        results.append(run(rows, drawn)[:count])
+    return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def _indexed(device: torch.device) -> torch.device:
+    """``cuda`` with the number of the device that it stands for."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures walk back.
+    """How images are denoised.
 
     Args:
         sampler: One of ``sde-dpmsolver++``, ``dpmsolver++``, ``ddim``, ``ancestral``.
-        num_steps: Network evaluations a picture at most; ``None`` visits every step.
+        num_steps: Network evaluations per image at most; ``None`` visits every step.
         eta: Noise of ``ddim``, 0..1.
 
     Raises:
@@ -52,6 +248,13 @@ class Sampling:
             raise UserError(f"num_steps is {self.num_steps}: expected 1 or more")
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta is {self.eta}: expected 0 to 1")
+
+    @classmethod
+    def of(cls, asked: "Sampling | dict[str, Any] | str") -> "Sampling":
+        """The object itself, from its values, or from the name of a mode."""
+        if isinstance(asked, str):
+            return cls.of_mode(asked)
+        return cls(**asked) if isinstance(asked, dict) else asked
 
     @classmethod
     def of_mode(
@@ -74,45 +277,38 @@ class Sampling:
         return cls(sampler or usual_sampler, usual_steps if num_steps is None else num_steps, eta)
 
     def plan(self, schedule: Schedule, t: int) -> Plan:
-        """The plan from step ``t``."""
-        return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
+        """The plan from step ``t``; made once for each t of a window of images."""
+        return _plan(self, schedule, t)
 
-    def evaluations(self, schedule: Schedule, t: int) -> int:
-        """Network evaluations from step ``t``."""
-        return _evaluations(schedule, t, self.num_steps)
-
-    def told(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
-        """What a manifest line tells of the walk back from step ``t``; no schedule is needed for t = 0."""
+    def facts(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
+        """What a manifest line says of denoising from step ``t``; no schedule is needed for t = 0."""
         return {
             "t": t,
             "logsnr": round(schedule.log_snr_at(t), 6) if t > 0 else None,
             "sampler": self.sampler,
             "num_steps": self.num_steps,
-            "evaluations": self.evaluations(schedule, t) if t > 0 else 0,
+            "evaluations": len(self.plan(schedule, t)) if t > 0 else 0,
         }
 
-
-@lru_cache(maxsize=4096)
-def _evaluations(schedule: Schedule, t: int, num_steps: int | None) -> int:
-    return len(index_grid(schedule, t, num_steps))
-
-
-def generator_for(seed: int, key: str, stream: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """The random generator of one picture and one purpose, by BLAKE2b of (seed, key, stream)."""
-    return torch.Generator(device).manual_seed(seed_of(seed, key, stream))
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"sampler": self.sampler, "num_steps": self.num_steps, "eta": self.eta}
 
 
-def draw_t(seed: int, key: str, t_min: int, t_max: int, weights: Sequence[float] | None = None) -> int:
-    """The picture's t over t_min..t_max, both included.
+@lru_cache(maxsize=256)
+def _plan(sampling: Sampling, schedule: Schedule, t: int) -> Plan:
+    return make_plan(schedule, t, sampling.sampler, sampling.num_steps, sampling.eta)
+
+
+def draw_t(generator: torch.Generator, t_min: int, t_max: int, weights: Sequence[float] | None = None) -> int:
+    """Draw t over t_min..t_max, both included.
 
     Args:
-        seed: The run's seed.
-        key: The picture's key.
+        generator: On the CPU.
         t_min: Smallest t.
         t_max: Largest t.
         weights: Of equally long bands from t_min to t_max; t is uniform within its band. ``None``: one band.
     """
-    generator = generator_for(seed, key, "t")
     first, end = t_min, t_max + 1
     if weights is not None:
         shares = torch.tensor(weights, dtype=torch.float64).cumsum(0)
@@ -142,46 +338,30 @@ def check_t(t_min: int, t_max: int, weights: Sequence[float] | None = None) -> N
 
 
 def synthesize(
-    denoiser: Denoiser, initial_lq: Tensor, ts: list[int], keys: list[str], seed: int, sampling: Sampling
+    denoiser: Denoiser | TiledDenoiser, initial_lq: Tensor, parameters: list[dict[str, Any]], sampling: Sampling
 ) -> Tensor:
-    """Noise initial LQ pictures to their steps and walk them back (Yang et al. section 3.3).
+    """Noise initial LQ images to their steps and denoise them (Yang et al. section 3.3).
 
     On CUDA everything is queued; the host waits for nothing.
 
     Args:
-        denoiser: The trained DDPM, on the device of the pictures.
+        denoiser: The trained DDPM, on the device of the images.
         initial_lq: (N, 3, h, w), float32 in [0, 1], sides multiples of ``denoiser.multiple``.
-        ts: Steps of each picture; 0 leaves it untouched.
-        keys: From which, with ``seed``, all noise of a picture is drawn.
-        seed: The run's seed.
+        parameters: N sets: ``t``, where 0 leaves the image as it is, ``noise_seed`` and ``steps_seed``.
         sampling: Sampler and number of evaluations.
 
     Returns:
-        (N, 3, h, w), float32 in [0, 1]. Row n depends on picture n, ts[n] and keys[n] alone.
+        (N, 3, h, w), float32 in [0, 1]. Row n depends on image n and its parameters alone.
     """
     device = initial_lq.device
     x_0 = initial_lq * 2 - 1
+    ts = [one["t"] for one in parameters]
     plans = [sampling.plan(denoiser.schedule, t) for t in ts]
     noise = x_0.new_empty(x_0.shape)
-    for picture, key in zip(noise, keys, strict=True):
-        picture.normal_(generator=generator_for(seed, key, "noise", device))
-    start = to_device(torch.tensor([max(t - 1, 0) for t in ts]), device)
-    walks = [generator_for(seed, key, "steps", device) for key in keys]
-    x_t = add_noise(x_0, noise, start, denoiser.schedule.alpha_bars_on(device))
-    lq = (walk_back(denoiser, x_t, plans, walks) + 1) / 2
-    untouched = to_device(torch.tensor([t == 0 for t in ts]), device).view(-1, 1, 1, 1)
-    return torch.where(untouched, initial_lq, lq.clamp(0, 1))
-
-
-def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
-    """PSNR in dB of one HQ picture against its LQ, enlarged bicubically (a = -0.5, 8 bits) to HQ size.
-
-    Args:
-        hq: (3, H, W), uint8.
-        lq: (3, h, w), uint8.
-
-    Returns:
-        dB with peak 255, or ``None`` for equal pictures.
-    """
-    psnr = psnr_of(hq, lq)
-    return None if psnr == math.inf else round(psnr, 4)
+    for image, one in zip(noise, parameters, strict=True):
+        image.normal_(generator=torch.Generator(device).manual_seed(one["noise_seed"]))
+    steps = [torch.Generator(device).manual_seed(one["steps_seed"]) for one in parameters]
+    t = to_device(torch.tensor(ts), device)
+    x_t = add_noise(x_0, noise, (t - 1).clamp(min=0), denoiser.schedule.alpha_bars_on(device))
+    lq = (walk_back(denoiser, x_t, plans, steps) + 1) / 2
+    return torch.where((t == 0).view(-1, 1, 1, 1), initial_lq, lq.clamp(0, 1))

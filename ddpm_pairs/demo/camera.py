@@ -50,7 +50,7 @@ class Camera:
         Raises:
             ValueError: for another scale.
         """
-        self.scale = check_scale(self.name, scale, "natural")
+        self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one picture's parameters.

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddpm_pairs.degradations.walk import generator_for
 from ddpm_pairs.demo.camera import Camera
 from ddpm_pairs.files import atomic_folder, encode_png
 from ddpm_pairs.images.pixels import eight_bit
+from ddpm_pairs.seeding import generator_for
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")
 """Photographs of scikit-image's wheel whose camera pictures the DDPM learns from."""

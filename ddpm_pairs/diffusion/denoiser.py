@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.process import check_prediction_type, predict_clean
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import sha256_of
 
 KIND = "ddpm"
 UNET_CLASS = "diffusers.UNet2DModel"
@@ -24,6 +26,10 @@ class Denoiser(nn.Module):
         schedule: The noise schedule the network was trained with.
         prediction_type: ``epsilon`` or ``v_prediction``.
         t_max: The network was trained on t in 1..t_max; ``None`` means the whole schedule.
+
+    Attributes:
+        multiple: Sides of the input must be multiples of this (the network's attribute of that name, else 1).
+        source: The file or folder that the weights were loaded from; ``None`` where they come from no file.
 
     Raises:
         UserError: for an unknown prediction type, or a t_max outside the schedule.
@@ -41,11 +47,9 @@ class Denoiser(nn.Module):
         self.schedule = schedule
         self.prediction_type = prediction_type
         self.t_max = steps if t_max is None else t_max
-
-    @property
-    def multiple(self) -> int:
-        """Sides of the input must be multiples of this (the network's attribute of that name, else 1)."""
-        return int(getattr(self.net, "multiple", 1))
+        self.source: str | None = None
+        self.multiple = int(getattr(net, "multiple", 1))
+        self._alpha_bars: dict[torch.device, Tensor] = {}
 
     def forward(self, x_t: Tensor, index: Tensor) -> Tensor:
         """Clean prediction.
@@ -57,8 +61,19 @@ class Denoiser(nn.Module):
         Returns:
             (N, 3, H, W), float32 in [-1, 1]. The network itself runs in the dtype of its weights.
         """
-        alpha_bars = self.schedule.alpha_bars_on(x_t.device)
-        return clean_prediction(self.net, x_t, index, alpha_bars, self.prediction_type)
+        if x_t.device not in self._alpha_bars:
+            self._alpha_bars[x_t.device] = self.schedule.alpha_bars_on(x_t.device)
+        return clean_prediction(self.net, x_t, index, self._alpha_bars[x_t.device], self.prediction_type)
+
+    def sha256(self) -> str:
+        """SHA-256 of the file or folder that the weights came from, or of the weights themselves."""
+        if self.source is not None:
+            return sha256_of(self.source)
+        digest = sha256()
+        for name, weights in sorted(self.net.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weights.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def spec(self) -> dict[str, Any]:
         """Everything but the weights, as plain values: goes into checkpoints and exports."""

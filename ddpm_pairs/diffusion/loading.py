@@ -52,6 +52,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
         denoiser.net.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: its weights do not fit its network ({_mismatch(error)})") from None
+    denoiser.source = str(path.resolve())
     return denoiser.float().eval()
 
 

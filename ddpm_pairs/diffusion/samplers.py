@@ -158,7 +158,8 @@ def walk_back(
     Returns:
         The pictures at the end of their plans, (N, C, H, W), float32.
     """
-    columns = max((len(plan) for plan in plans), default=0)
+    lengths = [len(plan.indices) for plan in plans]
+    columns = max(lengths, default=0)
     indices, coefficients = (to_device(table, x.device) for table in _tables(plans, columns))
     previous = torch.zeros_like(x)
     for column in range(columns):
@@ -166,7 +167,7 @@ def walk_back(
         a_x, a_m0, a_m1, a_z = coefficients[column]
         noise = x.new_zeros(x.shape)
         for n, plan in enumerate(plans):
-            step = column - (columns - len(plan))
+            step = column - (columns - lengths[n])
             if step >= 0 and plan.coefficients[step][3] > 0:
                 noise[n].normal_(generator=generators[n])
         x = a_x * x + a_m0 * clean + a_m1 * previous + a_z * noise
@@ -189,7 +190,7 @@ def _tables(plans: list[Plan], columns: int) -> tuple[Tensor, Tensor]:
     coefficients = torch.zeros(columns, 4, len(plans), dtype=torch.float64)
     coefficients[:, 0] = 1.0
     for n, plan in enumerate(plans):
-        if len(plan):
-            indices[-len(plan) :, n] = torch.tensor(plan.indices)
-            coefficients[-len(plan) :, :, n] = torch.tensor(plan.coefficients, dtype=torch.float64)
+        if plan.indices:
+            indices[-len(plan.indices) :, n] = torch.tensor(plan.indices)
+            coefficients[-len(plan.indices) :, :, n] = torch.tensor(plan.coefficients, dtype=torch.float64)
     return indices, coefficients.float().view(columns, 4, len(plans), 1, 1, 1)

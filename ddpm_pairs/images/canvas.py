@@ -11,19 +11,9 @@ def crop_to_multiple(picture: Tensor, multiple: int) -> Tensor:
     return picture[..., : height - height % multiple, : width - width % multiple]
 
 
-def canvas_size(size: tuple[int, int], scale: int, multiple: int) -> tuple[int, int]:
-    """The HQ canvas on which a picture is worked.
-
-    Args:
-        size: (height, width) of the HQ picture.
-        scale: HQ sides over LQ sides.
-        multiple: LQ sides must be multiples of this for the network.
-
-    Returns:
-        (height, width): the smallest multiples of ``scale * multiple`` that hold the picture.
-    """
-    step = scale * multiple
-    return tuple(-(-side // step) * step for side in size)
+def canvas_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The smallest (height, width) of multiples of ``multiple`` that holds an image of this (height, width)."""
+    return tuple(-(-side // multiple) * multiple for side in size)
 
 
 def pad_to_canvas(picture: Tensor, canvas: tuple[int, int]) -> Tensor:
@@ -31,6 +21,8 @@ def pad_to_canvas(picture: Tensor, canvas: tuple[int, int]) -> Tensor:
 
     Cropping the canvas to (H, W) gives the picture back exactly.
     """
+    if tuple(picture.shape[-2:]) == tuple(canvas):
+        return picture
     rows, columns = (_reflected(side, target) for side, target in zip(picture.shape[-2:], canvas, strict=True))
     return picture[..., rows.to(picture.device), :][..., columns.to(picture.device)]
 

@@ -25,7 +25,8 @@ def read_run(root: Path) -> dict[str, Any] | None:
     except (yaml.YAMLError, ValueError, RecursionError):
         content = None
     parts = [content.get(name) for name in ("settings", "machine", "places")] if isinstance(content, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts) or not {"preset", "tile"} <= parts[0].keys():
+    described = all(isinstance(part, dict) for part in parts) and {"degradation", "tile"} <= parts[0].keys()
+    if not described or not ("format" in content or "preset" in parts[0]):
         raise UserError(f"{path} is no description of a pairs folder; expected one that this version's `predict` wrote")
     return content
 

@@ -9,17 +9,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.text import Text
-from torch import Tensor
 
-from ddpm_pairs.errors import UserError
-from ddpm_pairs.images.canvas import pad_to_canvas
-from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.pairset.folder import PairsFolder, Summary
-from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
 from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.synthesis.generator import PairGenerator
-from ddpm_pairs.synthesis.provenance import generator_from_run
 
 SHEET = "contact_sheet.png"
 PAIRS_SHOWN, FAILURES_SHOWN = 12, 10
@@ -28,15 +22,16 @@ HEADINGS = ("HQ", "initial LQ", "LQ")
 Record = dict[str, Any]
 
 
-def report_pairs(root: Path, summary: dict[str, Any]) -> None:
+def report_pairs(root: Path, summary: dict[str, Any], generator: PairGenerator) -> None:
     """Write ``contact_sheet.png`` to a finished pairs folder and print a summary of the run.
 
     Args:
         root: The pairs folder.
         summary: ``PairWriter.summary``.
+        generator: The generator of the run.
     """
     if summary["folder"].pairs:
-        write_contact_sheet(root, summary["folder"].pairs)
+        write_contact_sheet(root, summary["folder"].pairs, generator)
     console = Console(highlight=False)
     for label, text in summary_lines(root, summary):
         console.print(Text.assemble((f"{label:<20}", "bold"), text), soft_wrap=True)
@@ -69,55 +64,25 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def write_contact_sheet(root: Path, pairs: int) -> None:
+def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> None:
     """Show up to 12 pairs, evenly spaced in the sorted keys: HQ, initial LQ, LQ.
 
-    The initial LQ is made again, see ``initial_lq``, and left blank for pairs of another degradation than
-    ``run.yaml``'s.
+    The initial LQ is made again, and left blank for pairs of another degradation than the generator's.
 
     Args:
-        root: The pairs folder of a run that has ended, with its ``run.yaml``.
+        root: The pairs folder of a run that has ended.
         pairs: How many it holds, at least one.
-
-    Raises:
-        UserError: without ``run.yaml``.
-    """
-    run = read_run(root)
-    if run is None:
-        raise UserError(f"{root} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
-    generator = generator_from_run(run)
-    generator.to("cuda" if run["settings"]["device"] == "cuda" and torch.cuda.is_available() else "cpu")
-    shown = PairsFolder(root).joined_at(spread(pairs, PAIRS_SHOWN))
-    entries = [_entry(root, record, generator) for record in shown]
-    heading = f"{root.resolve().name}: {pairs} pairs, {generator.degradation.name}, scale {generator.scale}"
-    save_sheet(root / SHEET, entries, HEADINGS, heading)
-
-
-def initial_lq(root: Path, record: Record, generator: PairGenerator) -> Tensor | None:
-    """The initial LQ of a pair, degraded anew from its HQ file by the parameters in the manifest.
-
-    Args:
-        root: The pairs folder.
-        record: The pair's manifest line.
         generator: The generator of the run, on the device it ran on.
-
-    Returns:
-        uint8 (3, H / scale, W / scale) on the CPU; ``None`` for a pair of another degradation than the generator's.
     """
-    degradation = generator.degradation
-    made_by = (record["degradation"]["name"], record["scale"], record["preset"])
-    if made_by != (degradation.name, generator.scale, generator.preset):
-        return None
-    hq = torch.from_numpy(np.array(_open(root / record["hq"]))).permute(2, 0, 1)
-    canvas = pad_to_canvas(hq, generator.canvas(tuple(hq.shape[1:])))[None].to(generator.device).float() / 255
-    initial = eight_bit(degradation.apply(canvas, [record["degradation"]["parameters"]])[0]).cpu()
-    width, height = record["lq_size"]
-    return initial[:, :height, :width]
+    records = PairsFolder(root).joined_at(spread(pairs, PAIRS_SHOWN))
+    entries = [_entry(root, record, generator) for record in records]
+    heading = f"{root.resolve().name}: {pairs} pairs, {generator.start.name}, scale {generator.scale}"
+    save_sheet(root / SHEET, entries, HEADINGS, heading)
 
 
 def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:
     hq, lq = (_open(root / record[name]) for name in ("hq", "lq"))
-    initial = initial_lq(root, record, generator)
+    initial = generator.initial_lq(torch.from_numpy(np.array(hq)).permute(2, 0, 1), record)
     middle = None if initial is None else Image.fromarray(initial.permute(1, 2, 0).numpy())
     facts = [f"t {record['t']}", f"{_decibels(record['psnr'])} (initial {_decibels(record['psnr_initial'])})"]
     facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")

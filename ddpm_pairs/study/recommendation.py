@@ -1,7 +1,7 @@
 """Recommend an initial degradation and a t from the scores of the t study."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,7 +42,11 @@ class Recommendation:
 
 
 def recommend(
-    cells: Sequence[Cell], psnr_drop: float | None, psnr_floor: float | None, floor_kid: float, command: str
+    cells: Sequence[Cell],
+    psnr_drop: float | None,
+    psnr_floor: float | None,
+    floor_kid: float,
+    command: Callable[[str, int], str],
 ) -> Recommendation:
     """Choose the cell with the lowest KID among those that keep the content.
 
@@ -55,7 +59,7 @@ def recommend(
             equals HQ, this limit does not apply.
         psnr_floor: Minimum median PSNR in dB; ``None`` sets no minimum.
         floor_kid: KID of real images against real images.
-        command: The ``predict`` command with ``{degradation}`` and ``{t}`` as placeholders.
+        command: The ``predict`` command for a degradation and a t.
 
     Returns:
         The recommendation.
@@ -109,5 +113,5 @@ def recommend(
         (by_fid192.degradation, by_fid192.t),
         tuple(warnings),
         f"{gained}; {', '.join(others)}",
-        command.format(degradation=best.degradation, t=best.t),
+        command(best.degradation, best.t),
     )

@@ -1,6 +1,6 @@
 """The sets that a study compares: HQ pictures that it makes LQ of, and patches of real LQ pictures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ def choose_pictures(
             reason = f"{width}x{height}, expected {least} px or more a side for LQ patches of {patch} px"
             failures.append(Failure(picture.source, reason))
         else:
-            chosen.append(picture)
+            chosen.append(replace(picture, size=(height, width)))
         if len(chosen) == n:
             break
     if len(chosen) < LEAST_PICTURES:

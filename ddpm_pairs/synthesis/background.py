@@ -4,8 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.pairset.folder import PairsFolder
-from ddpm_pairs.synthesis.pair import Pair
 
 
 class Publisher:
@@ -34,7 +34,7 @@ class Publisher:
         """Pairs that were submitted and have no line yet."""
         return self._submitted - self._noted
 
-    def submit(self, pair: Pair) -> None:
+    def submit(self, pair: Work) -> None:
         """Have a pair published; waits while ``depth`` pairs are under way.
 
         Raises:
@@ -70,10 +70,10 @@ class Publisher:
             if self._error is not None:
                 raise self._error
 
-    def _publish(self, number: int, pair: Pair) -> None:
+    def _publish(self, number: int, pair: Work) -> None:
         """Place the files of a pair, and append all lines whose turn has come. Runs in a thread."""
         try:
-            line = self.folder.store(pair.hq_png or pair.hq, pair.lq, pair.record)
+            line = self.folder.store(pair.png or pair.hq, pair.lq, pair.record)
             with self._changed:
                 self._stored[number] = line
                 while self._noted in self._stored:

@@ -25,6 +25,7 @@ from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.synthesis.old_runs import modern_run
 
 BANDS = 8
 SIDE = 32  # px of a patch
@@ -99,8 +100,8 @@ def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
     """Measure real LQ, and pairs that were made from ``bicubic``.
 
     Args:
-        pairs: A pairs folder of ``predict --model.degradation bicubic``, preset natural, with the DDPM and the range of
-            t that will be used.
+        pairs: A pairs folder of ``predict --model.degradation bicubic`` with the DDPM and the range of t that will be
+            used.
         lq_dir: Real LQ pictures.
 
     Returns:
@@ -112,13 +113,12 @@ def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
     run = read_run(pairs)
     if run is None:
         raise UserError(f"{pairs} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
-    settings = run["settings"]
-    start, preset = settings["degradation"]["name"], settings["preset"]
-    if (start, preset) != (Bicubic.name, "natural") or settings["t_max"] == 0:
-        raise UserError(
-            f"{pairs} was made from {start}, preset {preset}, t up to {settings['t_max']}: expected pairs of "
-            "--model.degradation bicubic, preset natural, with a walk back"
-        )
+    settings = modern_run(run)["settings"]
+    made_by = settings["degradation"]
+    start = made_by["init_args"]["start"]["name"] if made_by["name"] == "walk" else None
+    if start != Bicubic.name:
+        found = f"from {start} with a DDPM" if start else f"by {made_by['name']} alone"
+        raise UserError(f"{pairs} was made {found}: expected pairs of --model.degradation bicubic with a DDPM")
     found, failures = find_pictures(lq_dir, "LQ_DIR")
     (real,) = _mean(_of_real(found, failures), f"LQ_DIR {lq_dir}")
     start_power, made_power, cross = _mean(_of_pairs(pairs, Bicubic(settings["scale"]), failures), str(pairs))
@@ -199,7 +199,7 @@ def _config(arguments: Namespace, gains: Tensor, scale: int) -> str:
     operation = {"class_path": "ddpm_pairs.degradations.BandGain", "init_args": {"luma": luma, "chroma": chroma}}
     chain = {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"scale": scale, "operations": [operation]}}
     title = f"# A start fitted to {arguments.lq_dir}, with the pairs {arguments.pairs}, by ddpm-pairs calibrate."
-    return f"{title}\n{yaml.safe_dump({'model': {'degradation': chain, 'scale': scale}}, sort_keys=False)}"
+    return f"{title}\n{yaml.safe_dump({'model': {'degradation': chain}}, sort_keys=False)}"
 
 
 def _table(found: Calibration, gains: Tensor) -> str:

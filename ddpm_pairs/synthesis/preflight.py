@@ -1,8 +1,8 @@
-"""Where pairs come to lie: nowhere but below the output folder, each in a place of its own, and no input among them."""
+"""Check output paths before a run: inside the output folder, unique, and never overwriting inputs."""
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from errno import EACCES, ENOTDIR
 from functools import lru_cache
@@ -13,10 +13,28 @@ from unicodedata import normalize
 from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import as_output_error
-from ddpm_pairs.images.find import Failure, Picture
+from ddpm_pairs.images.find import Picture
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.pairset.run_file import read_run
+
+
+def check_variants(pictures: list[Picture], variants: int) -> None:
+    """See that no image already has the key of another one's variant.
+
+    Raises:
+        UserError: In one line that names both.
+    """
+    if variants == 1:
+        return
+    keys = {picture.key: picture.source for picture in pictures}
+    for picture in pictures:
+        for key in variant_keys(picture.key, variants)[1:]:
+            if key in keys:
+                raise UserError(
+                    f"--data.hq_dir: {keys[key]!r} has the key {key!r}, which a variant of {picture.source!r} gets "
+                    f"with --model.variants {variants}: rename one of them"
+                )
 
 
 def check_places(root: Path, data: HighQualityImages, variants: int) -> None:
@@ -77,28 +95,18 @@ def check_sources(root: Path, data: HighQualityImages, variants: int) -> None:
             )
 
 
-def without_long_names(root: Path, pictures: Iterable[Picture]) -> tuple[list[Picture], list[Failure]]:
-    """Part the pictures whose files' names the file system of the folder can hold from those where it cannot.
-
-    Args:
-        root: The pairs folder.
-        pictures: One for each pair to be made, with the pair's key.
-    """
+def fitting_names(root: Path) -> Callable[[str], bool]:
+    """Whether the file system of the pairs folder can hold the files of a key, as a function of the key."""
     longest_name, longest_path = 255, 4096
-    with suppress(OSError, AttributeError, ValueError):  # where the system does not tell, these hold
+    with suppress(OSError, AttributeError, ValueError):  # where the system does not say, these hold
         longest_name, longest_path = (os.pathconf(_existing(root), f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
     room = longest_path - len(os.fsencode(root.absolute())) - len("/hq//.0123456789abcdef.00000.tmp") - 1
-    kept, failures = [], {}
-    for picture in pictures:
-        name = os.fsencode(f"{picture.key}.png")
-        longest = max(map(len, name.split(b"/")))
-        if longest > longest_name or len(name) > room:
-            failures[picture.source] = Failure(
-                picture.source, f"{picture.key}.png is too long a name for the folder of the pairs; shorten it"
-            )
-        else:
-            kept.append(picture)
-    return kept, list(failures.values())
+
+    def fits(key: str) -> bool:
+        name = os.fsencode(f"{key}.png")
+        return len(name) <= room and max(map(len, name.split(b"/"))) <= longest_name
+
+    return fits
 
 
 def check_twins(sources: dict[str, str], fold: tuple[bool, bool]) -> None:

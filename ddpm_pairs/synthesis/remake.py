@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm_pairs.data.high_quality import Work
+from ddpm_pairs.degradations import OnHQGrid
+from ddpm_pairs.degradations.base import facts_of
+from ddpm_pairs.degradations.by_name import build
+from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, sha256_of, write_atomically
@@ -14,7 +19,8 @@ from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.shipped import weights_file
-from ddpm_pairs.synthesis.pair import Pair, Work
+from ddpm_pairs.synthesis.generator import PairGenerator
+from ddpm_pairs.synthesis.old_runs import modern_record, modern_run
 from ddpm_pairs.synthesis.provenance import generator_from_run
 
 
@@ -43,16 +49,16 @@ def main(arguments: Namespace) -> int:
     return 1
 
 
-def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
+def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
     """Make the pair ``key`` again, from its line, ``run.yaml``, its HQ file and the checkpoint.
 
     Args:
         pairs: The pairs folder.
         key: The pair's key.
-        checkpoint: The DDPM; ``None`` takes the one that ``run.yaml`` names.
+        checkpoint: The DDPM; ``None`` uses the one that ``run.yaml`` names.
 
     Raises:
-        UserError: if folder, key or checkpoint is missing, or the checkpoint is another than the run's.
+        UserError: If folder, key or checkpoint is missing, or the checkpoint is another than the run's.
     """
     run = read_run(pairs)
     if run is None:
@@ -60,38 +66,87 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Pair:
     record = PairsFolder(pairs).record(key)
     if record is None:
         raise UserError(f"{pairs} holds no pair with the key {key!r}: expected one of its manifest.jsonl")
-    # Pairs of a mixed folder differ in what their lines tell; for the rest run.yaml speaks.
-    run["settings"] |= {name: record[name] for name in ("seed", "scale", "preset", "sampler", "num_steps", "tile")}
-    described, made_by = run["settings"]["degradation"]["name"], record["degradation"]["name"]
-    if described != made_by or (record["t"] > 0 and run["settings"]["checkpoint_sha256"] is None):
+    run = modern_run(run)
+    record = modern_record(record, run["settings"]["checkpoint_sha256"] is not None)
+    run["settings"] = _settings_of(record, run["settings"])
+    if _names(record["degradation"], "parameters") != _names(run["settings"]["degradation"], "init_args"):
         raise UserError(
             f"{key!r} of {pairs} comes from an earlier run than the one run.yaml describes: it cannot be remade"
         )
-    generator = generator_from_run(run)
-    if run["settings"]["checkpoint_sha256"] is not None:  # also at t = 0: the canvas depends on the network
-        path = weights_file(checkpoint or run["places"]["checkpoint"])
-        if sha256_of(path) != run["settings"]["checkpoint_sha256"]:
-            raise UserError(f"checkpoint {path} is not the one that {pairs} was made with: give that by --ckpt_path")
-        generator.denoiser = load_denoiser(path)
+    denoiser = None
+    if run["settings"]["checkpoint_sha256"] is not None:
+        denoiser = _denoiser(pairs, run, checkpoint)
+    generator = generator_from_run(run, denoiser)
     device = torch.device(run["settings"]["device"])
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{pairs} was made on a CUDA device and none is here: remake the pair on such a machine")
     generator.to(device)
     generator.prepare(device)
-    (pair,) = generator.make([_work(pairs, record)])
+    (pair,) = generator.make([_work(pairs, record, generator)])
     return pair
 
 
-def _work(pairs: Path, record: dict[str, Any]) -> Work:
-    hq = torch.from_numpy(decode_picture(pairs / record["hq"])).permute(2, 0, 1)
+def _settings_of(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with what a line says of its pair: the pairs of a mixed folder differ in it."""
+    spec, entry = settings["degradation"], record["degradation"]
+    is_walk = spec["name"] == "walk"
+    if is_walk and entry["name"] != "walk":  # made without a walk
+        settings, spec, is_walk = settings | {"checkpoint_sha256": None}, spec["init_args"]["start"], False
+    if is_walk:
+        arguments = spec["init_args"]
+        sampling = arguments["sampling"] | {name: record[name] for name in ("sampler", "num_steps")}
+        start = _fitted(arguments["start"], entry["parameters"]["start"], record["scale"])
+        spec = spec | {"init_args": arguments | {"sampling": sampling, "tile": record["tile"], "start": start}}
+    else:
+        spec = _fitted(spec, entry, record["scale"])
+    return settings | {"degradation": spec} | {name: record[name] for name in ("seed", "scale", "tile")}
+
+
+def _fitted(spec: dict[str, Any], entry: dict[str, Any], scale: int) -> dict[str, Any]:
+    """A description at the scale of a line, and on the HQ grid or not as the line was made."""
+    inner = entry["parameters"].get("degradation")
+    if entry["name"] == OnHQGrid.name and inner is not None and inner["name"] == spec["name"]:
+        return OnHQGrid(build(_rescaled(spec, 4))).spec()
+    if spec["name"] == OnHQGrid.name and spec["init_args"]["degradation"]["name"] == entry["name"]:
+        spec = spec["init_args"]["degradation"]
+    return _rescaled(spec, scale)
+
+
+def _rescaled(spec: dict[str, Any], scale: int) -> dict[str, Any]:
+    arguments = spec["init_args"]
+    return spec | {"init_args": arguments | {"scale": scale}} if "scale" in arguments else spec
+
+
+def _names(entry: dict[str, Any], inner: str) -> list[str]:
+    """The name of a degradation and of those that it holds, from a manifest's entry or from ``run.yaml``."""
+    nested = [one for one in entry[inner].values() if isinstance(one, dict) and {"name", inner} <= one.keys()]
+    return [entry["name"], *(name for one in nested for name in _names(one, inner))]
+
+
+def _denoiser(pairs: Path, run: dict[str, Any], checkpoint: str | None) -> Denoiser:
+    asked = checkpoint or run["places"]["checkpoint"]
+    if asked is None:
+        raise UserError(f"{pairs} was made with a DDPM that came from no file: give its weights by --ckpt_path")
+    path, expected = weights_file(asked), run["settings"]["checkpoint_sha256"]
+    same_file = sha256_of(path) == expected
+    denoiser = load_denoiser(path)
+    if not same_file:
+        denoiser.source = None
+        if denoiser.sha256() != expected:
+            raise UserError(f"checkpoint {path} is not the one that {pairs} was made with: give that by --ckpt_path")
+    return denoiser
+
+
+def _work(pairs: Path, record: dict[str, Any], generator: PairGenerator) -> Work:
+    parameters = record["degradation"]["parameters"]
     return Work(
         key=record["key"],
         source=record["source"],
-        source_sha256=record["source_sha256"],
-        hq=hq,
-        t=record["t"],
-        degradation=record["degradation"]["parameters"],
+        sha256=record["source_sha256"],
+        hq=torch.from_numpy(decode_picture(pairs / record["hq"])).permute(2, 0, 1),
+        parameters=parameters,
         hq_preparation=record["hq_preparation"],
+        facts=facts_of(generator.degradation, parameters),
     )
 
 

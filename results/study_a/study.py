@@ -30,8 +30,16 @@ PROBES = 150
 """HQ faces that the start is calibrated with."""
 DDPM_STEPS, PRIOR_STEPS = 4000, 3000
 WALK = "--ckpt_path {work}/ddpm/last.ckpt --model.precision bf16"
-STUDIES = {"natural": "[0,50,100,200,300]", "faces": "[0,100,200]"}
-"""t by preset of the degradations."""
+STARTS = ("bicubic", "classical", "bsrgan", "real_esrgan")
+ON_HQ_GRID = "{{{{class_path: ddpm_pairs.degradations.OnHQGrid, init_args: {{{{degradation: {}}}}}}}}}"
+STUDIES = {
+    "natural": ("[0,50,100,200,300]", ",".join(STARTS)),
+    "faces": (
+        "[0,100,200]",
+        ",".join("classical_faces" if n == 1 else ON_HQ_GRID.format(s) for n, s in enumerate(STARTS)),
+    ),
+}
+"""t and degradations: at the size of HQ, or smaller and brought back to the HQ grid."""
 RANGE = f"{WALK} --model.psnr_drop null --model.t_min 50 --model.t_max 150"
 PROBE = f"{RANGE} --model.degradation bicubic"
 KINDS = {
@@ -100,9 +108,9 @@ def save(picture: Image.Image, path: Path) -> None:
 
 def add_pairs(steps: Steps) -> None:
     """The t study in both presets; the calibrated start; pairs of HQ for training and for test."""
-    starts = "--model.scale 1 --model.degradations [bicubic,classical,bsrgan,real_esrgan] --model.pictures 120"
-    for preset, ts in STUDIES.items():
-        options = f"{WALK} {starts} --model.preset {preset} --model.ts {ts} --model.threads {steps.threads}"
+    for preset, (ts, starts) in STUDIES.items():
+        options = f"{WALK} --model.scale 1 --model.degradations '[{starts}]' --model.pictures 120"
+        options += f" --model.ts {ts} --model.threads {steps.threads}"
         places = "--data.hq_dir {work}/hq_train --data.lq_dir {work}/lq"
         places += f" --output_dir {{work}}/t_study_{preset}"
         steps.command(f"t_study_{preset}", f"test --config ablation.yaml {options} {places}")

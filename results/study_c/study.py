@@ -24,14 +24,15 @@ import torch
 from torch import Tensor
 from walks import UNIPC, Job, Walk, build, ours
 
-from ddpm_pairs.degradations import build_degradation
-from ddpm_pairs.degradations.walk import Sampling, generator_for
+from ddpm_pairs.degradations import by_name
+from ddpm_pairs.degradations.walk import Sampling
 from ddpm_pairs.diffusion import load_denoiser, samplers
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.pixels import eight_bit, psnr_of
 from ddpm_pairs.metrics.texture import native_patches
+from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.shipped import weights_file
-from ddpm_pairs.synthesis import PairGenerator
 from results.known_world.gains import markdown
 from results.realism import HEADS, RealPictures, kept, read
 
@@ -95,7 +96,7 @@ def main() -> None:
 def initial_lq(hq_dir: Path, start: str, n: int) -> Tensor:
     """Handcrafted LQ patches (n, 3, 64, 64), float32 in [0, 1], of native HQ patches."""
     hq = native_patches(read(hq_dir, side=SIDE * SCALE), n=n, seed=0, size=SIDE * SCALE)
-    model = build_degradation(start, SCALE)
+    model = by_name(start, SCALE)
     drawn = [model.draw(generator_for(0, str(number), "degradation")) for number in range(n)]
     groups = [slice(first, first + BATCH) for first in range(0, n, BATCH)]
     return torch.cat([model.apply(hq[group], drawn[group]) for group in groups])
@@ -107,12 +108,10 @@ def walk_of(way: str, ckpt_path: str, threads: int) -> Walk:
     sampling = WAYS[way]
     if sampling is None:
         return build(UNIPC, denoiser, CPU, threads, 1)
-    generator = PairGenerator(threads=threads)
-    generator.denoiser = denoiser
-    generator.prepare(CPU)
-    denoiser = generator.denoiser
+    runtime = Runtime(threads=threads)
+    denoiser = runtime.place(denoiser, CPU)
     run = partial(ours, denoiser, sampling, CPU, BATCH)
-    return Walk(denoiser, denoiser, generator.precision, run, lambda t: len(sampling.plan(denoiser.schedule, t)))
+    return Walk(denoiser, denoiser, runtime.precision, run, lambda t: len(sampling.plan(denoiser.schedule, t)))
 
 
 def grid_of(way: str) -> AbstractContextManager:

@@ -9,12 +9,13 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint, Realism
-from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations import by_name
 from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.metrics.features import RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
 from ddpm_pairs.metrics.texture import band_power, power_gap_db
+from ddpm_pairs.seeding import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -52,10 +53,10 @@ def test_numbers_are_those_of_the_pictures(module, lq_dir, hq_dir):
     assert len(hq) == 5
     crops = [image[:, 16:80, 32:96] for image in pixels(sorted(hq_dir.iterdir())[:5])]
     assert sorted(int(image.sum()) for image in crops) == sorted(int((one * 255).round().sum()) for one in hq)
-    initial = build_degradation("bicubic", 4).apply(hq, [{}] * 5)
+    initial = by_name("bicubic").apply(hq, [{}] * 5)
     with torch.no_grad():
-        keys = [str(n) for n in range(5)]
-        lq = synthesize(ours.denoiser(), initial, [10] * 5, keys, 0, Sampling(num_steps=2))
+        seeds = [{name: seed_of(0, str(n), name) for name in ("noise_seed", "steps_seed")} for n in range(5)]
+        lq = synthesize(ours.denoiser(), initial, [{"t": 10} | one for one in seeds], Sampling(num_steps=2))
     made = (lq * 255).round().to(torch.uint8)
 
     wanted = real_patches(callback, real)

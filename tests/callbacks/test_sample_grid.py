@@ -8,9 +8,10 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint, SampleGrid
-from ddpm_pairs.degradations import build_degradation
+from ddpm_pairs.degradations import by_name
 from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion import Denoiser
+from ddpm_pairs.seeding import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -70,12 +71,13 @@ def test_shows_what_pairs_would_be(module, photos, hq_dir):
     ours = module()
     grid = sample_grid(hq_dir).grid(ours)
     hq = torch.stack([torch.from_numpy(photos[n][16:80, 32:96].copy()).permute(2, 0, 1) for n in (0, 2)]).float() / 255
-    initial = build_degradation("bicubic", 4).apply(hq, [{}, {}])
+    initial = by_name("bicubic").apply(hq, [{}, {}])
     columns = [initial]
     for t in (3, 20):
         denoiser = Denoiser(ours.net, ours.schedule, t_max=20)
         with torch.no_grad():
-            columns.append(synthesize(denoiser, initial, [t, t], ["0", "1"], 0, Sampling()))
+            seeds = [{name: seed_of(0, key, name) for name in ("noise_seed", "steps_seed")} for key in "01"]
+            columns.append(synthesize(denoiser, initial, [{"t": t} | one for one in seeds], Sampling()))
     for row in range(2):
         top = 4 + row * 68
         assert torch.equal(grid[:, top : top + 64, 4:68], hq[row])

@@ -7,9 +7,11 @@ import pytest
 import torch
 from listener import Listener
 from PIL import Image
+from tiny_ddpm import tiny_denoiser
 
 from ddpm_pairs.data import DegradedImages, HighQualityImages
-from ddpm_pairs.degradations import Bicubic, HQPreparation, RealESRGAN, build_degradation
+from ddpm_pairs.degradations import Bicubic, HQPreparation, OnHQGrid, RealESRGAN, Walk, by_name
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 
 SILENT = {
@@ -75,9 +77,9 @@ def test_batches_of_a_fit(hq_folder, tmp_path, photos):
 
 @pytest.mark.parametrize(
     "degradation",
-    [build_degradation(name, 4) for name in ("bicubic", "classical", "bsrgan", "real_esrgan")]
-    + [build_degradation("real_esrgan", 1, "faces")],
-    ids=lambda model: f"{model.name}-{model.preset}",
+    [by_name(name) for name in ("bicubic", "classical", "bsrgan", "real_esrgan")]
+    + [OnHQGrid("real_esrgan"), Walk("bicubic", tiny_denoiser(), (1, 9), runtime=Runtime(4, 1, "fp32"))],
+    ids=lambda model: model.name,
 )
 def test_lq_is_what_predict_makes_of_the_same_hq(hq_folder, tmp_path, degradation):
     """The crops of two epochs, written as pictures under their keys and degraded by `predict` with t_max 0."""
@@ -86,9 +88,7 @@ def test_lq_is_what_predict_makes_of_the_same_hq(hq_folder, tmp_path, degradatio
         path = tmp_path / "crops" / f"{key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((hq.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(path)
-    generator = PairGenerator(
-        degradation, scale=degradation.scale, preset=degradation.preset, t_max=0, slots=4, threads=1, seed=7
-    )
+    generator = PairGenerator(degradation, t_max=0, slots=4, threads=1, seed=7)
     L.Trainer(callbacks=[PairWriter(str(tmp_path / "pairs"))], **SILENT).predict(
         generator, HighQualityImages(str(tmp_path / "crops"), num_workers=0), return_predictions=False
     )

@@ -11,9 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from ddpm_pairs.data.pair_checks import check_pairs
 from ddpm_pairs.data.pair_shift import shift_of, shifted_pairs
-from ddpm_pairs.degradations.walk import psnr_against_hq
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.images.pixels import psnr_of
+from ddpm_pairs.images.pixels import psnr_against_hq, psnr_of
 from ddpm_pairs.pairset.sources import find_pairs
 
 

@@ -4,11 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from degradation_records import MODELS, drawn, label
+from degradation_records import FACES, MODELS, drawn, label
 from pretended_gpu import HostWaitedError, pretended_gpu
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from ddpm_pairs.degradations import Blur, Chain, Classical, Jpeg, Noise, Resize
+from ddpm_pairs.degradations import Blur, Chain, ClassicalFaces, Jpeg, Noise, Resize
 from ddpm_pairs.degradations.ops import jpeg
 
 
@@ -20,8 +20,8 @@ def no_pretended_tables():
 
 
 OWN = Chain([Blur(probability=0.5), Resize((0.4, 0.9)), Noise(("gaussian", "poisson")), Jpeg(probability=0.5)], 2)
-SOME = [model for model in MODELS if model.scale == 4 or model.preset == "faces"]
-ALL = [*SOME, Classical(1, "faces", colour=True), OWN]
+SOME = [model for model in MODELS if model.scale == 4 or model in FACES]
+ALL = [*SOME, ClassicalFaces(colour=True), OWN]
 LABELS = [*map(label, SOME), "classical-colour", "chain"]
 COUNT = 6
 

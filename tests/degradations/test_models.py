@@ -6,10 +6,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from degradation_records import MODELS, NAMES, NO_BLUR, NO_NOISE, crops, drawn, label, rewritten
+from degradation_records import FACES, MODELS, NAMES, NO_BLUR, NO_NOISE, crops, drawn, inner_name, label, rewritten
 
-from ddpm_pairs.degradations import Bicubic, Degradation, RealESRGAN, build_degradation
+from ddpm_pairs.degradations import (
+    Bicubic,
+    Blur,
+    Chain,
+    Classical,
+    Degradation,
+    HQPreparation,
+    OnHQGrid,
+    RealESRGAN,
+    by_name,
+    degrade,
+)
 from ddpm_pairs.degradations.ops.resize import MODES
+from ddpm_pairs.seeding import seed_of
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=label)
 
@@ -54,10 +66,9 @@ def test_autocast_does_not_reach_the_model(model):
 @every_model
 def test_content_stays_in_place(model, mode, monkeypatch):
     # JPEG moves nothing, but its roundings are larger than the steps of the ramp
-    if model.name != "bicubic":
-        monkeypatch.setattr(
-            f"ddpm_pairs.degradations.handcrafted.{model.name}.jpeg", lambda images, qualities: images.clamp(0, 1)
-        )
+    if inner_name(model) != "bicubic":
+        module = f"ddpm_pairs.degradations.handcrafted.{inner_name(model)}"
+        monkeypatch.setattr(f"{module}.jpeg", lambda images, qualities: images.clamp(0, 1))
     # a ramp along each axis, of a side that leaves a rest by 4 where the model takes such sides; without blur its
     # borders stay at the border. The phases, fractions of a level, average out the rounding to 8 bit
     length, count = (1023, 1022, None, 1024)[model.scale - 1], 32
@@ -87,7 +98,7 @@ def test_gray_pictures_stay_gray_where_the_noise_is_gray(model):
     lq = model.apply(hq, rewritten(drawn(model, 4), noise=noise))
     # where a value lies between two levels, rounding to 8 bit may part the channels
     assert (lq - lq[:, :1]).abs().max() < 1.01 / 255
-    if model.name != "bicubic":
+    if inner_name(model) != "bicubic":
         coloured = model.apply(hq, rewritten(drawn(model, 4), noise={**noise, "gray": False}, quality=100.0))
         assert (coloured - coloured[:, :1]).abs().amax(dim=(1, 2, 3)).min() > 4 / 255
 
@@ -127,51 +138,113 @@ def test_bicubic_at_scale_1_leaves_hq_to_the_walk_as_it_is():
 
 @pytest.mark.parametrize("name", ["bsrgan", "real_esrgan"])
 def test_faces_are_scale_4_brought_back(name):
-    hq, faces, natural = crops(3, 64, 96), build_degradation(name, 1, "faces"), build_degradation(name, 4)
+    hq, faces, natural = crops(3, 64, 96), OnHQGrid(name), by_name(name, 4)
     parameters = drawn(natural, 3)
-    assert drawn(faces, 3) == parameters
+    nested = drawn(faces, 3)
+    assert nested == [{"degradation": {"name": name, "parameters": one}} for one in parameters]
     small = natural.apply(hq, parameters)
     expected = F.interpolate(small, size=(64, 96), mode="bilinear")
-    assert (faces.apply(hq, parameters) - expected).abs().max() < 1.01 / 255
+    assert (faces.apply(hq, nested) - expected).abs().max() < 1.01 / 255
+
+
+@pytest.mark.parametrize("inner", ["classical", Chain([Blur()], 4)])
+def test_any_degradation_is_brought_back_to_the_hq_grid(inner):
+    """Sides that are no multiple of 4 are padded first, so that nothing is stretched."""
+    faces = OnHQGrid(inner)
+    hq, parameters = crops(2, 62, 93), drawn(faces, 2)
+    drawn_inside = [one["degradation"]["parameters"] for one in parameters]
+    small = faces.degradation.apply(F.pad(hq, (0, 3, 0, 2), mode="replicate"), drawn_inside)
+    expected = F.interpolate(small, size=(64, 96), mode="bilinear")[..., :62, :93]
+    assert (faces.apply(hq, parameters) - expected).abs().max() < 0.51 / 255
+
+
+def test_on_hq_grid_wants_the_scale_of_its_factor():
+    with pytest.raises(ValueError, match="chain has scale 2, but factor is 4: leave factor out"):
+        OnHQGrid(Chain([Blur()], 2))
+    assert OnHQGrid("bsrgan", 2).degradation.scale == 2
 
 
 @pytest.mark.parametrize(
     ("hq", "parameters", "words"),
     [
-        (torch.rand(1, 3, 6, 8), [{}], "8x6 px at scale 4: crop both sides to a multiple of 4"),
+        (torch.rand(1, 3, 6, 8), [{}], "8x6 px: crop both sides to a multiple of 4"),
         (torch.rand(3, 8, 8), [{}], "shape"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), [{}], "uint8"),
-        (torch.rand(2, 3, 8, 8), [{}], "2 pictures and 1 sets"),
-        (torch.rand(0, 3, 8, 8), [], "0 pictures"),
+        (torch.rand(2, 3, 8, 8), [{}], "2 images and 1 sets"),
+        (torch.rand(0, 3, 8, 8), [], "0 images"),
     ],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_batches_are_refused(name, hq, parameters, words):
     with pytest.raises(ValueError, match=words):
-        build_degradation(name, 4).apply(hq, parameters)
+        by_name(name, 4).apply(hq, parameters)
 
 
 @every_model
 def test_models_follow_the_protocol(model):
     assert isinstance(model, Degradation)
-    assert model.name in NAMES and (model.scale, model.preset) != (4, "faces")
+    assert inner_name(model) in NAMES and (model.scale == 1 or model not in FACES)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("bsrgam", 4), r"'bsrgam' is unknown: give one of bicubic, classical, bsrgan, real_esrgan"),
+        (("bsrgam", 4), "'bsrgam' is unknown: give one of bicubic, classical, classical_faces, bsrgan, real_esrgan, a"),
         (("real_esrgan", 3), "scale 3: give one of 1, 2, 4"),
-        (("classical", 1, "portraits"), "preset 'portraits': give one of natural, faces"),
-        (("bsrgan", 4, "faces"), "bsrgan got scale 4 with preset faces, which keeps LQ on the HQ grid: give scale 1"),
+        (("classical_faces", 4), "classical_faces has scale 1, but scale is 4: leave scale out"),
     ],
 )
 def test_what_no_model_offers_is_refused_in_one_line(arguments, words):
     with pytest.raises(ValueError, match=words) as caught:
-        build_degradation(*arguments)
+        by_name(*arguments)
     assert "\n" not in str(caught.value)
 
 
 def test_defaults_are_natural_pictures_at_a_quarter():
-    for model in (Bicubic(), RealESRGAN(), build_degradation("classical", 4), build_degradation("bsrgan", 4)):
-        assert (model.scale, model.preset) == (4, "natural")
+    for model in (Bicubic(), RealESRGAN(), by_name("classical"), by_name("bsrgan")):
+        assert model.scale == 4
+
+
+class Own:
+    """A class with the four parts, and nothing else."""
+
+    name, scale = "own", 2
+
+    def draw(self, generator):
+        return {"light": torch.rand((), generator=generator).item()}
+
+    def apply(self, hq, parameters):
+        light = torch.tensor([one["light"] for one in parameters]).view(-1, 1, 1, 1)
+        return (F.avg_pool2d(hq, 2) * light * 255).round() / 255
+
+
+CALLED = [*FACES, by_name("bsrgan", 2), Classical(colour=True), Chain([Blur()], 4), HQPreparation(True, 0.5)]
+
+
+@pytest.mark.parametrize("model", [*CALLED, Own()], ids=lambda model: model.name)
+def test_one_call_for_every_degradation(model):
+    """What `predict` draws for these keys, on images of any size."""
+    hq = crops(3, 67, 95)
+    lq = degrade(model, hq, seed=4, keys=["x", "y", "z"])
+    assert lq.shape == (3, 3, 67 // model.scale, 95 // model.scale) and lq.dtype == torch.float32
+    keys = [seed_of(4, key, "degradation") for key in ("x", "y", "z")]
+    parameters = [model.draw(torch.Generator().manual_seed(key)) for key in keys]
+    whole = hq[:, :, : 67 // model.scale * model.scale, : 95 // model.scale * model.scale]
+    assert torch.equal(lq, model.apply(whole, parameters))
+    if not isinstance(model, Own):
+        assert torch.equal(model(hq, seed=4, keys=["x", "y", "z"]), lq)
+        assert torch.equal(model(hq), model(hq, keys=["0", "1", "2"])) and not torch.equal(model(hq), lq)
+
+
+@pytest.mark.parametrize(
+    ("hq", "keys", "words"),
+    [
+        (torch.rand(2, 3, 63, 64), None, "HQ is too small: 64x63, expected 64 px or more a side at scale 4"),
+        (torch.rand(2, 3, 64, 64), ["a"], "2 images and 1 sets"),
+        (torch.rand(3, 64, 64), None, "shape"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), None, "uint8"),
+    ],
+)
+def test_calls_are_checked(hq, keys, words):
+    with pytest.raises(ValueError, match=words):
+        Bicubic()(hq, keys=keys)

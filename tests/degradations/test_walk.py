@@ -1,22 +1,28 @@
 import io
+import json
 import math
-from hashlib import blake2b
+from hashlib import blake2b, sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
-from tiny_ddpm import tiny_denoiser
+from tiny_ddpm import save_safetensors, tiny_denoiser
 
-from ddpm_pairs.degradations.walk import Sampling, check_t, draw_t, generator_for, psnr_against_hq, synthesize
+from ddpm_pairs.degradations import Blur, Chain, RealESRGAN, Sampling, Walk
+from ddpm_pairs.degradations.by_name import build
+from ddpm_pairs.degradations.walk import check_t, draw_t, synthesize
 from ddpm_pairs.diffusion import Schedule
-from ddpm_pairs.images.pixels import eight_bit
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
+from ddpm_pairs.images.pixels import eight_bit, psnr_against_hq
+from ddpm_pairs.seeding import generator_for
 
 
 def test_t_is_uniform_over_both_ends():
     low, high, count = 5, 20, 8000
-    drawn = np.array([draw_t(0, f"key {number}", low, high) for number in range(count)])
+    drawn = np.array([draw_t(generator_for(0, f"key {number}"), low, high) for number in range(count)])
     observed = np.bincount(drawn, minlength=high + 1)
     assert observed[:low].sum() == 0 and observed[low:].size == 16
     expected = count / 16
@@ -26,7 +32,7 @@ def test_t_is_uniform_over_both_ends():
 
 def test_t_follows_the_weights_of_its_bands():
     weights, count = [3, 0, 1.5], 6000
-    drawn = np.array([draw_t(0, f"key {number}", 10, 20, weights) for number in range(count)])
+    drawn = np.array([draw_t(generator_for(0, f"key {number}"), 10, 20, weights) for number in range(count)])
     observed = np.bincount(drawn, minlength=21)
     # 11 values of t: bands 10-12, 13-16 and 17-20
     expected = np.array([2 / 9] * 3 + [0] * 4 + [1 / 12] * 4) * count
@@ -34,7 +40,7 @@ def test_t_follows_the_weights_of_its_bands():
     there = expected > 0
     chi_square = ((observed[10:][there] - expected[there]) ** 2 / expected[there]).sum()
     assert chi_square < 27.9  # the 0.9999 quantile with 6 degrees of freedom
-    assert draw_t(3, "a", 0, 2, [0, 0, 5]) == 2
+    assert draw_t(generator_for(3, "a"), 0, 2, [0, 0, 5]) == 2
 
 
 @pytest.mark.parametrize(
@@ -53,20 +59,111 @@ def test_weights_are_checked(t, text):
         check_t(*t)
 
 
-def test_t_depends_on_seed_and_key_alone():
-    draws = [draw_t(3, key, 0, 10**6) for key in ("a", "b", "a/b", "é")]
-    torch.manual_seed(99)
-    torch.rand(5)
-    assert [draw_t(3, key, 0, 10**6) for key in ("a", "b", "a/b", "é")] == draws
-    assert len(set(draws)) == 4
-    assert draw_t(4, "a", 0, 10**6) != draws[0]
-    assert draw_t(3, "a", 7, 7) == 7
-
-
 def test_generators_follow_blake2b():
     seed = int.from_bytes(blake2b(b"3\x1fa/b\x1fnoise", digest_size=8).digest(), "big") & (2**63 - 1)
     expected = torch.randn(4, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(torch.randn(4, generator=generator_for(3, "a/b", "noise")), expected)
+
+
+def walk(start="real_esrgan", **options):
+    runtime = Runtime(slots=4, precision="fp32")
+    return Walk(
+        start, tiny_denoiser(), **{"t": (0, 40), "sampling": Sampling(num_steps=3), "runtime": runtime} | options
+    )
+
+
+def images(count, height=64, width=96):
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_draws_of_the_start_are_those_without_a_walk():
+    parameters = walk().draw(generator_for(5, "a", "degradation"))
+    alone = generator_for(5, "a", "degradation")
+    assert parameters["start"] == {"name": "real_esrgan", "parameters": RealESRGAN().draw(alone)}
+    assert parameters["t"] == draw_t(alone, 0, 40)
+    seeds = [parameters["noise_seed"], parameters["steps_seed"]]
+    assert seeds == torch.randint(2**53, (2,), generator=alone).tolist()
+    assert json.loads(json.dumps(parameters)) == parameters
+
+
+@pytest.mark.parametrize("tile", [256, 64])
+def test_rows_depend_on_their_image_alone_however_many_there_are(tile):
+    """Five images in two groups of four, the second filled up; and tiled, one by one."""
+    height, width = (64, 96) if tile == 256 else (272, 64)
+    degradation, hq, keys = walk(tile=tile), images(5, height, width), list("abcde")
+    lq = degradation(hq, seed=3, keys=keys)
+    assert lq.shape == (5, 3, height // 4, width // 4)
+    assert torch.equal((lq * 255).round() / 255, lq) and lq.min() >= 0 and lq.max() <= 1
+    for rows in ([4], [3, 1], [2, 0, 4, 1, 3]):
+        assert torch.equal(degradation(hq[rows], seed=3, keys=[keys[n] for n in rows]), lq[rows])
+    others = images(5, height, width).flip(0)
+    others[2] = hq[2]
+    assert torch.equal(degradation(others, seed=3, keys=["v", "w", "c", "x", "y"])[2], lq[2])
+    assert not torch.equal(degradation(hq, seed=4, keys=keys), lq)
+
+
+def test_the_noise_is_that_of_its_seeds():
+    """Against the steps of the method written down here."""
+    denoiser, initial = tiny_denoiser(), images(1, 16, 16)
+    drawn = {"t": 7, "noise_seed": 12, "steps_seed": 13}
+    noise = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(12))
+    alpha_bar = denoiser.schedule.alpha_bars[6].float()
+    x = (initial * 2 - 1) * alpha_bar.sqrt() + (1 - alpha_bar).sqrt() * noise
+    plan, previous = Sampling().plan(denoiser.schedule, 7), torch.zeros_like(x)
+    steps = torch.Generator().manual_seed(13)
+    with torch.inference_mode():
+        for index, (a_x, a_m0, a_m1, a_z) in zip(plan.indices, plan.coefficients, strict=True):
+            clean = denoiser(x, torch.tensor([index]))
+            z = torch.randn(3, 16, 16, generator=steps) if a_z > 0 else 0
+            x, previous = a_x * x + a_m0 * clean + a_m1 * previous + a_z * z, clean
+        expected = ((x + 1) / 2).clamp(0, 1)
+        assert (synthesize(denoiser, initial, [drawn], Sampling()) - expected).abs().max() < 1e-5
+        other = synthesize(denoiser, initial, [drawn | {"steps_seed": 1}], Sampling())
+        assert (other - expected).abs().max() > 1e-3
+
+
+def test_sides_are_padded_and_cropped_back():
+    degradation = walk(Chain([Blur()], 2))
+    assert degradation.multiple == 2 * degradation.denoiser.multiple > 2
+    assert degradation(images(2, 67, 95)).shape == (2, 3, 33, 47)
+    with pytest.raises(ValueError, match="crop both sides to a multiple of 4"):
+        degradation.apply(images(1, 66, 64), [degradation.draw(torch.Generator())])
+
+
+def test_the_result_can_be_trained_on():
+    """LQ made inside a training loop, whose gradients go through the convolution that reads it."""
+    lq = walk()(images(2).requires_grad_())
+    assert not lq.requires_grad and not lq.is_inference()
+    torch.nn.Conv2d(3, 3, 3)(lq).sum().backward()
+
+
+def test_a_walk_may_start_from_a_walk():
+    inner = walk("bicubic", t=(3, 3))
+    outer = walk(inner, t=(2, 2))
+    hq = images(2)
+    both = outer(hq, keys=["a", "b"])
+    parameters = [outer.draw(generator_for(0, key, "degradation")) for key in "ab"]
+    assert parameters[0]["start"]["name"] == "walk" and outer.facts(parameters[0])["t"] == 2
+    initial, lq = outer.apply_with_start(hq, parameters)
+    assert torch.equal(lq, both) and torch.equal(
+        initial, inner.apply(hq, [p["start"]["parameters"] for p in parameters])
+    )
+
+
+def test_t_beyond_the_training_is_refused():
+    with pytest.raises(ValueError, match="t up to 61, but the DDPM was trained on t up to 60"):
+        walk(t=(0, 61))
+
+
+def test_spec_rebuilds_it(tmp_path):
+    path = save_safetensors(tiny_denoiser(), tmp_path / "tiny.safetensors")
+    first = Walk(Chain([Blur(sigma=(1, 2))], 2), path, (3, 9), (1, 2), "fast", 128, Runtime(4, None, "fp32"))
+    spec = json.loads(json.dumps(first.spec()))
+    assert spec["weights_sha256"] == sha256(Path(path).read_bytes()).hexdigest()
+    again = build({name: spec[name] for name in ("class_path", "init_args")})
+    assert again.spec() == spec
+    again.runtime = first.runtime
+    assert torch.equal(again(images(2)), first(images(2)))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -123,7 +220,7 @@ def test_modes_and_what_is_given_instead(options, expected):
     assert (sampling.sampler, sampling.num_steps) == expected
     schedule = Schedule("cosine", 1000)
     for t in (0, 1, 7, 300):
-        assert sampling.evaluations(schedule, t) == len(sampling.plan(schedule, t)) <= min(t, expected[1] or t)
+        assert sampling.facts(schedule, t)["evaluations"] == len(sampling.plan(schedule, t)) <= min(t, expected[1] or t)
 
 
 def test_unknown_mode():
@@ -135,7 +232,8 @@ def test_t_zero_is_untouched_beside_others():
     denoiser = tiny_denoiser()
     initial = torch.rand(4, 3, 16, 16)
     with torch.inference_mode():
-        lq = synthesize(denoiser, initial, [0, 30, 0, 1], list("abcd"), 0, Sampling())
+        drawn = [{"t": t, "noise_seed": n, "steps_seed": n} for n, t in enumerate([0, 30, 0, 1])]
+        lq = synthesize(denoiser, initial, drawn, Sampling())
     assert torch.equal(lq[0], initial[0]) and torch.equal(lq[2], initial[2])
     assert not torch.equal(lq[1], initial[1]) and not torch.equal(lq[3], initial[3])
     assert lq.min() >= 0 and lq.max() <= 1

@@ -8,15 +8,13 @@ import torch
 from PIL import Image
 
 from ddpm_pairs.data import HighQualityImages
-from ddpm_pairs.degradations.walk import psnr_against_hq
 from ddpm_pairs.diffusion import Schedule, UNet
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.images.find import Failure
+from ddpm_pairs.images.pixels import psnr_against_hq
 from ddpm_pairs.pairset.folder import PairsFolder, Summary
-from ddpm_pairs.pairset.run_file import read_run
-from ddpm_pairs.reports.pairs import initial_lq, report_pairs, summary_lines
+from ddpm_pairs.reports.pairs import report_pairs, summary_lines
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
-from ddpm_pairs.synthesis.provenance import generator_from_run
 
 
 def make_pairs(root, hq, scale, degradation="real_esrgan"):
@@ -24,13 +22,13 @@ def make_pairs(root, hq, scale, degradation="real_esrgan"):
     torch.manual_seed(0)
     generator = PairGenerator(degradation, scale=scale, t_min=1, t_max=9, slots=4)
     net = UNet(channels=[8, 16], layers_per_block=1, attention_levels=[], norm_groups=4)
-    generator.denoiser = Denoiser(net, Schedule()).eval()
-    writer = PairWriter(str(root), str(hq))  # any file or folder stands for the checkpoint here
+    generator.add_walk(Denoiser(net, Schedule()).eval())
+    writer = PairWriter(str(root))
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[writer], use_distributed_sampler=False
     )
     trainer.predict(generator, HighQualityImages(str(hq), num_workers=0), return_predictions=False)
-    return writer.summary
+    return writer.summary, generator
 
 
 @pytest.fixture
@@ -46,8 +44,7 @@ def hq_dir(tmp_path, photos):
 @pytest.mark.parametrize("scale", [1, 4])
 def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
     root = tmp_path / "pairs [1]"  # brackets are markup to rich
-    summary = make_pairs(root, hq_dir, scale)
-    report_pairs(root, summary)
+    report_pairs(root, *make_pairs(root, hq_dir, scale))
     text = capsys.readouterr().out
     assert "pairs made now      2 (total in the folder: 2)\n" in text
     assert "pairs/s" in text and "evaluations per pair" in text
@@ -69,22 +66,22 @@ def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
 
 def test_initial_lq_is_the_one_that_was_used(tmp_path, hq_dir):
     root = tmp_path / "pairs"
-    assert make_pairs(root, hq_dir, 4)["folder"].pairs == 2
-    generator = generator_from_run(read_run(root))
+    summary, generator = make_pairs(root, hq_dir, 4)
+    assert summary["folder"].pairs == 2
     for record in PairsFolder(root).records():
-        initial = initial_lq(root, record, generator)
         hq = torch.from_numpy(np.array(Image.open(root / record["hq"]))).permute(2, 0, 1)
+        initial = generator.initial_lq(hq, record)
         assert psnr_against_hq(hq, initial) == pytest.approx(record["psnr_initial"], abs=0.01)
 
 
 def test_initial_lq_of_another_degradation_is_left_blank(tmp_path, hq_dir):
     root = tmp_path / "pairs"
-    summary = make_pairs(root, hq_dir, 4)
+    summary, generator = make_pairs(root, hq_dir, 4)
     first, second = PairsFolder(root).records()
     first["degradation"] = {"name": "other", "parameters": {}}
-    assert initial_lq(root, first, generator_from_run(read_run(root))) is None
+    assert generator.initial_lq(torch.zeros(3, 96, 128, dtype=torch.uint8), first) is None
     (root / "manifest.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
-    report_pairs(root, summary)
+    report_pairs(root, summary, generator)
     pixels = np.asarray(Image.open(root / "contact_sheet.png"))
     place = pixels[88 : 88 + 192, 24 + 264 : 24 + 264 + 256]
     assert (place == place[0, 0]).all()
@@ -93,14 +90,14 @@ def test_initial_lq_of_another_degradation_is_left_blank(tmp_path, hq_dir):
 def test_one_pair_and_none(tmp_path, hq_dir, capsys):
     shutil.rmtree(hq_dir / "sub")
     root = tmp_path / "pairs"
-    summary = make_pairs(root, hq_dir, 4)
-    report_pairs(root, summary)
+    summary, generator = make_pairs(root, hq_dir, 4)
+    report_pairs(root, summary, generator)
     with Image.open(root / "contact_sheet.png") as sheet:
         assert sheet.width == 2 * 24 + 3 * 256 + 2 * 8
     capsys.readouterr()
 
     empty = tmp_path / "empty"
-    report_pairs(empty, summary_of([], made=0, failures=[Failure("a.png", "torn")]))
+    report_pairs(empty, summary_of([], made=0, failures=[Failure("a.png", "torn")]), generator)
     text = capsys.readouterr().out
     assert "0 (total in the folder: 0)" in text and "a.png: torn" in text and "contact_sheet" not in text
     assert not empty.exists()

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import skimage.data
+import yaml
 from PIL import Image
 from tiny_ddpm import save_safetensors, tiny_denoiser
 
@@ -90,6 +92,49 @@ def test_lq_and_psnr_are_those_of_predict(place):
         lq = decode_picture(place / "pairs" / line["lq"])
         places = np.lib.stride_tricks.sliding_window_view(lq, patch.shape).reshape(-1, *patch.shape)
         assert any(np.array_equal(patch, one) for one in places)
+
+
+OWN = """
+import torch
+
+
+class Mist:
+    name = "mist"
+
+    def __init__(self, most: float = 0.5):
+        self.scale, self.most = 4, most
+
+    def draw(self, generator):
+        return {"mist": float(torch.rand((), generator=generator)) * self.most}
+
+    def apply(self, hq, parameters):
+        mist = torch.tensor([one["mist"] for one in parameters]).view(-1, 1, 1, 1)
+        return ((hq[..., ::4, ::4] * (1 - mist) + mist) * 255).round() / 255
+"""
+
+
+def test_a_class_a_chain_a_calibrated_start_and_a_name_side_by_side(place, capsys, monkeypatch):
+    (place / "own_study.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(place))
+    gains = {"class_path": "ddpm_pairs.degradations.BandGain", "init_args": {"luma": [1.0, 0.4], "chroma": [1.0, 0.2]}}
+    chain = {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"scale": 4, "operations": [gains]}}
+    (place / "start.yaml").write_text(yaml.safe_dump({"model": {"degradation": chain}}))  # as `calibrate` writes it
+    own = "{class_path: own_study.Mist, init_args: {most: 0.2}}"
+    asked = ["--model.degradations", f"[{own}, pairs_own_chain.yaml, start.yaml, bicubic, own_study.Mist]"]
+    assert main([*WORDS, *asked, "--model.ts", "[20]"]) == 0
+    names = ["mist", "pairs_own_chain", "start", "bicubic", "mist-2"]
+    assert [(row["degradation"], row["t"]) for row in cells(place / "study")] == [
+        (n, t) for n in names for t in ("0", "20")
+    ]
+    command = json.loads((place / "study" / "recommendation.json").read_text())["command"]
+    words = shlex.split(command)
+    chosen = words[words.index("--model.degradation") + 1]
+    assert chosen in ("pairs_own_chain.yaml", "start.yaml", "bicubic", "own_study.Mist") or json.loads(chosen)
+    # the very command, with the words as they were typed
+    options = ["--trainer.accelerator", "cpu", "--data.num_workers", "0", "--model.threads", "1"]
+    assert main([*words[1:], *options]) == 0
+    assert main([*WORDS, *asked[:1], "[bicubic, pairs.yaml]"]) == 2
+    assert "degradations have different scales" in capsys.readouterr().err
 
 
 def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):

@@ -9,9 +9,8 @@ from tiny_ddpm import tiny_denoiser
 from torch.nn import functional as F
 
 from ddpm_pairs.data import UnpairedImages
-from ddpm_pairs.degradations.walk import psnr_against_hq
+from ddpm_pairs.degradations import Walk
 from ddpm_pairs.study import TStudy
-from ddpm_pairs.synthesis.generator import Pair, PairGenerator
 
 PLANTED = 20
 
@@ -23,14 +22,18 @@ def noisy(lq, level, seed):
     return (lq.lerp(blurred, level) + 12 * level * noise).clamp(0, 255).round()
 
 
-class Planted(PairGenerator):
+class Planted(Walk):
     """Walks to the real degradation at t = 20, half the way at 10, and too far beyond."""
 
-    def make(self, work):
-        for number, one in enumerate(work):
-            lq = F.avg_pool2d(one.hq.float(), self.scale)
-            lq = noisy(lq[None], one.t / PLANTED, 1000 + one.t + number)[0].to(torch.uint8)
-            yield Pair(one.hq, lq, {"psnr": psnr_against_hq(one.hq, lq)})
+    def start_lq(self, hq, parameters):
+        return F.avg_pool2d(hq, self.scale)
+
+    def denoise(self, initial, parameters):
+        rows = [
+            noisy(lq[None] * 255, one["t"] / PLANTED, 1000 + one["t"] + one["noise_seed"])
+            for lq, one in zip(initial, parameters, strict=True)
+        ]
+        return torch.cat(rows) / 255
 
 
 def tiles(side, count):
@@ -54,7 +57,7 @@ def study(tmp_path, monkeypatch):
         real = noisy(lq, 1.0, number)[0].to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(real).save(tmp_path / "lq" / f"{number}.png")
     made = TStudy(["bicubic"], [10, PLANTED, 40], pictures=24, patch=32, psnr_drop=None, features="random", threads=1)
-    made.generators = [Planted("bicubic", t_max=40, threads=1)]
+    monkeypatch.setattr("ddpm_pairs.study.module.Walk", Planted)
     data = UnpairedImages(str(tmp_path / "hq"), str(tmp_path / "lq"), num_workers=0)
     data.find()
     made.prepare(tiny_denoiser(), "0" * 64, data, tmp_path / "study", torch.device("cpu"))

@@ -54,7 +54,7 @@ def world(tmp_path_factory):
 def make(world, out, predict, start="bicubic", t_max=9, scale=4):
     denoiser = tiny_denoiser()
     generator = PairGenerator(start, scale, t_min=min(1, t_max), t_max=t_max, slots=4, threads=1, num_steps=1)
-    generator.denoiser = denoiser
+    generator.add_walk(denoiser)
     predict(generator, world / "hq", out, save_ckpt(denoiser, out.with_suffix(".ckpt")))
     return out
 

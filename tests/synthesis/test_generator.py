@@ -1,3 +1,4 @@
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
@@ -7,11 +8,14 @@ from PIL import Image
 from tiny_ddpm import tiny_denoiser
 from torch import nn
 
-from ddpm_pairs.data.high_quality import HighQualityPicture
-from ddpm_pairs.degradations import RealESRGAN
+from ddpm_pairs.data.high_quality import Work
+from ddpm_pairs.degradations import RealESRGAN, Sampling, Walk
 from ddpm_pairs.diffusion import Denoiser, Schedule
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.synthesis import PairGenerator
+from ddpm_pairs.synthesis.generator import is_accepted
+from ddpm_pairs.synthesis.provenance import run_settings
 
 CPU = torch.device("cpu")
 
@@ -23,7 +27,7 @@ def pictures_of(photos, sizes):
         pixels = photos[number % 4][:height, 3 * number : 3 * number + width]
         assert pixels.shape[:2] == (height, width)
         hq = torch.tensor(pixels).permute(2, 0, 1).contiguous()
-        made.append(HighQualityPicture(str(number), f"{number}.png", "0" * 64, hq))
+        made.append(Work(str(number), f"{number}.png", sha256="0" * 64, hq=hq))
     return made
 
 
@@ -31,7 +35,8 @@ def pairs_of(generator, batches):
     """All pairs by key, the batches going through `predict_step` one by one."""
     pairs = {}
     for number, batch in enumerate(batches):
-        made, failures = generator.predict_step({"pictures": batch, "failures": []}, number)
+        fresh = [replace(one) for one in batch]  # a generator writes into what it is given
+        made, failures = generator.predict_step({"pictures": fresh, "failures": []}, number)
         assert failures == []
         pairs.update({pair.record["key"]: pair for pair in made})
     return pairs
@@ -50,7 +55,7 @@ def assert_equal_pairs(found, expected):
 )
 def test_neighbours_order_and_batch_size_change_no_bit(photos, degradation, slots, threads):
     generator = PairGenerator(degradation, t_max=40, slots=slots, threads=threads, num_steps=6)
-    generator.denoiser = tiny_denoiser()
+    generator.add_walk(tiny_denoiser())
     generator.prepare(CPU)
     assert torch.get_num_threads() == threads
     pictures = pictures_of(photos, [(64, 64)] * 6 + [(80, 64), (67, 93), (64, 92)])
@@ -64,7 +69,7 @@ def test_neighbours_order_and_batch_size_change_no_bit(photos, degradation, slot
 def test_a_fresh_generator_makes_the_same_and_another_seed_others(photos):
     def make(seed):
         generator = PairGenerator("real_esrgan", t_max=40, slots=4, threads=1, num_steps=4, precision="fp32", seed=seed)
-        generator.denoiser = tiny_denoiser()
+        generator.add_walk(tiny_denoiser())
         generator.prepare(CPU)
         torch.manual_seed(seed + 5)  # the global generator must not matter
         return pairs_of(generator, [pictures_of(photos, [(64, 64)] * 2)])
@@ -99,22 +104,21 @@ class Silent(nn.Module):
 
 def test_probe_stops_at_a_network_that_mixes_its_batch():
     generator = PairGenerator("bicubic", t_max=40, threads=1)
-    generator.denoiser = Denoiser(Standardized(), Schedule(), t_max=60)
+    generator.add_walk(Denoiser(Standardized(), Schedule(), t_max=60))
     with pytest.raises(ValueError, match="depends on its neighbours in a batch of 8 .*--model.threads 1") as caught:
         generator.prepare(CPU)
     assert "\n" not in str(caught.value)
     generator = PairGenerator("bicubic", t_max=40, threads=1)
-    generator.denoiser = Denoiser(Silent(), Schedule(), t_max=60)
+    generator.add_walk(Denoiser(Silent(), Schedule(), t_max=60))
     generator.prepare(CPU)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_sizes_that_do_not_fit_are_cropped_padded_and_cropped_back(photos, scale):
-    preset = "faces" if scale == 1 else "natural"
-    generator = PairGenerator("bicubic", scale, preset, t_min=20, t_max=20, slots=4, threads=1, num_steps=2)
-    generator.denoiser = tiny_denoiser(channels=(8, 8, 8, 8, 8, 8))
+    generator = PairGenerator("bicubic", scale, t_min=20, t_max=20, slots=4, threads=1, num_steps=2)
+    generator.add_walk(tiny_denoiser(channels=(8, 8, 8, 8, 8, 8)))
     generator.prepare(CPU)
-    assert generator.multiple == 32
+    assert generator.walk.multiple == 32 * scale
     sizes = [(67, 93), (16 * scale, 16 * scale), (81, 64), (64, 64)]
     pairs = pairs_of(generator, [pictures_of(photos, sizes)])
     for picture, (height, width) in zip(pictures_of(photos, sizes), sizes, strict=True):
@@ -130,8 +134,9 @@ def test_sizes_that_do_not_fit_are_cropped_padded_and_cropped_back(photos, scale
 def test_padding_does_not_move_the_picture(photos):
     """With a network that leaves pictures as they are, LQ is near the initial LQ of the uncropped picture."""
     generator = PairGenerator("bicubic", scale=4, t_min=1, t_max=1, slots=4, threads=1)
-    generator.denoiser = Denoiser(Silent(), Schedule(), t_max=60)
-    generator.denoiser.net.multiple = 32
+    network = Silent()
+    network.multiple = 32
+    generator.add_walk(Denoiser(network, Schedule(), t_max=60))
     generator.prepare(CPU)
     (picture,) = pictures_of(photos, [(67, 93)])
     (pair,) = pairs_of(generator, [[picture]]).values()
@@ -174,7 +179,7 @@ def test_handcrafted_pairs_equal_the_degradation_alone(photos, seed):
 
 def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
     generator = PairGenerator("bicubic", scale=4, t_max=0, threads=1)
-    flat = HighQualityPicture("flat", "flat.png", "0" * 64, torch.full((3, 64, 64), 128, dtype=torch.uint8))
+    flat = Work("flat", "flat.png", sha256="0" * 64, hq=torch.full((3, 64, 64), 128, dtype=torch.uint8))
     (pair,) = pairs_of(generator, [[flat]]).values()
     assert pair.record["psnr"] is None and pair.record["psnr_initial"] is None
 
@@ -189,9 +194,11 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
         ({"t_max": None}, "t_max None"),
         ({"scale": 3}, "scale 3"),
         ({"degradation": "blurr"}, "'blurr' is unknown"),
-        ({"degradation": RealESRGAN(2)}, "degradation has scale 2, --model.scale is 4"),
-        ({"degradation": RealESRGAN(1), "scale": 1, "preset": "faces"}, "has preset natural, --model.preset is faces"),
-        ({"preset": "faces"}, "scale 4 with preset faces"),
+        (
+            {"degradation": RealESRGAN(2), "scale": 4},
+            "real_esrgan has scale 2, but --model.scale is 4: leave --model.sc",
+        ),
+        ({"degradation": "pairs.yaml", "scale": 4}, "on_hq_grid has scale 1, but --model.scale is 4"),
         ({"degradation": "bicubic", "scale": 1, "t_max": 0}, "leaves HQ as it is, and so does t_max 0"),
         ({"variants": 0}, "variants is 0: expected 1 or more"),
         ({"psnr_drop": -0.5}, "psnr_drop is -0.5: expected 0 or more"),
@@ -206,26 +213,53 @@ def test_options_are_checked(options, text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"t_max": 61}, "--model.t_max is 61, but the checkpoint was trained on t up to 60"),
-        ({"schedule": "linear"}, "--model.schedule is linear, but the checkpoint has cosine"),
-        ({"net": tiny_denoiser((8, 32)).net}, r"block_out_channels \[8, 32\], but the checkpoint has \[8, 16\]"),
-        ({"net": Silent()}, "--model.net has class_path .*Silent, but the checkpoint has diffusers.UNet2DModel"),
-    ],
-)
-def test_checkpoint_that_contradicts_what_was_asked_is_refused(options, text):
-    generator = PairGenerator(**{"t_max": 60} | options)
-    generator.denoiser = tiny_denoiser()
-    with pytest.raises(ValueError, match=text):
-        generator.check()
+def test_a_t_beyond_the_training_is_refused():
+    with pytest.raises(ValueError, match="--model.t_max is 61, but the checkpoint was trained on t up to 60: give"):
+        PairGenerator(t_max=61).add_walk(tiny_denoiser())
 
 
-def test_checkpoint_that_agrees_passes_and_none_is_named():
-    generator = PairGenerator(t_max=60, schedule="cosine", net=tiny_denoiser().net)
+def test_a_checkpoint_is_needed_for_a_walk_alone():
+    generator = PairGenerator(t_max=60)
     with pytest.raises(ValueError, match="--ckpt_path"):
         generator.check()
-    generator.denoiser = tiny_denoiser()
+    generator.add_walk(tiny_denoiser())
     generator.check()
     PairGenerator(t_max=0).check()
+
+
+def test_scale_is_said_once(photos):
+    assert PairGenerator().scale == 4 and PairGenerator("bsrgan", 2).scale == 2
+    assert PairGenerator(RealESRGAN(2)).scale == 2 and PairGenerator("pairs.yaml").scale == 1
+
+
+def test_a_walk_as_the_degradation_makes_the_pairs_of_one_that_is_added(photos):
+    """In Python a walk is handed over like any other degradation."""
+    runtime = Runtime(slots=4, threads=1, precision="fp32")
+    walk = Walk("real_esrgan", tiny_denoiser(), (5, 40), sampling=Sampling(num_steps=3), runtime=runtime)
+    given = PairGenerator(walk, t_max=0, seed=2)
+    added = PairGenerator("real_esrgan", t_min=5, t_max=40, num_steps=3, slots=4, threads=1, precision="fp32", seed=2)
+    added.add_walk(tiny_denoiser())
+    pictures = pictures_of(photos, [(64, 64), (67, 93)])
+    found, expected = pairs_of(given, [pictures]), pairs_of(added, [pictures])
+    assert_equal_pairs(found, expected)
+    hq = torch.stack([picture.hq for picture in pictures[:1]]).float() / 255
+    assert torch.equal((walk(hq, seed=2, keys=["0"])[0] * 255).round().to(torch.uint8), found["0"].lq)
+    assert run_settings(given, "cpu") == run_settings(added, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("psnr", "initial", "drop", "accepted"),
+    [
+        (20.0, 22.0, 2.0, True),
+        (19.99, 22.0, 2.0, False),
+        (25.0, 22.0, 0.0, True),  # it came nearer to HQ
+        (21.9, 22.0, 0.0, False),
+        (3.0, 40.0, None, True),
+        (None, 22.0, 2.0, True),  # infinite is no drop
+        (None, None, 0.0, True),
+        (60.0, None, 2.0, False),  # from infinity down to 60 dB
+        (60.0, None, None, True),
+    ],
+)
+def test_gate(psnr, initial, drop, accepted):
+    assert is_accepted(psnr, initial, drop) is accepted

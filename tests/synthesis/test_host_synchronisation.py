@@ -17,6 +17,10 @@ def planned_apart(self, schedule, t):
         return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
 
 
+def drawn(*ts):
+    return [{"t": t, "noise_seed": n, "steps_seed": n} for n, t in enumerate(ts)]
+
+
 @pytest.fixture
 def pretended(monkeypatch):
     """A denoiser on a pretended GPU."""
@@ -32,7 +36,7 @@ def pretended(monkeypatch):
 def test_a_batch_of_pictures_is_walked_back_without_waiting(pretended, mode):
     initial = torch.empty(4, 3, 16, 24, device="cuda")
     with torch.no_grad():
-        lq = synthesize(pretended, initial, [0, 1, 2, 4], list("abcd"), 0, Sampling.of_mode(mode))
+        lq = synthesize(pretended, initial, drawn(0, 1, 2, 4), Sampling.of_mode(mode))
     assert lq.shape == initial.shape and lq.device.type == "cuda" and lq.dtype == torch.float32
 
 
@@ -40,5 +44,5 @@ def test_a_batch_of_pictures_is_walked_back_without_waiting(pretended, mode):
 def test_a_large_picture_is_walked_back_without_waiting(pretended):
     tiled = TiledDenoiser(pretended, (64, 200), 64, 4, torch.device("cuda"))
     with torch.no_grad():
-        lq = synthesize(tiled, torch.empty(1, 3, 64, 200, device="cuda"), [500], ["a"], 0, Sampling(num_steps=2))
+        lq = synthesize(tiled, torch.empty(1, 3, 64, 200, device="cuda"), drawn(500), Sampling(num_steps=2))
     assert lq.shape == (1, 3, 64, 200) and lq.device.type == "cuda"

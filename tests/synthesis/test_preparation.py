@@ -1,4 +1,4 @@
-"""HQ that is sharpened or turned gray before it is degraded, and presets, in manifest, run.yaml and remake."""
+"""HQ that is sharpened or turned gray before it is degraded, and the HQ grid, in manifest, run.yaml and remake."""
 
 import json
 from argparse import Namespace
@@ -9,9 +9,9 @@ import torch
 import yaml
 from PIL import Image
 
-from ddpm_pairs.degradations import Blur, Chain, Classical, Noise, RealESRGAN, Resize
+from ddpm_pairs.degradations import Blur, Chain, Classical, Noise, OnHQGrid, RealESRGAN, Resize
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
-from ddpm_pairs.degradations.walk import psnr_against_hq
+from ddpm_pairs.images.pixels import psnr_against_hq
 from ddpm_pairs.pairset.run_file import read_run
 from ddpm_pairs.synthesis import PairGenerator
 from ddpm_pairs.synthesis.provenance import generator_from_run, run_settings
@@ -70,53 +70,50 @@ def test_preparation_depends_on_no_neighbour(hq_folder, tmp_path, predict, conte
     [
         ({"sharpen_hq": False}, "sharpen_hq True -> False"),
         ({"gray_hq": 0.2}, "gray_hq 0.5 -> 0.2"),
-        ({"scale": 1, "preset": "faces"}, "preset natural -> faces"),
+        ({"degradation": OnHQGrid("real_esrgan")}, "degradation.name real_esrgan -> on_hq_grid"),
     ],
 )
 def test_a_folder_prepared_otherwise_is_refused(hq_folder, tmp_path, predict, change, text):
     predict(PairGenerator("real_esrgan", **PREPARED), hq_folder, tmp_path / "pairs")
     with pytest.raises(ValueError, match=text):
-        predict(PairGenerator("real_esrgan", **PREPARED | change), hq_folder, tmp_path / "pairs")
+        predict(PairGenerator(**{"degradation": "real_esrgan"} | PREPARED | change), hq_folder, tmp_path / "pairs")
 
 
-def test_presets_of_a_mixed_folder_are_remade_from_the_lines(hq_folder, tmp_path, predict):
-    faces = PairGenerator("real_esrgan", scale=1, preset="faces", t_max=0, slots=4, threads=1)
-    predict(faces, hq_folder, tmp_path / "pairs")
+@pytest.mark.parametrize("faces_first", [True, False])
+def test_pairs_of_a_mixed_folder_are_remade_from_the_lines(hq_folder, tmp_path, predict, faces_first):
+    """Made on the HQ grid and not, with one degradation at two scales."""
+    options = {"t_max": 0, "slots": 4, "threads": 1}
+    made = [("on_hq_grid", OnHQGrid("real_esrgan")), ("real_esrgan", RealESRGAN(1))]
+    first, second = made if faces_first else made[::-1]
+    predict(PairGenerator(first[1], **options), hq_folder, tmp_path / "pairs")
     (tmp_path / "pairs" / "lq" / "a.png").unlink()
-    natural = PairGenerator("real_esrgan", scale=1, t_max=0, slots=4, threads=1)
-    predict(natural, hq_folder, tmp_path / "pairs", None, {"allow_mixed": True})
-    assert {key: line["preset"] for key, line in lines_of(tmp_path / "pairs").items() if key in "ab"} == {
-        "a": "natural",
-        "b": "faces",
-    }
+    predict(PairGenerator(second[1], **options), hq_folder, tmp_path / "pairs", None, {"allow_mixed": True})
+    names = {key: line["degradation"]["name"] for key, line in lines_of(tmp_path / "pairs").items() if key in "ab"}
+    assert names == {"a": second[0], "b": first[0]}
     assert remade(tmp_path / "pairs", "a") == 0 and remade(tmp_path / "pairs", "b") == 0
 
 
-OWN = "ddpm_pairs.degradations.handcrafted.chain.Chain"
 CHAIN = [Blur(["iso"], sigma=(0.5, 1)), Resize((0.3, 0.9)), Noise(gray=0.5)]
 
 
 @pytest.mark.parametrize(
     ("degradation", "spec"),
     [
-        (RealESRGAN(4), {"name": "real_esrgan"}),
-        (Classical(4), {"name": "classical"}),
-        (
-            Classical(4, colour=True),
-            {"name": "classical", "class_path": "ddpm_pairs.degradations.handcrafted.classical.Classical"},
-        ),
-        (Chain(CHAIN, 4), {"name": "chain", "class_path": OWN}),
+        (RealESRGAN(4), {"name": "real_esrgan", "class_path": "ddpm_pairs.degradations.RealESRGAN"}),
+        (Classical(4, colour=True), {"name": "classical", "class_path": "ddpm_pairs.degradations.Classical"}),
+        (Chain(CHAIN, 4), {"name": "chain", "class_path": "ddpm_pairs.degradations.Chain"}),
+        (OnHQGrid(Chain(CHAIN, 2), 2), {"name": "on_hq_grid", "class_path": "ddpm_pairs.degradations.OnHQGrid"}),
     ],
-    ids=["short", "default", "argument", "chain"],
+    ids=["name", "argument", "chain", "nested"],
 )
 def test_run_yaml_describes_the_degradation(hq_folder, tmp_path, predict, degradation, spec):
     generator = PairGenerator(degradation, t_max=0, slots=4, threads=1)
     predict(generator, hq_folder, tmp_path / "pairs")
     run = read_run(tmp_path / "pairs")
     found = run["settings"]["degradation"]
-    assert {name: found[name] for name in spec} == spec and ("init_args" in found) == ("class_path" in spec)
+    assert {name: found[name] for name in spec} == spec
     again = generator_from_run(run)
-    assert run_settings(again, None, "cpu") == run["settings"]
+    assert run_settings(again, "cpu") == run["settings"]
     assert again.degradation.draw(torch.Generator().manual_seed(3)) == degradation.draw(
         torch.Generator().manual_seed(3)
     )
@@ -145,7 +142,7 @@ def test_run_yaml_holds_the_plain_arguments_of_an_object(hq_folder, tmp_path, pr
     spec = read_run(tmp_path / "pairs")["settings"]["degradation"]
     assert spec["init_args"] == {"limit": None, "steps": [1, 2]}
     predict(PairGenerator(Own(torch.ones(2), None), t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")
-    with pytest.raises(ValueError, match="Own cannot be made .*'weights'.: give its arguments"):
+    with pytest.raises(ValueError, match="Own cannot be built .*'weights'.: give its arguments"):
         remake(tmp_path / "pairs", "a")
     with pytest.raises(ValueError, match="degradation.limit None -> 5.0"):
         predict(PairGenerator(Own(torch.ones(2)), t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")
@@ -158,10 +155,10 @@ def test_other_arguments_of_a_chain_are_refused(hq_folder, tmp_path, predict):
         predict(PairGenerator(other, t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")
 
 
-def test_a_description_without_presets_is_none(hq_folder, tmp_path, predict):
+def test_a_description_of_no_known_form_is_none(hq_folder, tmp_path, predict):
     predict(PairGenerator("bicubic", t_max=0, threads=1), hq_folder, tmp_path / "pairs")
     run = yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())
-    del run["settings"]["preset"]
+    del run["format"]
     (tmp_path / "pairs" / "run.yaml").write_text(yaml.safe_dump(run))
     with pytest.raises(ValueError, match="no description of a pairs folder"):
         remake(tmp_path / "pairs", "a")

@@ -20,7 +20,7 @@ def made(hq_folder, tmp_path, predict):
     denoiser = tiny_denoiser((8, 8, 8, 8))
     checkpoint = save_ckpt(denoiser, tmp_path / "tiny.ckpt")
     generator = PairGenerator("real_esrgan", t_min=0, t_max=40, slots=4, threads=1, num_steps=3)
-    generator.denoiser = denoiser
+    generator.add_walk(denoiser)
     predict(generator, hq_folder, tmp_path / "pairs", checkpoint)
     return tmp_path / "pairs"
 
@@ -106,7 +106,7 @@ def test_another_checkpoint_is_refused(made, tmp_path):
 def test_mixed_folder_is_remade_from_the_lines(made, hq_folder, tmp_path, predict):
     """What a line tells of its pair counts more than the last run's settings."""
     generator = PairGenerator("real_esrgan", t_max=40, slots=4, threads=1, num_steps=5, sampler="ancestral", seed=9)
-    generator.denoiser = tiny_denoiser((8, 8, 8, 8))
+    generator.add_walk(tiny_denoiser((8, 8, 8, 8)))
     (made / "lq" / "a.png").unlink()
     predict(generator, hq_folder, made, str(tmp_path / "tiny.ckpt"), {"allow_mixed": True})
     assert yaml.safe_load((made / "run.yaml").read_text())["settings"]["seed"] == 9

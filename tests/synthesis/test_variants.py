@@ -14,7 +14,8 @@ from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.images.find import Picture
 from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
-from ddpm_pairs.synthesis.batching import check_variants, plan_batches, unfinished
+from ddpm_pairs.synthesis.planning import plan
+from ddpm_pairs.synthesis.preflight import check_variants
 from ddpm_pairs.synthesis.remake import main
 
 KEYS = ["a", "a~1", "a~2", "sub/c", "sub/c~1", "sub/c~2"]
@@ -39,7 +40,7 @@ def lines_of(root):
 
 def test_each_variant_has_its_own_draws_and_its_own_hq_file(few, tmp_path, predict, pixels):
     generator = handcrafted(3, t_max=40, num_steps=2)
-    generator.denoiser = tiny_denoiser()
+    generator.add_walk(tiny_denoiser())
     summary = predict(generator, few, tmp_path / "pairs", save_ckpt(tiny_denoiser(), tmp_path / "tiny.ckpt"))
     lines = lines_of(tmp_path / "pairs")
     assert list(lines) == KEYS and summary["made"] == 6
@@ -91,26 +92,17 @@ def test_a_source_with_the_key_of_a_variant_is_refused(few, tmp_path):
     check_variants(named, 2)  # a~1 and a~2~1, and b~1 is nobody's variant
 
 
-def test_unfinished_are_all_variants_that_are_not_done():
-    pictures = [Picture("a", Path("/x/a.png"), "a.png"), Picture("b", Path("/x/b.png"), "b.png")]
-    todo = unfinished(pictures, 3, {"a", "b~1"})
-    assert [picture.key for picture in todo] == ["a~1", "a~2", "b", "b~2"]
-    assert {(picture.path, picture.source) for picture in todo} == {(one.path, one.source) for one in pictures}
-
-
 def test_batches_share_a_canvas_and_large_pictures_have_one_each(few):
     (few / "broken.png").write_text("no picture at all")
     data = HighQualityImages(str(few))
     data.find()
-    generator = PairGenerator("bicubic", t_max=0, slots=4, threads=1)
-    todo = unfinished(data.pictures, 3, ())
-    batches, failures, occupancy = plan_batches(todo, generator)
-    assert occupancy is None  # no network
+    generator = PairGenerator("bicubic", t_max=0, slots=4, threads=1, variants=3)
+    batches, failures = plan(data.pictures, generator)
     assert [[one.key for one in batch] for batch in batches] == [["a", "a~1", "a~2"], ["sub/c", "sub/c~1", "sub/c~2"]]
     assert [failure.source for failure in failures] == ["broken.png"]
-    generator = PairGenerator("bicubic", scale=2, t_max=0, slots=4, threads=1, tile=64)
+    generator = PairGenerator("bicubic", scale=2, t_max=0, slots=4, threads=1, tile=64, variants=2)
     Image.new("RGB", (130, 64)).save(few / "wide.png")
     data = HighQualityImages(str(few))
     data.find()
-    batches = plan_batches(unfinished(data.pictures, 2, ()), generator).batches
+    batches = plan(data.pictures, generator).batches
     assert [len(batch) for batch in batches] == [2, 1, 1, 2] and batches[1][0].key == "wide"

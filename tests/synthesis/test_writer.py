@@ -11,7 +11,7 @@ from tiny_ddpm import save_ckpt, tiny_denoiser
 from torch import nn
 
 from ddpm_pairs.data import HighQualityImages
-from ddpm_pairs.diffusion import Denoiser, Schedule
+from ddpm_pairs.diffusion import Denoiser, Schedule, load_denoiser
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 
@@ -30,7 +30,7 @@ def trained(**options):
     """A quick generator with the tiny DDPM."""
     quick = {"degradation": "bicubic", "t_max": 40, "slots": 4, "threads": 1, "num_steps": 3, "precision": "fp32"}
     generator = PairGenerator(**quick | options)
-    generator.denoiser = tiny_denoiser()
+    generator.add_walk(tiny_denoiser())
     return generator
 
 
@@ -64,8 +64,9 @@ def test_folder_holds_exactly_what_the_contract_names(hq_folder, tmp_path, predi
         enlarged = np.asarray(Image.fromarray(lq).resize(hq.shape[1::-1], Image.Resampling.BICUBIC)).astype(float)
         error = ((enlarged - hq) ** 2).mean()
         assert record["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=0.01)
-        assert record["degradation"]["name"] == "real_esrgan"
-        assert len(record["degradation"]["parameters"]["stages"]) == 2
+        entry, start = record["degradation"], record["degradation"]["parameters"]["start"]
+        assert (entry["name"], entry["parameters"]["t"], start["name"]) == ("walk", record["t"], "real_esrgan")
+        assert 0 <= entry["parameters"]["noise_seed"] < 2**53 and len(start["parameters"]["stages"]) == 2
     assert (out / "meta_info.txt").read_text() == "".join(f"hq/{key}.png, lq/{key}.png\n" for key in KEYS)
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert [failure["source"] for failure in failures] == ["notes.txt"] and set(failures[0]) == {"source", "reason"}
@@ -160,15 +161,15 @@ def test_nothing_at_all_in_the_manifest(hq_folder, tmp_path, predict, content):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"t_max": 30}, "t_max 40 -> 30"),
+        ({"t_max": 30}, "degradation.t [0, 40] -> [0, 30]"),
         ({"seed": 1}, "seed 0 -> 1"),
-        ({"degradation": "real_esrgan"}, "degradation.name bicubic -> real_esrgan"),
-        ({"num_steps": None}, "num_steps 3 -> 12"),
-        ({"sampler": "ancestral"}, "sampler sde-dpmsolver"),
+        ({"degradation": "real_esrgan"}, "degradation.start.name bicubic -> real_esrgan"),
+        ({"num_steps": None}, "degradation.sampling.num_steps 3 -> 12"),
+        ({"sampler": "ancestral"}, "degradation.sampling.sampler sde-dpmsolver"),
         ({"scale": 2}, "scale 4 -> 2"),
         ({"psnr_drop": None}, "psnr_drop 2.0 -> None"),
         ({"tile": 512}, "tile 256 -> 512"),
-        ({"t_weights": [2.0, 1.0]}, "t_weights None -> [2.0, 1.0]"),
+        ({"t_weights": [2.0, 1.0]}, "degradation.t_weights None -> [2.0, 1.0]"),
     ],
 )
 def test_changed_settings_are_refused_and_write_nothing(hq_folder, tmp_path, predict, options, named):
@@ -189,9 +190,11 @@ def test_changed_checkpoint_is_refused_and_mixing_is_allowed_on_request(hq_folde
     predict(trained(), hq_folder, out, first)
     (out / "lq" / "a.png").unlink()
     with pytest.raises(ValueError, match="checkpoint_sha256"):
-        PairWriter(str(out), second).check(trained(), HighQualityImages(str(hq_folder)), "cpu")
-    generator = trained()
-    generator.denoiser = tiny_denoiser((8, 8))
+        other = PairGenerator("bicubic", t_max=40, slots=4, threads=1, num_steps=3, precision="fp32")
+        other.add_walk(load_denoiser(second))
+        PairWriter(str(out)).check(other, HighQualityImages(str(hq_folder)), "cpu")
+    generator = PairGenerator("bicubic", t_max=40, slots=4, threads=1, num_steps=3, precision="fp32")
+    generator.add_walk(load_denoiser(second))
     summary = predict(generator, hq_folder, out, second, {"allow_mixed": True})
     assert summary["made"] == 1 and len(records_of(out)) == 7
     described = yaml.safe_load((out / "run.yaml").read_text())["settings"]["checkpoint_sha256"]
@@ -205,8 +208,8 @@ def test_resumed_run_takes_precision_slots_and_threads_from_the_folder(hq_folder
     (out / "lq" / "a.png").unlink()
     other = trained(slots=8, threads=2, precision="fp32")
     predict(other, hq_folder, out)
-    assert (other.slots, other.threads, other.precision) == (4, 1, "bf16")
-    assert next(other.denoiser.net.parameters()).dtype == torch.bfloat16
+    assert other.runtime.record() == {"precision": "bf16", "compile": False, "slots": 4, "threads": 1}
+    assert next(other.walk.running(torch.device("cpu")).parameters()).dtype == torch.bfloat16
     assert content(out) == whole
 
 
@@ -290,7 +293,7 @@ def test_red_stays_red(tmp_path, predict, through_the_ddpm):
     generator = PairGenerator("bicubic", t_max=0, threads=1)
     if through_the_ddpm:
         generator = PairGenerator("bicubic", t_min=3, t_max=3, threads=1)
-        generator.denoiser = Denoiser(Silent(), Schedule())
+        generator.add_walk(Denoiser(Silent(), Schedule()))
     predict(generator, root, tmp_path / "pairs")
     hq, lq = (Image.open(tmp_path / "pairs" / kind / "red.png") for kind in ("hq", "lq"))
     assert hq.getcolors() == [(64 * 80, (230, 20, 60))] and hq.mode == lq.mode == "RGB"

@@ -11,6 +11,7 @@ from ddpm_pairs import __version__, shipped
 from ddpm_pairs.cli.doctor.command import check_command
 from ddpm_pairs.cli.doctor.files import check_metric_weights, check_shipped
 from ddpm_pairs.cli.doctor.packages import check_packages
+from ddpm_pairs.cli.doctor.precision import check_precision
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -29,6 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
     sections = {
         "Packages": packages,
         "Devices": devices,
+        "Precision of the network": check_precision(all(one.state != "problem" for one in packages)),
         "The command 'lightning'": check_command(),
         "Shipped with the package": check_shipped(),
         "Weights of metrics and losses": check_metric_weights(),

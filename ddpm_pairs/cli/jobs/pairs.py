@@ -26,12 +26,9 @@ def prepare(run: Run) -> Callable[[], None]:
     if not isinstance(run.data, HighQualityImages):
         raise UserError(f"pairs are made from HighQualityImages, --data is {type(run.data).__name__}")
     run.check()
-    checkpoint = None if run.ckpt_path is None else weights_file(run.ckpt_path)
-    if generator.t_max == 0:
-        checkpoint = None  # handcrafted pairs use no network
-    elif checkpoint is not None:
-        generator.denoiser = load_denoiser(checkpoint)
-    writer = PairWriter(str(run.output_dir), checkpoint, run.allow_mixed, run.config)
+    if run.ckpt_path is not None and generator.t[1] > 0:  # with t_max 0, LQ is the degradation's alone
+        generator.add_walk(load_denoiser(weights_file(run.ckpt_path)))
+    writer = PairWriter(str(run.output_dir), run.allow_mixed, run.config)
     device = trainer.strategy.root_device
     writer.check(generator, run.data, device.type)
     generator.prepare(device)
@@ -43,7 +40,8 @@ def prepare(run: Run) -> Callable[[], None]:
         trainer.predict(generator, run.data, ckpt_path=None, return_predictions=False)
         if trainer.is_global_zero:
             with as_output_error(run.output_dir):
-                report_pairs(run.output_dir, writer.summary)
-            log_pairs(trainer.loggers, run.output_dir, writer.summary)
+                report_pairs(run.output_dir, writer.summary, generator.to(device))
+            if trainer.loggers:
+                log_pairs(trainer.loggers, run.output_dir, writer.summary)
 
     return work

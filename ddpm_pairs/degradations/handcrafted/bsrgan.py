@@ -6,20 +6,21 @@ first; a JPEG ends the chain. The seventh shuffled step, camera noise, needs a c
 and was not part of the released training either.
 
 The original resizes to named sizes and so stays in place, but for its decimation: with sides that are no multiple of
-the factor it would stretch the picture by up to three pixels, so such sides (possible with `faces` only) are padded
+the factor it would stretch the picture by up to three pixels, so such sides (possible with `OnHQGrid` only) are padded
 first.
 
 Orders and sizes differ from picture to picture, so the chain runs picture by picture; `degrade_one_by_one` says why.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import check_batch, check_scale, working_lq_size, working_scale
+from ddpm_pairs.degradations.base import BuiltIn, check_batch, check_scale, lq_size
 from ddpm_pairs.degradations.ops.blur import blur
 from ddpm_pairs.degradations.ops.covariance import draw_covariance
 from ddpm_pairs.degradations.ops.decimate import decimate
@@ -45,26 +46,22 @@ JPEG_PROBABILITY = 0.9
 JPEG_QUALITIES = range(30, 96)
 
 
-class BSRGAN:
+class BSRGAN(BuiltIn):
     """LQ by BSRGAN's shuffled degradation, without camera noise.
 
-    The original knows scales 2 and 4; scale 1 is our reading of its formulas with a factor of 1. With preset `faces`
-    the picture is degraded at scale 4 and brought back to the HQ grid bilinearly.
+    The original knows scales 2 and 4; scale 1 is our reading of its formulas with a factor of 1.
+
+    Args:
+        scale: HQ side over LQ side: 1, 2 or 4.
+
+    Raises:
+        UserError: For another scale.
     """
 
     name = "bsrgan"
 
-    def __init__(self, scale: int = 4, preset: str = "natural") -> None:
-        """Choose the scale.
-
-        Args:
-            scale: HQ side over LQ side: 1, 2 or 4; 1 for `faces`.
-            preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
-
-        Raises:
-            UserError: for another scale or preset.
-        """
-        self.scale, self.preset = check_scale(self.name, scale, preset), preset
+    def __init__(self, scale: int = 4) -> None:
+        self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one picture's parameters.
@@ -79,7 +76,7 @@ class BSRGAN:
             below, and every `step`-th pixel; `resize` to the LQ size; `noise`; `jpeg`, left out in a tenth of the
             pictures.
         """
-        factor = working_scale(self.scale, self.preset)
+        factor = self.scale
         halve = None
         if factor == 4 and chance(generator, HALVE_PROBABILITY):
             halve = {"mode": "matlab" if chance(generator, MATLAB_PROBABILITY) else choice(generator, MODES)}
@@ -100,14 +97,18 @@ class BSRGAN:
             UserError: when shapes, type or number of parameters do not fit.
         """
         check_batch(self.name, hq, parameters, self.scale)
+        size = lq_size(*hq.shape[-2:], self.scale)
+        return degrade_one_by_one(partial(_degrade, lq_size=size), hq, parameters, _kernels(parameters))
+
+    def apply_on_hq_grid(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """LQ enlarged bilinearly to the size of HQ; for ``OnHQGrid``."""
         height, width = hq.shape[-2:]
-        lq_size = working_lq_size(height, width, self.scale, self.preset)
-        grid = tuple(side * working_scale(self.scale, self.preset) for side in lq_size)
+        size = lq_size(height, width, self.scale)
+        grid = tuple(side * self.scale for side in size)
 
         def chain(image: Tensor, entry: dict[str, Any], kernels: list[Tensor]) -> Tensor:
             image = F.pad(image, (0, grid[1] - width, 0, grid[0] - height), mode="replicate")
-            lq = _degrade(image, entry, kernels, lq_size)
-            return resize(lq, grid, "bilinear")[..., :height, :width] if self.preset == "faces" else lq
+            return resize(_degrade(image, entry, kernels, size), grid, "bilinear")[..., :height, :width]
 
         return degrade_one_by_one(chain, hq, parameters, _kernels(parameters))
 

@@ -6,16 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import check_batch, check_scale, round_to_8_bit
+from ddpm_pairs.degradations.base import BuiltIn, Operation, check_batch, check_scale, round_to_8_bit
 from ddpm_pairs.degradations.handcrafted.operations import Blur, Jpeg, Noise
 from ddpm_pairs.degradations.ops.resize import resize_bicubic
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.protocols import OwnOperation
 
 KEEP_THE_SIZE = (Blur, Noise, Jpeg)
 
 
-class Chain:
+class Chain(BuiltIn):
     """LQ is HQ after some operations, in their order.
 
     Where they do not end at HQ / scale, an antialiased bicubic resize goes there. Pictures stay in one batch until an
@@ -33,8 +32,8 @@ class Chain:
 
     name = "chain"
 
-    def __init__(self, operations: Sequence[OwnOperation], scale: int = 4) -> None:
-        check_scale(self.name, scale, "natural")
+    def __init__(self, operations: Sequence[Operation], scale: int = 4) -> None:
+        check_scale(self.name, scale)
         if not operations:
             raise UserError(
                 "chain got no operations: give at least one of Blur, Resize, Noise, Jpeg, BandGain, or your own"

@@ -1,20 +1,21 @@
 """The classical model: blur, downsampling, Gaussian noise and JPEG, once and in this order.
 
 For faces it is the recipe of GFPGAN (arXiv 2101.04061) and of GPEN's released code, which agree in every number. For
-natural pictures the literature has the form but no agreed ranges: blur by SRMD's widths (arXiv 1712.06116), antialiased
+natural images the literature has the form but no agreed ranges: blur by SRMD's widths (arXiv 1712.06116), antialiased
 bicubic shrinking as SRMD's, noise and JPEG as for faces; the choice of ranges is ours.
 
-Pictures of faces have sizes of their own between shrinking and enlarging, so the chain runs picture by picture;
-`degrade_one_by_one` says why.
+Faces have sizes of their own between shrinking and enlarging, so the chain runs image by image; `degrade_one_by_one`
+says why.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import check_batch, check_scale, working_lq_size
+from ddpm_pairs.degradations.base import BuiltIn, check_batch, check_scale, lq_size
 from ddpm_pairs.degradations.ops.blur import blur
 from ddpm_pairs.degradations.ops.color import change_colour, draw_colour
 from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
@@ -25,7 +26,8 @@ from ddpm_pairs.degradations.ops.resize import resize, resize_bicubic
 from ddpm_pairs.degradations.ops.side_by_side import degrade_one_by_one
 
 ISOTROPIC_PROBABILITY = 0.5
-KERNEL_SIDE = {"faces": 41, "natural": 21}
+KERNEL_SIDE = 21
+FACES_KERNEL_SIDE = 41
 FACES_SIGMA = (0.1, 10.0)
 NATURAL_SIGMA = (0.2, 2.0)
 """At scales 1 and 2; SRMD's upper end is the scale, 4 at scale 4."""
@@ -34,84 +36,130 @@ NOISE_SIGMA = (0.0, 20.0)
 JPEG_QUALITIES = range(60, 100)
 
 
-class Classical:
-    """LQ is HQ blurred, shrunk, noisy and compressed.
+class Classical(BuiltIn):
+    """LQ is HQ blurred, shrunk, noisy and compressed. The noise is colored, on gray images too.
 
-    With preset `faces` the picture is shrunk by a factor of its own, 0.8 to 8, and brought back to the HQ grid, both
-    bilinearly without antialiasing. The noise is coloured, on gray pictures too.
+    Args:
+        scale: HQ side over LQ side: 1, 2 or 4.
+        colour: Whether LQ gets GFPGAN's color shifts, gray and color jitter; a restorer trained on that recolors.
+
+    Raises:
+        UserError: For another scale.
     """
 
     name = "classical"
 
-    def __init__(self, scale: int = 4, preset: str = "natural", colour: bool = False) -> None:
-        """Choose scale and colour changes.
-
-        Args:
-            scale: HQ side over LQ side: 1, 2 or 4; 1 for `faces`.
-            preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
-            colour: whether LQ gets GFPGAN's colour shifts, gray and colour jitter; a restorer trained on that
-                recolours.
-
-        Raises:
-            UserError: for another scale or preset.
-        """
-        self.scale, self.preset, self.colour = check_scale(self.name, scale, preset), preset, colour
+    def __init__(self, scale: int = 4, colour: bool = False) -> None:
+        self.scale, self.colour = check_scale(self.name, scale), colour
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw one picture's parameters.
+        """Draw the parameters of one image.
 
         Args:
-            generator: a CPU generator of this picture alone.
+            generator: A CPU generator of this image alone.
 
         Returns:
-            `blur`, `resize` (`factor` by which sides are divided, or the `mode` where HQ / scale is the size), `noise`,
-            `quality`, and `colour` (None, or see `ddpm_pairs.degradations.ops.color.draw_colour`).
+            `blur`, `resize` (its `mode`), `noise`, `quality`, and `colour` (None, or see
+            `ddpm_pairs.degradations.ops.color.draw_colour`).
         """
-        faces = self.preset == "faces"
+        low, high = NATURAL_SIGMA
         return {
-            "blur": self._draw_blur(generator),
-            "resize": {"factor": uniform(generator, *FACES_SHRINKING)} if faces else {"mode": "bicubic"},
-            "noise": {
-                "kind": "gaussian",
-                "level": uniform(generator, *NOISE_SIGMA),
-                "gray": False,
-                "noise_seed": seed(generator),
-            },
-            "quality": choice(generator, JPEG_QUALITIES),
-            "colour": draw_colour(generator) if self.colour else None,
+            "blur": _draw_blur(generator, KERNEL_SIDE, low, max(high, self.scale)),
+            "resize": {"mode": "bicubic"},
+            **_draw_rest(generator, self.colour),
         }
 
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """Degrade a batch; see `Degradation.apply`.
+        """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: when shapes, type or number of parameters do not fit.
+            UserError: If shapes, type or number of parameters do not fit.
         """
         check_batch(self.name, hq, parameters, self.scale)
-        kernels = build_kernels([entry["blur"] for entry in parameters], KERNEL_SIDE[self.preset])
-        return degrade_one_by_one(self._degrade, hq, parameters, kernels.split(1))
+        size = lq_size(*hq.shape[-2:], self.scale)
 
-    def _degrade(self, image: Tensor, parameters: dict[str, Any], kernel: Tensor) -> Tensor:
-        """One picture (1, 3, H, W) to the LQ size."""
-        height, width = image.shape[-2:]
-        image = blur(image, kernel)
-        if self.preset == "faces":
-            factor = parameters["resize"]["factor"]
-            image = resize(image, (max(1, int(height / factor)), max(1, int(width / factor))), "bilinear")
-        else:
-            image = resize_bicubic(image, working_lq_size(height, width, self.scale, self.preset))
-        image = jpeg(add_noise(image, parameters["noise"]), [parameters["quality"]])
-        if self.preset == "faces":
+        def chain(image: Tensor, entry: dict[str, Any], kernel: Tensor) -> Tensor:
+            image = _noisy_jpeg(resize_bicubic(blur(image, kernel), size), entry)
+            return image if entry["colour"] is None else change_colour(image, entry["colour"])
+
+        return degrade_one_by_one(chain, hq, parameters, _kernels(parameters, KERNEL_SIDE))
+
+
+class ClassicalFaces(BuiltIn):
+    """LQ on the HQ grid by the recipe of GFPGAN and GPEN: blurred, shrunk, noisy, compressed, enlarged.
+
+    Each image is shrunk by a factor of its own, 0.8 to 8, and brought back to the HQ grid, both bilinearly without
+    antialiasing. The noise is colored, on gray images too.
+
+    Args:
+        colour: As in `Classical`.
+    """
+
+    name = "classical_faces"
+    scale = 1
+
+    def __init__(self, colour: bool = False) -> None:
+        self.colour = colour
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw the parameters of one image.
+
+        Args:
+            generator: A CPU generator of this image alone.
+
+        Returns:
+            As `Classical.draw`; `resize` holds the `factor` by which sides are divided.
+        """
+        return {
+            "blur": _draw_blur(generator, FACES_KERNEL_SIDE, *FACES_SIGMA),
+            "resize": {"factor": uniform(generator, *FACES_SHRINKING)},
+            **_draw_rest(generator, self.colour),
+        }
+
+    def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Degrade a batch; see ``Degradation.apply``.
+
+        Raises:
+            UserError: If shapes, type or number of parameters do not fit.
+        """
+        check_batch(self.name, hq, parameters, self.scale)
+        height, width = hq.shape[-2:]
+
+        def chain(image: Tensor, entry: dict[str, Any], kernel: Tensor) -> Tensor:
+            factor = entry["resize"]["factor"]
+            small = (max(1, int(height / factor)), max(1, int(width / factor)))
+            image = _noisy_jpeg(resize(blur(image, kernel), small, "bilinear"), entry)
             image = resize(image, (height, width), "bilinear")
-        return image if parameters["colour"] is None else change_colour(image, parameters["colour"])
+            return image if entry["colour"] is None else change_colour(image, entry["colour"])
 
-    def _draw_blur(self, generator: torch.Generator) -> dict[str, Any]:
-        low, high = FACES_SIGMA if self.preset == "faces" else NATURAL_SIGMA
-        if self.preset == "natural":
-            high = max(high, self.scale)
-        sigma = uniform(generator, low, high)
-        shape = {"kind": "iso", "side": KERNEL_SIDE[self.preset], "sigma_x": sigma, "sigma_y": sigma, "angle": 0.0}
-        if not chance(generator, ISOTROPIC_PROBABILITY):
-            angle = uniform(generator, -math.pi, math.pi)
-            shape |= {"kind": "aniso", "sigma_y": uniform(generator, low, high), "angle": angle}
-        return shape
+        return degrade_one_by_one(chain, hq, parameters, _kernels(parameters, FACES_KERNEL_SIDE))
+
+
+def _kernels(parameters: list[dict[str, Any]], side: int) -> Sequence[Tensor]:
+    return build_kernels([entry["blur"] for entry in parameters], side).split(1)
+
+
+def _noisy_jpeg(image: Tensor, parameters: dict[str, Any]) -> Tensor:
+    return jpeg(add_noise(image, parameters["noise"]), [parameters["quality"]])
+
+
+def _draw_blur(generator: torch.Generator, side: int, low: float, high: float) -> dict[str, Any]:
+    sigma = uniform(generator, low, high)
+    shape = {"kind": "iso", "side": side, "sigma_x": sigma, "sigma_y": sigma, "angle": 0.0}
+    if not chance(generator, ISOTROPIC_PROBABILITY):
+        angle = uniform(generator, -math.pi, math.pi)
+        shape |= {"kind": "aniso", "sigma_y": uniform(generator, low, high), "angle": angle}
+    return shape
+
+
+def _draw_rest(generator: torch.Generator, colour: bool) -> dict[str, Any]:
+    return {
+        "noise": {
+            "kind": "gaussian",
+            "level": uniform(generator, *NOISE_SIGMA),
+            "gray": False,
+            "noise_seed": seed(generator),
+        },
+        "quality": choice(generator, JPEG_QUALITIES),
+        "colour": draw_colour(generator) if colour else None,
+    }

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import round_to_8_bit
+from ddpm_pairs.degradations.base import BuiltIn, round_to_8_bit
 from ddpm_pairs.degradations.ops.color import to_gray
 from ddpm_pairs.degradations.ops.draws import chance
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
@@ -13,7 +13,7 @@ from ddpm_pairs.devices import to_device
 from ddpm_pairs.errors import UserError
 
 
-class HQPreparation:
+class HQPreparation(BuiltIn):
     """Sharpening (Real-ESRGAN trains on sharpened HQ) and gray pictures (GPEN turns a fifth of its faces gray).
 
     The prepared picture then is the HQ of the pair. `draw` and `apply` are those of a degradation of scale 1.
@@ -36,7 +36,7 @@ class HQPreparation:
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw `gray`; `sharpened` is the same for all pictures."""
-        return {"sharpened": self.sharpen, "gray": chance(generator, self.gray)}
+        return {"sharpened": self.sharpen, "gray": self.gray > 0 and chance(generator, self.gray)}
 
     @torch.no_grad()
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:

@@ -11,12 +11,13 @@ Sizes and steps differ from picture to picture, so the chain runs picture by pic
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import check_batch, check_scale, working_lq_size
+from ddpm_pairs.degradations.base import BuiltIn, check_batch, check_scale, lq_size
 from ddpm_pairs.degradations.ops.blur import blur
 from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.ops.jpeg import jpeg
@@ -64,26 +65,20 @@ STAGES = (
 )
 
 
-class RealESRGAN:
+class RealESRGAN(BuiltIn):
     """LQ by Real-ESRGAN's second-order degradation.
 
-    With preset `faces` the picture is degraded at scale 4 and brought back to the HQ grid bilinearly, as face
-    restoration does.
+    Args:
+        scale: HQ side over LQ side: 1, 2 or 4.
+
+    Raises:
+        UserError: For another scale.
     """
 
     name = "real_esrgan"
 
-    def __init__(self, scale: int = 4, preset: str = "natural") -> None:
-        """Choose the scale.
-
-        Args:
-            scale: HQ side over LQ side: 1, 2 or 4; 1 for `faces`.
-            preset: `natural` (LQ at HQ / scale) or `faces` (LQ back on the HQ grid).
-
-        Raises:
-            UserError: for another scale or preset.
-        """
-        self.scale, self.preset = check_scale(self.name, scale, preset), preset
+    def __init__(self, scale: int = 4) -> None:
+        self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw one picture's parameters.
@@ -111,11 +106,16 @@ class RealESRGAN:
             UserError: when shapes, type or number of parameters do not fit.
         """
         check_batch(self.name, hq, parameters, self.scale)
-        lq_size = working_lq_size(*hq.shape[-2:], self.scale, self.preset)
+        size = lq_size(*hq.shape[-2:], self.scale)
+        return degrade_one_by_one(partial(_degrade, lq_size=size), hq, parameters, _kernels(parameters))
+
+    @torch.no_grad()
+    def apply_on_hq_grid(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """LQ enlarged bilinearly to the size of HQ, as face restoration does; for ``OnHQGrid``."""
+        grid = tuple(hq.shape[-2:])
 
         def chain(image: Tensor, entry: dict[str, Any], kernels: Tensor) -> Tensor:
-            lq = _degrade(image, entry, kernels, lq_size)
-            return resize(lq, tuple(image.shape[-2:]), "bilinear") if self.preset == "faces" else lq
+            return resize(_degrade(image, entry, kernels, lq_size(*grid, self.scale)), grid, "bilinear")
 
         return degrade_one_by_one(chain, hq, parameters, _kernels(parameters))
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, TILE, font_of, shown_part, tile, write_line
 from ddpm_pairs.reports.preview.parameters import phrases
-from ddpm_pairs.synthesis.generator import Pair
 
 _TITLE, _TEXT, _LINE = 14, 13, 17  # heights in sheet pixels
 _MOST_LINES = 14
@@ -23,17 +23,21 @@ class Row:
     """
 
     key: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Work, ...]
 
 
-def draw_preview(rows: list[Row], heading: str) -> Image.Image:
+def draw_preview(rows: list[Row], heading: str, names: tuple[str, ...] = ()) -> Image.Image:
     """Draw the sheet.
 
     Args:
         rows: At least one, all with equally many pairs.
         heading: Title of the sheet.
+        names: The degradation of each column, written above its parameters; empty if all columns have the same.
     """
-    captions = [[_facts(row), *(_parameters(pair) for pair in row.pairs)] for row in rows]
+    above = [[name] for name in names] or [[] for _ in rows[0].pairs]
+    captions = [
+        [_facts(row), *(name + _parameters(pair) for name, pair in zip(above, row.pairs, strict=True))] for row in rows
+    ]
     depths = [_TITLE + 10 + _LINE * max(map(len, lines)) + GAP for lines in captions]
     heights = [_shown_size(row)[1] + depth for row, depth in zip(rows, depths, strict=True)]
     width = 2 * MARGIN + (len(rows[0].pairs) + 1) * (TILE + GAP) - GAP
@@ -72,7 +76,7 @@ def _facts(row: Row) -> list[str]:
     ]
 
 
-def _parameters(pair: Pair) -> list[str]:
+def _parameters(pair: Work) -> list[str]:
     """The caption of LQ: its parameters in lines as wide as an image, broken between phrases only."""
     lines: list[str] = []
     for phrase in phrases(pair.record["degradation"]["parameters"]) or ["nothing random"]:

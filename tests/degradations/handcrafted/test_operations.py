@@ -7,9 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ddpm_pairs.degradations import Blur, Jpeg, Noise, Resize
+from ddpm_pairs.degradations import Blur, Jpeg, Noise, Operation, Resize
 from ddpm_pairs.degradations.ops.jpeg import jpeg
-from ddpm_pairs.protocols import OwnOperation
 
 SIZE = (24, 32)
 
@@ -119,7 +118,7 @@ def test_draws_keep_to_their_ranges_and_shares():
 def test_records_survive_json_and_operations_fit_the_protocol(operation):
     drawn = draws_of(operation, 5)
     assert json.loads(json.dumps(drawn)) == drawn
-    assert isinstance(operation, OwnOperation)
+    assert isinstance(operation, Operation)
 
 
 @pytest.mark.parametrize(

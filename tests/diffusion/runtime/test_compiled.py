@@ -54,7 +54,7 @@ class Smooth(nn.Module):
 
 def generator_of(net, **options):
     generator = PairGenerator("bicubic", t_min=2, t_max=40, slots=4, threads=1, num_steps=3, compile=True, **options)
-    generator.denoiser = Denoiser(net, Schedule(), t_max=60)
+    generator.add_walk(Denoiser(net, Schedule(), t_max=60))
     return generator
 
 
@@ -65,14 +65,14 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is_and_says_so(hq_folder, 
     assert len([one for one in told if "compiled" in str(one.message)]) == 1
     assert yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())["machine"]["compile"] is False
     plain = PairGenerator("bicubic", t_min=2, t_max=40, slots=4, threads=1, num_steps=3, precision="fp32")
-    plain.denoiser = Denoiser(generator.denoiser.net, Schedule(), t_max=60)
+    plain.add_walk(Denoiser(generator.walk.denoiser.net, Schedule(), t_max=60))
     predict(plain, hq_folder, tmp_path / "plain")
     assert content(tmp_path / "pairs") == content(tmp_path / "plain")
 
 
 def test_pairs_of_a_compiled_network_are_not_gone_on_with_without_one():
     generator = generator_of(Undecided())
-    generator.machine.take_over({"precision": "fp32", "compile": True, "slots": 4, "threads": 1})
+    generator.runtime.adopt({"precision": "fp32", "compile": True, "slots": 4, "threads": 1})
     with pytest.raises(ValueError, match="made with a compiled network, which cannot be compiled here") as caught:
         generator.prepare(CPU)
     assert "\n" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_a_compiled_folder_is_resumed_and_remade_bit_for_bit(hq_folder, tmp_path
     def run(compile):
         torch._dynamo.reset()
         generator = PairGenerator("bicubic", t_min=2, t_max=40, slots=4, threads=1, num_steps=2, compile=compile)
-        generator.denoiser = tiny_denoiser((4,))
+        generator.add_walk(tiny_denoiser((4,)))
         predict(generator, hq_folder, tmp_path / "pairs", checkpoint)
         return generator
 
@@ -116,7 +116,7 @@ def test_a_compiled_folder_is_resumed_and_remade_bit_for_bit(hq_folder, tmp_path
     whole = content(tmp_path / "pairs")
     for name in ("lq/a.png", "hq/é.png"):
         (tmp_path / "pairs" / name).unlink()
-    assert isinstance(run(False).denoiser, CompiledDenoiser)
+    assert isinstance(run(False).walk.running(CPU), CompiledDenoiser)
     assert content(tmp_path / "pairs") == whole
     assert main(Namespace(pairs=tmp_path / "pairs", key="a", ckpt_path=None, output_dir=None)) == 0
 
@@ -132,7 +132,7 @@ with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     generator.prepare(CPU)
 sentences = [str(one.message) for one in told if "cannot be compiled" in str(one.message)]
-print(json.dumps({"told": sentences, "machine": generator.machine.record()}))
+print(json.dumps({"told": sentences, "machine": generator.runtime.record()}))
 """
 
 

@@ -9,10 +9,9 @@ import yaml
 from PIL import Image, ImageDraw
 
 from ddpm_pairs.cli.main import main
-from ddpm_pairs.data.high_quality import HighQualityPicture
+from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.reports.contact_sheet import GAP, MARGIN, TILE, font_of
 from ddpm_pairs.reports.preview import main as preview
-from ddpm_pairs.reports.preview.main import generator_of
 from ddpm_pairs.reports.preview.sheet import Row, draw_preview
 from ddpm_pairs.synthesis import PairGenerator
 
@@ -91,7 +90,7 @@ def test_both_sheets_are_written_and_named(place, capsys, name):
 
 
 def test_nothing_is_random_in_bicubic(place, capsys):
-    assert run("--degradation", "bicubic", "--preset", "faces") == 0
+    assert run("--degradation", "bicubic") == 0
     assert "parameters  none: nothing is random in bicubic" in capsys.readouterr().out
     assert [path.name for path in (place / "out").iterdir()] == ["bicubic_draws.png"]
     with Image.open("out/bicubic_draws.png") as sheet:
@@ -102,9 +101,7 @@ def test_the_first_draw_is_the_pair_that_predict_makes(place, photos):
     assert run("--degradation", "real_esrgan", "--seed", "5", "--pictures", "1") == 0
     generator = PairGenerator("real_esrgan", t_max=0, seed=5)
     hq = torch.tensor(photos[0]).permute(2, 0, 1)
-    pairs = [
-        next(iter(generator.make([generator.draw(HighQualityPicture(key, "0.png", "", hq))]))) for key in ("0", "0~1")
-    ]
+    pairs = [next(iter(generator.make([generator.draw(Work(key, "0.png", sha256="", hq=hq))]))) for key in ("0", "0~1")]
     with Image.open("out/real_esrgan_draws.png") as sheet:
         top = MARGIN + 30
         for column, pair in enumerate(pairs, start=1):
@@ -140,15 +137,27 @@ def test_captions_stay_below_their_pictures(place, monkeypatch):
 
 def test_own_class_and_configs(place, capsys):
     assert run("--degradation", "own_preview.Mist", "--scale", "2", "--pictures", "1") == 0
-    assert generator_of("own_preview.Mist", 2, None, 0).scale == 2
     assert run("--degradation", "pairs_own_chain.yaml", "--pictures", "1") == 0
-    assert (place / "out" / "chain_parameters.png").exists()
-    faces = generator_of("pairs.yaml", None, None, 0)
-    assert (faces.degradation.name, faces.scale, faces.preset) == ("real_esrgan", 1, "faces")
-    own = {"degradation": {"class_path": "own_preview.Mist", "init_args": {"most": 0.1}}, "scale": 4}
-    (place / "own.yaml").write_text(yaml.safe_dump({"model": {"init_args": own}}))
-    assert generator_of("own.yaml", None, None, 0).degradation.most == 0.1
-    assert generator_of("classical", None, "faces", 0).scale == 1
+    assert (place / "out" / "pairs_own_chain_parameters.png").exists()
+    assert run("--degradation", "pairs.yaml", "--pictures", "1") == 0
+    with Image.open("out/pairs_draws.png") as sheet:
+        assert sheet.height > 2 * MARGIN + 192
+
+
+def test_several_side_by_side(place, capsys):
+    """A class of one's own, a chain in YAML, what `calibrate` writes, and a name."""
+    gains = {"class_path": "ddpm_pairs.degradations.BandGain", "init_args": {"luma": [1.0, 0.5], "chroma": [1.0, 0.2]}}
+    chain = {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"scale": 4, "operations": [gains]}}
+    (place / "start.yaml").write_text(yaml.safe_dump({"model": {"degradation": chain}}))
+    words = ["own_preview.Mist", "pairs_own_chain.yaml", "start.yaml", "bsrgan"]
+    assert run("--degradation", *words, "--pictures", "2", "--draws", "2") == 0
+    names = ["mist", "pairs_own_chain", "start", "bsrgan"]
+    assert {path.name for path in (place / "out").glob("*_draws.png")} == {f"{name}_draws.png" for name in names}
+    assert "all         out/side_by_side.png" in capsys.readouterr().out
+    with Image.open("out/side_by_side.png") as sheet, Image.open("out/bsrgan_draws.png") as alone:
+        assert sheet.width == 2 * MARGIN + 5 * (TILE + GAP) - GAP
+        top, size = MARGIN + 30, (256, 192)
+        assert np.array_equal(tile_at(sheet, 4, size, top), tile_at(alone, 1, size, top))
 
 
 def test_what_cannot_be_used_is_said(place, capsys):
@@ -176,11 +185,11 @@ def test_of_large_pictures_the_centre_is_taken(place, monkeypatch):
         (["--degradation", "blurr"], "degradation 'blurr' is unknown"),
         (["--degradation", "own_preview.Fog"], "own_preview.Fog cannot be imported"),
         (["--degradation", "nowhere.Fog"], "nowhere.Fog cannot be imported"),
-        (["--degradation", "own_preview.Nothing"], "own_preview.Nothing is no degradation"),
+        (["--degradation", "own_preview.Nothing"], "own_preview.Nothing is not a degradation"),
         (["--degradation", "own_preview.Needy"], "'needed'): give its arguments in a config"),
-        (["--degradation", "nowhere.yaml"], "there is no config nowhere.yaml"),
-        (["--degradation", "ddpm.yaml"], "ddpm.yaml is no config of pairs"),
-        (["--degradation", "text.yaml"], "text.yaml is no config of pairs"),
+        (["--degradation", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["--degradation", "ddpm.yaml"], "ddpm.yaml describes none"),
+        (["--degradation", "text.yaml"], "text.yaml describes none"),
         (["--degradation", "bicubic", "--scale", "1"], "bicubic at scale 1"),
         (["--degradation", "bsrgan", "--scale", "3"], "bsrgan got scale 3"),
         (["--degradation", "bsrgan", "--draws", "0"], "--draws: got 0; expected 1 or more"),

@@ -1,0 +1,214 @@
+"""From what a user typed to a degradation: the same words in ``predict``, ``preview``, the t study and Python.
+
+A degradation is given as
+
+* a short name: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``;
+* a class path, ``package.module.Class``, or ``{"class_path": ..., "init_args": {...}}``;
+* a list of operations, or a mapping, in a YAML file; also a config of pairs, or what ``ddpm-pairs calibrate`` wrote;
+* the weights of a learned degradation: a file that describes itself, or the name of shipped weights;
+* an object with ``name``, ``scale``, ``draw`` and ``apply``.
+"""
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import safe_open
+
+from ddpm_pairs.degradations.base import Degradation
+from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
+from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
+from ddpm_pairs.degradations.handcrafted.chain import Chain
+from ddpm_pairs.degradations.handcrafted.classical import Classical, ClassicalFaces
+from ddpm_pairs.degradations.handcrafted.real_esrgan import RealESRGAN
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.shipped import shipped_config, shipped_weights
+
+NAMES = {model.name: model for model in (Bicubic, Classical, ClassicalFaces, BSRGAN, RealESRGAN)}
+DEFAULT_SCALE = 4
+YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors",)
+LEARNED_T = (50, 150)
+"""Range of t of a DDPM that is given by its weights alone."""
+
+
+def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degradation:  # noqa: ANN401
+    """Build a degradation.
+
+    Args:
+        asked: See the module.
+        scale: HQ side over LQ side; ``None`` uses the degradation's own, and 4 for a name.
+        option: What ``scale`` is called where it was typed, for the error.
+
+    Raises:
+        UserError: In one line, if there is no such degradation, or its scale is another.
+    """
+    if isinstance(asked, str | Path):
+        found = _from_word(str(asked), scale)
+    elif isinstance(asked, list | dict):
+        found = build(asked, scale)
+    else:
+        found = asked
+    for name in ("name", "scale", "draw", "apply"):
+        if not hasattr(found, name):
+            raise UserError(f"degradation {type(found).__name__} has no `{name}`: give it name, scale, draw and apply")
+    if scale is not None and found.scale != scale:
+        raise UserError(
+            f"degradation {found.name} has scale {found.scale}, but {option} is {scale}: leave {option} out"
+        )
+    return found
+
+
+def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401
+    """A short label for tables and file names: the stem of a file, the word itself, or the degradation's name.
+
+    Args:
+        asked: What the user typed.
+        degradation: What ``by_name`` built from it.
+    """
+    if isinstance(asked, str | Path):
+        if str(asked).endswith(YAML + WEIGHTS):
+            return Path(asked).stem
+        if "." not in str(asked):
+            return str(asked)
+    inner = getattr(degradation, "degradation", None)  # of `OnHQGrid`
+    return degradation.name if inner is None else f"{degradation.name}-{label_of(inner, inner)}"
+
+
+def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degradation, or an operation of a chain
+    """Build from the plain values of a config, which may hold further classes.
+
+    Args:
+        spec: A name, ``class_path`` with ``init_args``, or a list of operations.
+        scale: For the outermost class, if it has such an argument and ``init_args`` do not give it.
+
+    Raises:
+        UserError: If a class cannot be imported, is not a degradation, or does not accept the arguments.
+    """
+    if isinstance(spec, str):
+        return _from_word(spec, scale)
+    if isinstance(spec, list):
+        return Chain([build(one) for one in spec], DEFAULT_SCALE if scale is None else scale)
+    if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
+        raise UserError(f"degradation {_shortened(spec)} is not one: give class_path and init_args")
+    path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
+    kind = _class_of(path)
+    if scale is not None and "scale" not in arguments and "scale" in inspect.signature(kind).parameters:
+        arguments["scale"] = scale
+    try:
+        built = kind(**{name: _argument(value) for name, value in arguments.items()})
+    except TypeError as error:
+        try:
+            inspect.signature(kind).bind(**arguments)
+        except TypeError:
+            raise UserError(f"degradation {path} cannot be built ({error}): give its arguments in a config") from None
+        raise  # a bug in the class itself
+    if not hasattr(built, "spec"):
+        built.init_args = arguments  # by which ``described`` knows them
+    return built
+
+
+def _argument(value: Any) -> Any:  # noqa: ANN401
+    """An argument in which classes are described by their paths."""
+    if isinstance(value, list):
+        return [_argument(one) for one in value]
+    return build(value) if isinstance(value, dict) and "class_path" in value else value
+
+
+def _class_of(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"degradation {path} cannot be imported ({error}): give package.module.Class, and install its package"
+        ) from None
+    # A folder of somebody else may name anything.
+    if not (isinstance(kind, type) and hasattr(kind, "draw") and hasattr(kind, "apply")):
+        raise UserError(f"{path} is not a degradation: give a class with the methods draw and apply")
+    return kind
+
+
+def _from_word(word: str, scale: int | None) -> Degradation:
+    if word in NAMES:
+        return _named(NAMES[word], scale)
+    if word.endswith(YAML):
+        return _from_yaml(word, scale)
+    weights = Path(word) if Path(word).exists() else shipped_weights(word)
+    if weights is not None:
+        return _from_weights(weights)
+    if word.endswith((*WEIGHTS, ".ckpt", ".pth")):
+        raise UserError(f"degradation {word} does not exist: give a file of weights that `ddpm-pairs export` wrote")
+    if "." in word:
+        return build({"class_path": word}, scale)
+    known = ", ".join(NAMES)
+    raise UserError(
+        f"degradation {word!r} is unknown: give one of {known}, a class path, a YAML file or a file of weights"
+    )
+
+
+def _named(kind: Callable[..., Degradation], scale: int | None) -> Degradation:
+    if "scale" not in inspect.signature(kind).parameters:
+        return kind()
+    return kind(scale=DEFAULT_SCALE if scale is None else scale)
+
+
+def _from_yaml(name: str, scale: int | None) -> Degradation:
+    path = Path(name) if Path(name).is_file() else shipped_config(name)
+    if path is None:
+        raise UserError(f"degradation {name} does not exist: give a YAML file, or the name of a shipped config")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"degradation {name} is not a YAML file ({reason})") from None
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        arguments = content["model"].get("init_args", content["model"])  # `calibrate` writes an overlay without a class
+        content = arguments.get("degradation") if isinstance(arguments, dict) else None
+        scale = arguments.get("scale") if content is not None and scale is None else scale
+    if not content or (isinstance(content, dict) and "class_path" not in content):
+        raise UserError(
+            f"degradation {name} describes none: expected class_path and init_args, a list of operations, or a config "
+            "of pairs"
+        )
+    return build(content, scale)
+
+
+def _from_weights(path: Path) -> Degradation:
+    """A learned degradation from the file that describes it."""
+    kind = None
+    if path.suffix in WEIGHTS:
+        try:
+            with safe_open(path, framework="pt") as file:
+                kind = json.loads((file.metadata() or {}).get("ddpm_pairs", "{}")).get("kind")
+        except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
+            reason = " ".join(str(error).split())
+            raise UserError(f"degradation {path} is not a safetensors file ({reason})") from None
+    if kind not in LEARNED:
+        held = "no weights that describe themselves" if kind is None else f"a {kind}"
+        raise UserError(
+            f"degradation {path} holds {held}: give a safetensors file that `ddpm-pairs export` wrote of a learned "
+            f"degradation ({', '.join(LEARNED)})"
+        )
+    return LEARNED[kind](path)
+
+
+def _ddpm(path: Path) -> Degradation:
+    from ddpm_pairs.degradations.walk import Walk  # which itself needs `by_name` for its start
+    from ddpm_pairs.diffusion.loading import load_denoiser
+
+    denoiser = load_denoiser(path)
+    low, high = (min(t, denoiser.t_max) for t in LEARNED_T)
+    return Walk(Bicubic(), denoiser, (low, high))
+
+
+LEARNED: dict[str, Callable[[Path], Degradation]] = {"ddpm": _ddpm}
+"""What loads a degradation from weights, by the kind in their metadata."""
+
+
+def _shortened(value: Any) -> str:  # noqa: ANN401
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,70 @@
+"""LQ of another degradation, brought back to the HQ grid."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddpm_pairs.degradations.base import (
+    BuiltIn,
+    Degradation,
+    check_batch,
+    entry_of,
+    facts_of,
+    multiple_of,
+    prepare,
+    round_to_8_bit,
+)
+from ddpm_pairs.degradations.by_name import by_name
+from ddpm_pairs.degradations.ops.resize import resize
+
+
+class OnHQGrid(BuiltIn):
+    """Degrade at a fraction of the sides, then enlarge LQ to the size of HQ again: scale 1, as face restoration does.
+
+    Our `bicubic`, `bsrgan` and `real_esrgan` enlarge before they round; LQ of any other degradation is enlarged
+    bilinearly. Sides that are not multiples of `factor` are rounded up.
+
+    Args:
+        degradation: The degradation at scale `factor`, by name or as an object.
+        factor: HQ side over the side at which LQ is made.
+
+    Raises:
+        UserError: If there is no such degradation, or its scale is not `factor`.
+    """
+
+    name = "on_hq_grid"
+    scale = 1
+
+    def __init__(self, degradation: Degradation | str = "real_esrgan", factor: int = 4) -> None:
+        self.degradation, self.factor = by_name(degradation, factor, "factor"), factor
+
+    def draw(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw `degradation`, the inner entry: `name` and `parameters`."""
+        return {"degradation": entry_of(self.degradation, self.degradation.draw(generator))}
+
+    @torch.no_grad()
+    def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
+        """Degrade a batch; see ``Degradation.apply``.
+
+        Raises:
+            UserError: If shapes, type or number of parameters do not fit.
+        """
+        check_batch(self.name, hq, parameters, self.scale)
+        drawn = [one["degradation"]["parameters"] for one in parameters]
+        if hasattr(self.degradation, "apply_on_hq_grid"):
+            return self.degradation.apply_on_hq_grid(hq, drawn)
+        height, width = hq.shape[-2:]
+        below, right = (-side % multiple_of(self.degradation) for side in (height, width))
+        padded = F.pad(hq, (0, right, 0, below), mode="replicate")
+        lq = self.degradation.apply(padded, drawn)
+        return round_to_8_bit(resize(lq, tuple(padded.shape[-2:]), "bilinear")[..., :height, :width])
+
+    def prepare(self, device: torch.device) -> None:
+        """Move the inner degradation's weights to the device."""
+        prepare(self.degradation, device)
+
+    def facts(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The inner degradation's."""
+        return facts_of(self.degradation, parameters["degradation"]["parameters"])

@@ -1,0 +1,99 @@
+"""Pairs folders that version 0.1 began: their ``run.yaml`` and manifest lines in today's form.
+
+There, t and the noise had seeds of their own, derived from the run's seed and the key; ``preset: faces`` meant a start
+on the HQ grid; and class paths named modules that have moved.
+"""
+
+from typing import Any
+
+import ddpm_pairs.degradations
+from ddpm_pairs.degradations.base import public_path, spec_of
+from ddpm_pairs.degradations.by_name import NAMES, build
+from ddpm_pairs.seeding import seed_of
+
+_MOVED = {"ddpm_pairs.camera.Camera": "ddpm_pairs.demo.camera.Camera"}
+_KEPT = ("scale", "sharpen_hq", "gray_hq", "variants", "psnr_drop", "tile", "seed", "device")
+
+
+def is_old(run: dict[str, Any]) -> bool:
+    """Whether a ``run.yaml`` was written by version 0.1."""
+    return "format" not in run
+
+
+def modern_run(run: dict[str, Any]) -> dict[str, Any]:
+    """The content of a ``run.yaml`` in today's form; of today's, the same object."""
+    if not is_old(run):
+        return run
+    old = run["settings"]
+    degradation = _spec(old["degradation"], old["scale"], old["preset"])
+    checkpoint = old["checkpoint_sha256"]
+    if checkpoint is not None:
+        arguments = {
+            "start": degradation,
+            "denoiser": run["places"]["checkpoint"],
+            "t": [old["t_min"], old["t_max"]],
+            "t_weights": old["t_weights"],
+            "sampling": {name: old[name] for name in ("sampler", "num_steps", "eta")},
+            "tile": old["tile"],
+        }
+        path = public_path(ddpm_pairs.degradations.Walk)
+        degradation = {"name": "walk", "class_path": path, "init_args": arguments, "weights_sha256": checkpoint}
+    settings = {"checkpoint_sha256": checkpoint, "degradation": degradation, **{name: old[name] for name in _KEPT}}
+    return run | {"format": 1, "settings": settings}
+
+
+def modern_record(record: dict[str, Any], walked: bool) -> dict[str, Any]:
+    """A manifest line in today's form; of today's, the same object.
+
+    Args:
+        record: The line.
+        walked: Whether the run used a DDPM, also where t was 0.
+    """
+    if "preset" not in record:
+        return record
+    entry = record["degradation"]
+    if record["preset"] == "faces":
+        on_grid = {"name": "on_hq_grid", "parameters": {"degradation": entry}}
+        entry = entry | {"name": "classical_faces"} if entry["name"] == "classical" else on_grid
+    if walked:
+        seeds = {f"{name}_seed": seed_of(record["seed"], record["key"], name) for name in ("noise", "steps")}
+        entry = {"name": "walk", "parameters": {"t": record["t"], **seeds, "start": entry}}
+    return record | {"degradation": entry}
+
+
+def _spec(old: dict[str, Any], scale: int, preset: str) -> dict[str, Any]:
+    """What ``spec_of`` says today of a degradation that was described by its name, or by class and arguments."""
+    name = old["name"]
+    if "class_path" not in old:
+        old = {"class_path": public_path(NAMES[name]), "init_args": {"scale": scale}} if name in NAMES else old
+    spec = _moved({"class_path": old.get("class_path", name), "init_args": old.get("init_args") or {}})
+    if not spec["class_path"].startswith("ddpm_pairs.degradations."):
+        return {"name": name, **spec}
+    arguments = dict(spec["init_args"])
+    preset = arguments.pop("preset", preset)
+    if preset == "faces":
+        del arguments["scale"]
+        if name == "classical":
+            spec = {"class_path": public_path(NAMES["classical_faces"]), "init_args": arguments}
+        else:
+            inner = {"class_path": spec["class_path"], "init_args": arguments | {"scale": 4}}
+            spec = {"class_path": "ddpm_pairs.degradations.OnHQGrid", "init_args": {"degradation": inner}}
+    else:
+        spec = spec | {"init_args": arguments}
+    return spec_of(build(spec))
+
+
+def _moved(part: Any) -> Any:  # noqa: ANN401 - what a config may hold
+    """A description with the class paths of today."""
+    if isinstance(part, list):
+        return [_moved(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    part = {name: _moved(value) for name, value in part.items()}
+    path = part.get("class_path")
+    if isinstance(path, str):
+        name = path.rpartition(".")[2]
+        if path.startswith("ddpm_pairs.degradations.") and name in ddpm_pairs.degradations.__all__:
+            path = f"ddpm_pairs.degradations.{name}"
+        part["class_path"] = _MOVED.get(path, path)
+    return part

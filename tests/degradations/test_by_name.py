@@ -1,0 +1,185 @@
+"""What a user may type for a degradation, and what is said where it is none."""
+
+import sys
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from tiny_ddpm import save_ckpt, save_safetensors, tiny_denoiser
+
+from ddpm_pairs.degradations import (
+    BSRGAN,
+    Bicubic,
+    Blur,
+    Chain,
+    ClassicalFaces,
+    Noise,
+    OnHQGrid,
+    RealESRGAN,
+    Walk,
+    by_name,
+)
+from ddpm_pairs.degradations.base import spec_of
+from ddpm_pairs.degradations.by_name import NAMES, label_of
+
+OWN = """
+class Mist:
+    name = "mist"
+
+    def __init__(self, most=0.5, scale=4):
+        self.scale, self.most = scale, int(most * 8)
+
+    def draw(self, generator):
+        return {}
+
+    def apply(self, hq, parameters):
+        return hq[..., :: self.scale, :: self.scale]
+
+
+class Needy(Mist):
+    def __init__(self, needed):
+        super().__init__()
+
+
+class Broken(Mist):
+    def __init__(self):
+        int("x")
+
+
+class Mistaken(Mist):
+    def __init__(self):
+        len(3)
+
+
+class Nameless:
+    scale = 4
+    draw = apply = None
+"""
+
+BLUR = {"class_path": "ddpm_pairs.degradations.Blur", "init_args": {"sigma": [1.0, 2.0]}}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    (tmp_path / "own_named.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_named", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name, content):
+    with open(name, "w") as file:  # noqa: PTH123 - in the working directory
+        yaml.safe_dump(content, file)
+    return name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(name):
+    assert type(by_name(name)) is NAMES[name]
+    assert by_name(name).scale == (1 if name == "classical_faces" else 4)
+    if name != "classical_faces":
+        assert by_name(name, 2).scale == 2
+
+
+def test_objects_are_taken_as_they_are():
+    model = RealESRGAN(2)
+    assert by_name(model) is model and by_name(model, 2) is model
+
+
+def test_class_paths():
+    assert by_name("own_named.Mist").most == 4
+    assert by_name("own_named.Mist", 2).scale == 2
+    given = by_name({"class_path": "own_named.Mist", "init_args": {"most": 0.25}}, 1)
+    assert (given.most, given.scale) == (2, 1)
+    # attributes may differ from the arguments, which are what is recorded
+    assert spec_of(given) == {"name": "mist", "class_path": "own_named.Mist", "init_args": {"most": 0.25, "scale": 1}}
+    assert type(by_name("ddpm_pairs.degradations.ClassicalFaces")) is ClassicalFaces
+    nested = {"class_path": "ddpm_pairs.degradations.OnHQGrid", "init_args": {"degradation": "bsrgan", "factor": 2}}
+    assert type(by_name(nested).degradation) is BSRGAN and by_name(nested).degradation.scale == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"operations": [BLUR], "scale": 2}},
+        {"model": {"degradation": {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"operations": [BLUR]}}, "scale": 2}},  # noqa: E501
+        {"model": {"class_path": "x.Y", "init_args": {"degradation": [BLUR], "scale": 2}}},
+        {"model": {"init_args": {"degradation": {"class_path": "ddpm_pairs.degradations.Chain", "init_args": {"operations": [BLUR], "scale": 2}}}}},  # noqa: E501
+    ],
+)  # fmt: skip
+def test_yaml_files(content):
+    chain = by_name(write("my_chain.yaml", content))
+    assert type(chain) is Chain and chain.scale == 2 and type(chain.operations[0]) is Blur
+    assert chain.operations[0].sigma == (1.0, 2.0)
+    assert label_of("runs/my_chain.yaml", chain) == "my_chain"
+
+
+def test_a_list_of_operations_takes_the_scale_that_is_typed():
+    name = write("steps.yaml", [BLUR, {"class_path": "ddpm_pairs.degradations.Noise"}])
+    assert by_name(name).scale == 4 and by_name(name, 2).scale == 2
+    assert [type(one) for one in by_name(name).operations] == [Blur, Noise]
+
+
+def test_shipped_configs():
+    assert type(by_name("pairs_natural.yaml")) is Bicubic
+    assert type(by_name("pairs.yaml")) is OnHQGrid
+    assert by_name("pairs_own_chain.yaml").scale == 4
+
+
+def test_weights_describe_themselves(place):
+    path = save_safetensors(tiny_denoiser(), place / "tiny.safetensors")
+    walk = by_name(path)
+    assert type(walk) is Walk and type(walk.start) is Bicubic and walk.t == (50, 60)
+    assert walk.denoiser.source == path and label_of(path, walk) == "tiny"
+    assert by_name("blind_camera").t == (50, 150) and label_of("blind_camera", walk) == "blind_camera"
+
+
+def test_labels():
+    assert label_of("bsrgan", by_name("bsrgan")) == "bsrgan"
+    assert label_of("own_named.Mist", by_name("own_named.Mist")) == label_of(None, by_name("own_named.Mist")) == "mist"
+    assert label_of(None, OnHQGrid("bsrgan")) == "on_hq_grid-bsrgan"
+
+
+@pytest.mark.parametrize(
+    ("asked", "scale", "said"),
+    [
+        ("blurr", None, "'blurr' is unknown: give one of bicubic, .*, a class path, a YAML file or a file of weights"),
+        ("own_named.Fog", None, "own_named.Fog cannot be imported"),
+        ("nowhere.Fog", None, "nowhere.Fog cannot be imported"),
+        ("own_named.Nameless", None, "degradation Nameless has no `name`: give it name, scale, draw and apply"),
+        ("own_named.Needy", None, "'needed'.*: give its arguments in a config"),
+        ("collections.OrderedDict", None, "collections.OrderedDict is not a degradation"),
+        ("nowhere.yaml", None, "nowhere.yaml does not exist"),
+        ("ddpm.yaml", None, "ddpm.yaml describes none: expected class_path and init_args, a list of operations"),
+        ("empty.yaml", None, "empty.yaml describes none"),
+        ("torn.yaml", None, "torn.yaml is not a YAML file"),
+        ("nowhere.safetensors", None, "nowhere.safetensors does not exist"),
+        ("tiny.ckpt", None, "tiny.ckpt holds no weights that describe themselves: give a safetensors file"),
+        ("torn.safetensors", None, "torn.safetensors is not a safetensors file"),
+        ("foreign.safetensors", None, "foreign.safetensors holds no weights that describe themselves"),
+        ("rrdb.safetensors", None, r"rrdb.safetensors holds a rrdb: give .* a learned degradation \(ddpm\)"),
+        (Bicubic(2), 4, "degradation bicubic has scale 2, but scale is 4: leave scale out"),
+        ("bsrgan", 3, "bsrgan got scale 3"),
+        (object(), None, "degradation object has no `name`"),
+        ({"init_args": {}}, None, "give class_path and init_args"),
+    ],
+)
+def test_errors_are_one_line(place, asked, scale, said):
+    (place / "empty.yaml").write_text("")
+    (place / "torn.yaml").write_text("[")
+    (place / "torn.safetensors").write_text("x")
+    save_file({"a": torch.zeros(1)}, "foreign.safetensors")
+    save_file({"a": torch.zeros(1)}, "rrdb.safetensors", {"ddpm_pairs": '{"kind": "rrdb"}'})
+    save_ckpt(tiny_denoiser(), place / "tiny.ckpt")
+    with pytest.raises(ValueError, match=said) as caught:
+        by_name(asked, scale)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("Broken", ValueError), ("Mistaken", TypeError)])
+def test_bugs_of_a_class_keep_their_kind(name, kind):
+    with pytest.raises(kind) as caught:
+        by_name(f"own_named.{name}")
+    assert type(caught.value) is kind

@@ -1,0 +1,130 @@
+"""Pairs folders that version 0.1 wrote, in ``begun_by_0.1``: read, remade, and resumed where the pairs are the same."""
+
+import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tiny_ddpm import tiny_denoiser
+
+from ddpm_pairs.data import HighQualityImages
+from ddpm_pairs.degradations import BSRGAN, Blur, Chain, ClassicalFaces, OnHQGrid
+from ddpm_pairs.degradations.base import spec_of
+from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.synthesis import PairGenerator, PairWriter
+from ddpm_pairs.synthesis.old_runs import modern_record, modern_run
+from ddpm_pairs.synthesis.remake import main, remake
+
+OLD = Path(__file__).parent / "begun_by_0.1"
+
+
+def lines_of(root):
+    return [json.loads(line) for line in (root / "manifest.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in OLD.iterdir()))
+def test_old_pairs_are_remade(name):
+    """Bit for bit on the machine that made them; another kind of processor rounds a few pixels otherwise."""
+    for line in lines_of(OLD / name):
+        pair = remake(OLD / name, line["key"])
+        before = decode_picture(OLD / name / line["lq"]).astype(int)
+        gap = np.abs(pair.lq.permute(1, 2, 0).numpy() - before)
+        assert gap.mean() < 0.05 and gap.max() <= 4
+        same = ("key", "source", "source_sha256", "seed", "t", "logsnr", "sampler", "num_steps", "evaluations", "scale")
+        assert {field: pair.record[field] for field in same} == {field: line[field] for field in same}
+        assert pair.record["psnr"] == pytest.approx(line["psnr"], abs=0.02)
+
+
+def test_the_command_takes_them(capsys):
+    words = {"pairs": OLD / "hand_x1_faces_classical", "key": "1", "ckpt_path": None, "output_dir": None}
+    assert main(Namespace(**words)) in (0, 1)
+    assert "1: " in capsys.readouterr().out
+
+
+def test_a_line_gets_the_seeds_that_were_derived_from_its_key():
+    line = lines_of(OLD / "walked_x2_fp32")[0]
+    found = modern_record(line, True)["degradation"]
+    seeds = {f"{name}_seed": seed_of(0, line["key"], name) for name in ("noise", "steps")}
+    assert found == {"name": "walk", "parameters": {"t": line["t"], **seeds, "start": line["degradation"]}}
+    faces = lines_of(OLD / "walked_x1_faces_fp32")[0]
+    start = modern_record(faces, True)["degradation"]["parameters"]["start"]
+    assert start == {"name": "on_hq_grid", "parameters": {"degradation": faces["degradation"]}}
+    alone = lines_of(OLD / "hand_x1_faces_classical")[0]
+    assert modern_record(alone, False)["degradation"] == alone["degradation"] | {"name": "classical_faces"}
+    new = {"degradation": {"name": "bicubic", "parameters": {}}}
+    assert modern_record(new, True) is new
+
+
+@pytest.mark.parametrize(
+    ("degradation", "scale", "preset", "expected"),
+    [
+        ({"name": "bsrgan"}, 2, "natural", BSRGAN(2)),
+        ({"name": "bsrgan"}, 1, "faces", OnHQGrid("bsrgan")),
+        ({"name": "classical"}, 1, "faces", ClassicalFaces()),
+        (
+            {
+                "name": "classical",
+                "class_path": "ddpm_pairs.degradations.classical.Classical",
+                "init_args": {"scale": 1, "preset": "faces", "colour": True},
+            },
+            1,
+            "faces",
+            ClassicalFaces(colour=True),
+        ),
+        (
+            {
+                "name": "chain",
+                "class_path": "ddpm_pairs.degradations.chain.Chain",
+                "init_args": {
+                    "scale": 4,
+                    "operations": [
+                        {"class_path": "ddpm_pairs.degradations.operations.Blur", "init_args": {"sigma": [1, 2]}}
+                    ],
+                },
+            },
+            4,
+            "natural",
+            Chain([Blur(sigma=(1, 2))], 4),
+        ),
+    ],
+)
+def test_degradations_are_described_as_today(degradation, scale, preset, expected):
+    run = yaml.safe_load((OLD / "hand_x1_faces_classical" / "run.yaml").read_text())
+    run["settings"] |= {"degradation": degradation, "scale": scale, "preset": preset}
+    assert modern_run(run)["settings"]["degradation"] == spec_of(expected)
+
+
+def test_classes_of_others_keep_their_description():
+    run = yaml.safe_load((OLD / "hand_x1_faces_classical" / "run.yaml").read_text())
+    camera = {"name": "camera", "class_path": "ddpm_pairs.camera.Camera", "init_args": {"scale": 4}}
+    run["settings"] |= {"degradation": camera, "scale": 4, "preset": "natural"}
+    found = modern_run(run)["settings"]["degradation"]
+    assert found == camera | {"class_path": "ddpm_pairs.demo.camera.Camera"}
+
+
+def test_handcrafted_pairs_are_resumed_and_walked_ones_are_not(tmp_path, predict):
+    hq = tmp_path / "hq"
+    shutil.copytree(OLD / "hand_x1_faces_classical", tmp_path / "hand")
+    shutil.copytree(tmp_path / "hand" / "hq", hq)
+    shutil.copy(hq / "1.png", hq / "new.png")
+    faces = {"t_max": 0, "tile": 512}
+    assert predict(PairGenerator("classical_faces", **faces), hq, tmp_path / "hand")["made"] == 1
+    lines = {line["key"]: line for line in lines_of(tmp_path / "hand")}
+    assert list(lines) == ["1", "new"] and "preset" in lines["1"] and "preset" not in lines["new"]
+    assert read_run(tmp_path / "hand")["format"] == 2
+    assert remake(tmp_path / "hand", "new").record["key"] == "new"
+    assert remake(tmp_path / "hand", "1").record["key"] == "1"
+    with pytest.raises(ValueError, match="degradation.name classical_faces -> on_hq_grid"):
+        predict(PairGenerator(OnHQGrid("bsrgan"), **faces), hq, tmp_path / "hand")
+
+    shutil.copytree(OLD / "walked_x2_fp32", tmp_path / "walked")
+    generator = PairGenerator("bicubic", 2, t_max=40)
+    generator.add_walk(tiny_denoiser())
+    with pytest.raises(ValueError, match="begun by an older version, which drew t and noise otherwise") as caught:
+        PairWriter(str(tmp_path / "walked")).check(generator, HighQualityImages(str(hq)), "cpu")
+    assert "\n" not in str(caught.value)
