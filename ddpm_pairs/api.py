@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ddpm_pairs.data import HighQualityImages, RestorationPairs
-from ddpm_pairs.degradations import Degradation, Walk
+from ddpm_pairs.degradations import Degradation
 from ddpm_pairs.diffusion import Denoiser, load_denoiser
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.images.find import Failure

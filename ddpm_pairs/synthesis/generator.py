@@ -125,6 +125,7 @@ class PairGenerator(L.LightningModule):
         self.variants, self.psnr_drop, self.seed = variants, psnr_drop, seed
         self.tile, self.runtime = tile, Runtime(slots, threads, precision, compile)
         self.walk: Walk | None = None
+        self._added = False
         if isinstance(self.start, Walk):  # which brings its own start and settings
             self.walk, self.start = self.start, self.start.start
             self.tile, self.runtime, self.sampling = self.walk.tile, self.walk.runtime, self.walk.sampling
@@ -143,6 +144,7 @@ class PairGenerator(L.LightningModule):
                 f"--model.t_max is {self.t[1]}, but the checkpoint was trained on t up to {denoiser.t_max}: "
                 f"give --model.t_max {denoiser.t_max} or less"
             )
+        self.start, self._added = self.degradation, True
         self.walk = Walk(self.start, denoiser, self.t, self.t_weights, self.sampling, self.tile, self.runtime)
         self.multiple = self.walk.multiple
 
@@ -152,7 +154,7 @@ class PairGenerator(L.LightningModule):
         Raises:
             UserError: If not.
         """
-        if self.walk is None and self.t[1] > 0:
+        if self.t[1] > 0 and not self._added:
             raise UserError(
                 "no checkpoint was given: expected --ckpt_path with a trained DDPM "
                 "(or --model.t_max 0 for pairs of the degradation alone)"
