@@ -168,7 +168,7 @@ def described(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a degradation or a
     all attributes named like a constructor argument that are plain values, degradations or operations.
     """
     kind = type(part)
-    arguments = getattr(part, "init_args", None)
+    arguments = None if isinstance(part, BuiltIn) else getattr(part, "init_args", None)
     if arguments is None:
         held = {name: getattr(part, name) for name in inspect.signature(kind).parameters if hasattr(part, name)}
         arguments = {}

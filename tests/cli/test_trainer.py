@@ -261,13 +261,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.t_max 61", ["--model.t_max is 61", "t up to 60"]),
         (f"{PREDICT} {CKPT} --model.t_max x", ["--model.t_max is x: expected int"]),
         (f"{PREDICT} {CKPT} --model.t_max null", ["t_max"]),
-        (f"{PREDICT} {CKPT} --model.schedule linear", ["--model.schedule is linear", "cosine"]),
-        (f"{PREDICT} {CKPT} --model.schedule wavy", ["--model.schedule is wavy: expected linear, cosine, sigmoid"]),
-        (
-            f"{PREDICT} {CKPT} --model.net UNet --model.net.channels [8,32] --model.net.norm_groups 4 "
-            "--model.net.attention_levels [] --model.net.layers_per_block 1",
-            ["--model.net has block_out_channels [8, 32], but the checkpoint has [8, 16]"],
-        ),
+        (f"{PREDICT} {CKPT} --model.schedule linear", ["--model.schedule"]),
         (f"{PREDICT} {CKPT} --model.scale 3", ["scale 3", "1, 2, 4"]),
         (f"{PREDICT} {CKPT} --model.slots 5", ["slots is 5: expected 4 or 8"]),
         (f"{PREDICT} {CKPT} --model.threads 3", ["threads is 3"]),
@@ -276,8 +270,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision is fp8: expected fp32, bf16 or null"]),
         (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
         (f"{PREDICT} {CKPT} --model.degradation blurr", ["'blurr' is unknown", "bicubic", "real_esrgan"]),
-        (f"{PREDICT} {CKPT} --model.preset face", ["--model.preset is face: expected natural, faces"]),
-        (f"{PREDICT} {CKPT} --model.preset faces", ["scale 4 with preset faces", "give scale 1, or preset natural"]),
+        (f"{PREDICT} {CKPT} --model.preset faces", ["--model.preset"]),
         (f"{PREDICT} {CKPT} --model.gray_hq 2", ["gray HQ pictures is 2"]),
         (f"{CHAIN} --model.scale 2", ["degradation has scale 4, --model.scale is 2"]),
         (
@@ -339,6 +332,11 @@ def test_user_errors_are_one_line_before_any_work(command, parts, place, capsys)
         ("model: {init_args: {t_max: x}}", ["--model.t_max is x: expected int", "(in --config ../bad.yaml)"]),
         ("modell: {class_path: x}", ["--modell"]),
         ("model: [", ["(in --config ../bad.yaml)"]),
+        (
+            "model: {class_path: ddpm_pairs.pairs.PairGenerator}",
+            ["names ddpm_pairs.pairs.: write ddpm_pairs.synthesis."],
+        ),
+        ("model: {init_args: {scale: 1, preset: faces}}", ["names preset: faces: write", "OnHQGrid"]),
         ("words", ["(in --config ../bad.yaml)"]),
         ("trainer: {callbacks: [{class_path: ddpm_pairs.callbacks.EMA, init_args: {decay: 3.0}}]}", ["decay is 3.0"]),
     ],
@@ -361,16 +359,16 @@ def test_what_is_typed_beats_configs_wherever_it_stands(place):
     words = f"predict --model.t_max 30 --config pairs_natural.yaml --config ../more.yaml --data.hq_dir ../hq {CKPT}"
     cli = TrainerCLI(shlex.split(words))
     assert type(cli.model) is PairGenerator
-    assert (cli.model.t_max, cli.model.slots, cli.model.t_min, cli.model.scale) == (30, 4, 2, 4)
+    assert (cli.model.t, cli.model.runtime.slots, cli.model.scale) == ((2, 30), 4, 4)
     assert cli.output_dir == Path("runs/pairs_natural")
 
 
 def test_t_max_0_is_all_that_handcrafted_pairs_need(place):
     words = "predict --config pairs_natural.yaml --data.hq_dir ../hq"
     walked = TrainerCLI(shlex.split(f"{words} {CKPT}")).model
-    assert (walked.degradation.name, walked.t_min, walked.t_max, walked.psnr_drop) == ("bicubic", 50, 150, None)
+    assert (walked.degradation.name, walked.t, walked.psnr_drop) == ("bicubic", (50, 150), None)
     handcrafted = TrainerCLI(shlex.split(f"{words} --model.degradation real_esrgan --model.t_max 0")).model
-    assert (handcrafted.degradation.name, handcrafted.t_min, handcrafted.t_max) == ("real_esrgan", 0, 0)
+    assert (handcrafted.degradation.name, handcrafted.t) == ("real_esrgan", (0, 0))
 
 
 def test_ranks_that_are_done_wait_for_the_slowest(place):
@@ -439,7 +437,7 @@ def test_shipped_configs_parse_and_build_as_their_heads_say(name, place):
 def test_overlay_for_the_cpu(place):
     cli = TrainerCLI(shlex.split(f"predict --config pairs.yaml --config parts/cpu.yaml --data.hq_dir ../hq {CKPT}"))
     assert cli.trainer.strategy.root_device.type == "cpu"
-    assert (cli.model.scale, cli.model.t_max) == (1, 500)
+    assert (cli.model.scale, cli.model.t, cli.model.start.degradation.name) == (1, (0, 500), "real_esrgan")
 
 
 def test_print_config_is_a_config(place, capsys):
@@ -448,7 +446,7 @@ def test_print_config_is_a_config(place, capsys):
     assert caught.value.code == 0
     (place / "printed.yaml").write_text(capsys.readouterr().out)
     cli = TrainerCLI(shlex.split(f"predict --config ../printed.yaml {CKPT}"))
-    assert (cli.model.t_max, cli.model.slots, cli.datamodule.hq_dir) == (40, 4, "../hq")
+    assert (cli.model.t, cli.model.runtime.slots, cli.datamodule.hq_dir) == ((0, 40), 4, "../hq")
 
 
 def test_all_forms_of_a_checkpoint_give_the_same_pairs(place):
@@ -580,9 +578,9 @@ def test_own_network_degradation_data_and_callback(place):
     assert main(shlex.split(command)) == 0
     assert told.is_file()
     assert {record["seed"] for record in records()} == {5}
-    assert all(record["degradation"]["name"] == "darker" for record in records())
+    assert all(record["degradation"]["parameters"]["start"]["name"] == "darker" for record in records())
     run = yaml.safe_load(Path("pairs/run.yaml").read_text())
-    assert run["settings"]["degradation"] == {
+    assert run["settings"]["degradation"]["init_args"]["start"] == {
         "name": "darker",
         "class_path": "own_parts.Darker",
         "init_args": {"factor": 0.25, "scale": 4},
@@ -607,12 +605,15 @@ def test_degradation_by_class_path_equals_its_short_name(place):
 @pytest.mark.parametrize("config", ["pairs.yaml", "pairs_natural.yaml"])
 @pytest.mark.parametrize("name", ["bicubic", "classical", "bsrgan", "real_esrgan"])
 def test_handcrafted_pairs_of_every_model_are_remade_bit_for_bit(config, name, place):
-    command = f"{PREDICT.replace('pairs_natural.yaml', config)} --model.t_max 0 --model.degradation {name}"
-    assert main(shlex.split(command)) == 0
-    (preset,) = {record["preset"] for record in records()}
-    assert preset == ("faces" if config == "pairs.yaml" else "natural")
-    assert {record["degradation"]["name"] for record in records()} == {name}
-    assert len({str(record["degradation"]["parameters"]) for record in records()}) == (1 if name == "bicubic" else 8)
+    quick = PREDICT.replace("--model.degradation=bicubic ", "").replace("pairs_natural.yaml", config)
+    option = "--model.degradation.degradation" if config == "pairs.yaml" else "--model.degradation"
+    assert main(shlex.split(f"{quick} --model.t_max 0 {option} {name}")) == 0
+    entries = [record["degradation"] for record in records()]
+    if config == "pairs.yaml":
+        assert {entry["name"] for entry in entries} == {"on_hq_grid"} and {one["scale"] for one in records()} == {1}
+        entries = [entry["parameters"]["degradation"] for entry in entries]
+    assert {entry["name"] for entry in entries} == {name}
+    assert len({str(entry["parameters"]) for entry in entries}) == (1 if name == "bicubic" else 8)
     assert main(["remake", "pairs", "0"]) == 0 and main(["remake", "pairs", "5"]) == 0
 
 
