@@ -1,1 +1,1 @@
-"""The pairs folder: one room that reads and writes its format."""
+"""The format of a pairs folder and its packed copies: reading, writing, checking and merging."""

@@ -1,4 +1,4 @@
-"""``ddpm-pairs merge``: what the ranks of an interrupted run wrote, joined as ``predict`` joins it at its end."""
+"""``ddpm-pairs merge``: join what the ranks of an interrupted run wrote, as ``predict`` does at its end."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from ddpm_pairs.run_folder import FAILURES, read_failures
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge.
+    """Result of a merge.
 
     Attributes:
         parts: Manifests of single ranks that were joined.
@@ -42,7 +42,7 @@ def main(arguments: Namespace) -> int:
         0.
 
     Raises:
-        UserError: see ``merge``.
+        UserError: See ``merge``.
     """
     merged = merge(arguments.pairs)
     print(
@@ -57,14 +57,14 @@ def main(arguments: Namespace) -> int:
 def merge(root: Path) -> Merged:
     """Join the parts of the manifest into one, and write ``meta_info.txt`` and ``failures.jsonl``.
 
-    A folder that is in one piece already comes out as it was. What the run has not made yet is missing from the result;
-    ``predict`` still makes it when its command is typed again.
+    A folder that is merged already does not change. Pairs that the run has not made yet are missing from the result;
+    ``predict`` still makes them when its command is rerun.
 
     Args:
         root: The pairs folder.
 
     Raises:
-        UserError: for a folder without pairs, one that another process writes to, or one that cannot be written.
+        UserError: For a folder without pairs, one that another process writes to, or one that cannot be written.
     """
     folder = PairsFolder(root)
     with as_output_error(root):

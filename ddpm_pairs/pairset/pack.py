@@ -1,4 +1,4 @@
-"""``ddpm-pairs pack``: a pairs folder as WebDataset shards, or as LMDB in the layout of BasicSR."""
+"""``ddpm-pairs pack``: copy a pairs folder into WebDataset shards, or into LMDB in the layout of BasicSR."""
 
 import json
 from argparse import Namespace
@@ -20,7 +20,7 @@ from ddpm_pairs.seeding import seed_of
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed.
+    """Result of packing.
 
     Attributes:
         pairs: Pairs in the output.
@@ -43,7 +43,7 @@ def main(arguments: Namespace) -> int:
         0.
 
     Raises:
-        UserError: see ``pack``.
+        UserError: See ``pack``.
     """
     options = arguments.include_rejected, arguments.shard_size
     packed = pack(arguments.pairs, arguments.out, arguments.format, *options)
@@ -128,7 +128,7 @@ class _Pairs:
         """The pairs of these keys, each compared with its hashes.
 
         Raises:
-            UserError: for a damaged pair.
+            UserError: For a damaged pair.
         """
         for key in keys:
             self._manifest.seek(self.positions[key])

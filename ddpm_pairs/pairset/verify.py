@@ -1,4 +1,4 @@
-"""``ddpm-pairs verify``: whether a pairs folder still holds what its manifest says, and mending what does not."""
+"""``ddpm-pairs verify``: check every file of a pairs folder against its manifest, and repair what does not match."""
 
 from argparse import Namespace
 from collections import Counter
@@ -19,33 +19,34 @@ def main(arguments: Namespace) -> int:
         arguments: ``pairs`` and ``fix`` of the command line.
 
     Returns:
-        0 if the folder is whole when this returns, 1 if not.
+        0 if the folder is intact when this returns, 1 if not.
 
     Raises:
-        UserError: for a folder that holds no pairs, or, with ``fix``, one that another process writes to.
+        UserError: For a folder without pairs, or, with ``fix``, one that another process writes to.
     """
     found = verify(arguments.pairs, arguments.fix)
-    _tell(arguments.pairs, found, arguments.fix)
+    _print(arguments.pairs, found, arguments.fix)
     left = [damage for damage in found.damages if not (arguments.fix and damage.mendable)]
     return int(bool(left))
 
 
 def verify(root: Path, fix: bool = False) -> Inspection:
-    """Inspect a pairs folder, every byte of it, and mend it if asked to.
+    """Inspect every byte of a pairs folder, and repair it if asked to.
 
-    Mending drops broken and doubled lines, the lines and files of damaged pairs, and files without a line; manifest,
-    ``meta_info.txt`` and ``failures.jsonl`` are written anew. What was dropped is made again by ``predict``. Only files
-    below ``hq/`` and ``lq/`` that a pairs folder has (``.png``, and ``.tmp`` of interrupted writing) are removed.
+    The repair drops broken and duplicate lines, the lines and files of damaged pairs, and files without a line; it
+    rewrites manifest, ``meta_info.txt`` and ``failures.jsonl``. ``predict`` makes again what was dropped. Of the files
+    only those below ``hq/`` and ``lq/`` that belong to a pairs folder are removed (``.png``, and ``.tmp`` of an
+    interrupted write).
 
     Args:
         root: The pairs folder.
-        fix: Mend it.
+        fix: Repair it.
 
     Returns:
         What was found.
 
     Raises:
-        UserError: if the folder holds no pairs; with ``fix`` if another process writes to it or it cannot be written.
+        UserError: If the folder has no pairs; with ``fix`` if another process writes to it or it cannot be written.
     """
     with FolderLock(root) if fix else nullcontext():
         found = inspect_folder(root)
@@ -55,7 +56,7 @@ def verify(root: Path, fix: bool = False) -> Inspection:
 
 
 def _mend(root: Path, found: Inspection) -> None:
-    """Lines first: a file without a line is no pair, and found again should this be interrupted."""
+    """Rewrite the lines first: should this be interrupted, a file without a line is found again as an orphan."""
     folder = PairsFolder(root)
     with as_output_error(root):
         with atomic_file(root / MANIFEST) as manifest:
@@ -72,8 +73,8 @@ def _mend(root: Path, found: Inspection) -> None:
     folder.join(read_failures(root / FAILURES))
 
 
-def _tell(root: Path, found: Inspection, fix: bool) -> None:
-    """The table and the list."""
+def _print(root: Path, found: Inspection, fix: bool) -> None:
+    """Print how many damages of each kind there are, and each of them."""
     print(f"{root}: {found.pairs} pairs, {found.whole} of them whole")
     for kind, number in Counter(damage.kind for damage in found.damages).items():
         print(f"  {kind:<12}{number:>8}")
