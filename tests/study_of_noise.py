@@ -42,9 +42,9 @@ def cells():
     ]
 
 
-def report(results, command="lightning predict --model.degradation {degradation} --model.t_max {t}", notes=()):
+def report(results, command="lightning predict --model.degradation {} --model.t_max {}", notes=()):
     """The study's page."""
     real = RealSet(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), {}, SetScores(7.5, 0.75, 0.0075, (0.0, 0.0)))
-    chosen = recommend(cells(), 2.0, None, real.floor.kid, command)
+    chosen = recommend(cells(), 2.0, None, real.floor.kid, command.format)
     settings = {"degradations": STARTS, "ts": TS, "patch": 8, "precision": None}
     return study_report(cells(), real, chosen, results, settings, notes)

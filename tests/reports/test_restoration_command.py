@@ -84,7 +84,7 @@ def test_fit_then_test(place, capsys):
     assert found["input"]["psnr"] > 20
     for name in ("metrics.csv", "pictures.csv", "before_after.png", "report.html"):
         assert (place / "scores" / name).is_file()
-    assert "LQ enlarged" in capsys.readouterr().out
+    assert "enlarged LQ" in capsys.readouterr().out
 
 
 def test_a_test_goes_on_and_refuses_other_weights(place, capsys):
@@ -103,7 +103,7 @@ def test_a_test_goes_on_and_refuses_other_weights(place, capsys):
     assert (place / "scores" / "metrics.json").read_text() == first
     capsys.readouterr()
     assert main([*TEST.split(), "--model.tile", "80"]) == 2
-    assert "tile differs" in capsys.readouterr().err
+    assert "(tile 256 -> 80)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["webdataset", "lmdb"])

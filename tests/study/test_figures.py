@@ -20,7 +20,7 @@ HOSTILE = "</svg><script>alert('x')</script> $\\frac{ _a \x1b"
 
 
 def chosen(cells):
-    return recommend(cells, 2.0, None, 0.0075, "")
+    return recommend(cells, 2.0, None, 0.0075, "{} {}".format)
 
 
 def panels(cells):

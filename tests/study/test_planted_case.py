@@ -61,7 +61,7 @@ def study(tmp_path, monkeypatch):
     data = UnpairedImages(str(tmp_path / "hq"), str(tmp_path / "lq"), num_workers=0)
     data.find()
     made.prepare(tiny_denoiser(), "0" * 64, data, tmp_path / "study", torch.device("cpu"))
-    made.folder.open(made.settings)
+    made.folder.begin(made.settings)
     for batch in data.test_dataloader():
         made.test_step(batch, 0)
     return made

@@ -7,7 +7,7 @@ from ddpm_pairs.metrics.set_scores import SetScores
 from ddpm_pairs.study.cells import Cell, fine_power_falls
 from ddpm_pairs.study.recommendation import recommend
 
-COMMAND = "predict {degradation} {t}"
+COMMAND = "predict {} {}".format
 
 
 def cell(degradation, t, kid, psnr, fid=None, fid192=None, fine=0.0):

@@ -21,7 +21,7 @@ def results():
 
 @pytest.fixture(scope="module")
 def text(results):
-    return study_of_noise.report(results, f"lightning predict '{HOSTILE[:-2]}' {{degradation}} {{t}}", [HOSTILE])
+    return study_of_noise.report(results, f"lightning predict '{HOSTILE[:-2]}' {{}} {{}}", [HOSTILE])
 
 
 @pytest.fixture(scope="module")

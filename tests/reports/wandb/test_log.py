@@ -253,7 +253,7 @@ def test_study_typed_again_is_not_logged_again(place, capsys):
 
 def test_study_from_hq_itself(place, capsys):
     printed = run(f"{STUDY} --model.degradations [bicubic] --model.scale 1", capsys)
-    assert "bicubic at t = 0 is HQ itself" in printed.out
+    assert "LQ of bicubic at t = 0 equals HQ" in printed.out
     (logged,) = logged_runs("study")
     shown = [row[2] for row in logged.media("study/psnr_median_over_t_table")["data"]]
     assert shown[0] is None
