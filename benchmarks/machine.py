@@ -33,12 +33,17 @@ def describe(device: torch.device, threads: int) -> str:
     return f"{gpu}{cpu}, torch {torch.__version__}"
 
 
-def flops_a_second(device: torch.device) -> tuple[float, str]:
-    """The bound: floating-point operations a second of a large matrix product, in the precision that gives most."""
+def flops_a_second(device: torch.device, precisions: Sequence[str] = tuple(DTYPES)) -> tuple[float, str]:
+    """The bound: floating-point operations a second of a large matrix product, in the precision that gives most.
+
+    Args:
+        device: Where it runs.
+        precisions: Keys of ``DTYPES`` to choose among.
+    """
     side = 8192 if device.type == "cuda" else 1024
     best = {}
-    for precision, dtype in DTYPES.items():
-        left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    for precision in precisions:
+        left, right = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
         product = partial(torch.mm, left, right)
         product()
         best[precision] = 2 * side**3 / min(timed(product, device) for _ in range(TRIALS))

@@ -13,7 +13,7 @@ pictures with t over what the DDPM was trained on.
 
     python benchmarks/synthesis.py > table.md
     python benchmarks/synthesis.py --lq_dir LQ/ --hq_dir HQ/ --fidelity 256
-    python benchmarks/synthesis.py --sides 256 512 --batches 1 4 8 16 32 --walks fast default high unipc
+    python benchmarks/synthesis.py --ckpt_path paper --sides 256 512 --batches 1 4 8 16 32 --walks fast default unipc
 
 Initial LQ is HQ degraded by `real_esrgan`; with `--lq_dir` alone it is real LQ itself, which should come out alike.
 The batched ancestral row needs `pip install denoising-diffusion-pytorch`.
@@ -30,10 +30,7 @@ from typing import Any
 import torch
 from fidelity import HEADER, Comparison, choose, spread
 from machine import describe, flops_a_second, flops_of, in_turns, peak_memory, table_row, timed
-from walks import ANCESTRAL, BATCHED, P_SAMPLE, TITLES, UNIPC, Job, Walk, build
-
-from ddpm_pairs.diffusion import load_denoiser
-from ddpm_pairs.shipped import weights_file
+from walks import ANCESTRAL, BATCHED, P_SAMPLE, TITLES, UNIPC, Job, Walk, build, load
 
 WARM_UP_T = 20  # the smallest that costs UniPC an evaluation
 SPEED_HEADER = (
@@ -55,7 +52,9 @@ SPEED_HEADER = (
 def main() -> None:
     """Read the command line, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ckpt_path", default="blind_camera", help="the DDPM: a checkpoint, an export or shipped")
+    parser.add_argument(
+        "--ckpt_path", default="blind_camera", help="DDPM: a file, a shipped name, or untrained: small, paper"
+    )
     parser.add_argument("--walks", nargs="+", choices=TITLES, default=list(TITLES), help="which ways")
     parser.add_argument("--sides", nargs="+", type=int, default=[64], help="sides of LQ in pixels")
     parser.add_argument("--batches", nargs="+", type=int, default=[8], help="pictures that go through together")
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--t_max", type=int, default=500, help="largest t of the speeds")
     parser.add_argument("--threads", type=int, choices=(1, 2, 4), default=2, help="CPU threads")
     parser.add_argument("--compile", action="store_true", help="compile ours; the time that takes goes to stderr")
-    parser.add_argument("--fidelity", type=int, default=64, help="pictures that fidelity is measured on; 0 leaves it")
+    parser.add_argument("--fidelity", type=int, default=64, help="images for fidelity; 0: speed alone, of noise")
     parser.add_argument("--hq_dir", type=Path, help="HQ pictures; embedded photographs if left out")
     parser.add_argument("--lq_dir", type=Path, help="real LQ pictures as the DDPM was trained on")
     arguments = parser.parse_args()
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         ValueError: for folders, a checkpoint or sizes that will not do.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    arguments.ckpt_path = weights_file(arguments.ckpt_path)
+    load(arguments.ckpt_path)  # stops here where there is none
     if P_SAMPLE in arguments.walks and importlib.util.find_spec("denoising_diffusion_pytorch") is None:
         arguments.walks.remove(P_SAMPLE)
         print("denoising-diffusion-pytorch is not installed: its row is left out", file=sys.stderr)
@@ -100,7 +99,10 @@ def measure(arguments: argparse.Namespace, side: int, device: torch.device, boun
     """Print the rows of one size."""
     asked = [(name, batch) for name in arguments.walks for batch in (arguments.batches if name in BATCHED else [1])]
     walks = {(name, batch): _build(arguments, name, device, batch) for name, batch in asked}
-    starts = choose(arguments.hq_dir, None, arguments.pictures, side, 1).starts
+    if arguments.fidelity:
+        starts = choose(arguments.hq_dir, None, arguments.pictures, side, 1).starts
+    else:  # speed does not depend on what images show, and HQ of four times the side takes long to degrade
+        starts = torch.rand(arguments.pictures, 3, side, side, generator=torch.Generator().manual_seed(1))
     job = Job(starts, spread(arguments.t_max, arguments.pictures, 1))
     for (name, batch), walk in walks.items():
         short = Job(starts[:batch], [WARM_UP_T] * min(batch, len(starts)))
@@ -140,14 +142,14 @@ def prepare_batch(
     name: str, checkpoint: str, device: str, threads: int, batch: int, side: int, compile: bool
 ) -> Callable[[], Any]:
     """A batch of short walks, after a smaller one; memory does not depend on the number of steps."""
-    walk = build(name, load_denoiser(checkpoint), torch.device(device), threads, batch, compile)
+    walk = build(name, load(checkpoint), torch.device(device), threads, batch, compile)
     small, whole = (Job(torch.rand(batch, 3, s, s), [WARM_UP_T] * batch) for s in (walk.denoiser.multiple * 2, side))
     walk.run(small)
     return partial(walk.run, whole)
 
 
 def _build(arguments: argparse.Namespace, name: str, device: torch.device, batch: int) -> Walk:
-    denoiser = load_denoiser(arguments.ckpt_path)
+    denoiser = load(arguments.ckpt_path)
     return build(name, denoiser, device, arguments.threads, batch, arguments.compile)
 
 

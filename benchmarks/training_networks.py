@@ -1,5 +1,6 @@
 """Networks of equal size for `benchmarks/train_step.py`: ours, and those that the peers' users get."""
 
+import bisect
 from collections.abc import Callable
 
 import torch
@@ -12,12 +13,17 @@ NETWORKS = {
 }
 """Those of ``ddpm_small.yaml`` and ``ddpm.yaml``."""
 
+_WIDTHS: dict[tuple[str, int], int] = {}
+
 
 def equal_unet(parameters: int) -> nn.Module:
     """denoising-diffusion-pytorch's ``Unet`` as in its README, at the width whose parameters come nearest."""
     from denoising_diffusion_pytorch import Unet
 
-    return nearest(lambda width: Unet(dim=width, dim_mults=(1, 2, 4, 8)), range(8, 129, 2), parameters)
+    def build(width: int) -> nn.Module:
+        return Unet(dim=width, dim_mults=(1, 2, 4, 8))
+
+    return build(nearest("unet", build, range(8, 129, 2), parameters))
 
 
 def equal_example(parameters: int) -> UNet2DModel:
@@ -32,17 +38,28 @@ def equal_example(parameters: int) -> UNet2DModel:
             norm_num_groups=next(groups for groups in (32, 16, 8, 4, 2) if width % groups == 0),
         )
 
-    return nearest(build, range(8, 129, 2), parameters)
+    return build(nearest("example", build, range(8, 129, 2), parameters))
 
 
-def nearest(build: Callable[[int], nn.Module], widths: range, parameters: int) -> nn.Module:
-    """What ``build`` gives for the width whose number of parameters comes nearest."""
+def nearest(name: str, build: Callable[[int], nn.Module], widths: range, parameters: int) -> int:
+    """The width at which ``build`` gives the number of parameters that comes nearest.
 
-    def distance(width: int) -> int:
+    Args:
+        name: Of the network; an answer is kept by name and number.
+        build: From a width to the network.
+        widths: What to choose among. The number of parameters grows with the width.
+        parameters: The number wanted.
+    """
+
+    def size(width: int) -> int:
         with torch.device("meta"):
-            return abs(size_of(build(width)) - parameters)
+            return size_of(build(width))
 
-    return build(min(widths, key=distance))
+    if (name, parameters) not in _WIDTHS:
+        after = bisect.bisect_left(widths, parameters, hi=len(widths) - 1, key=size)
+        neighbors = widths[max(after - 1, 0) : after + 1]
+        _WIDTHS[name, parameters] = min(neighbors, key=lambda width: abs(size(width) - parameters))
+    return _WIDTHS[name, parameters]
 
 
 def size_of(net: nn.Module) -> int:

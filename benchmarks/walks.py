@@ -12,13 +12,15 @@ from functools import partial
 import torch
 from diffusers import DDPMScheduler, UniPCMultistepScheduler
 from torch import Tensor, nn
+from training_networks import NETWORKS
 
 from ddpm_pairs.degradations.walk import MODES, Sampling, synthesize
-from ddpm_pairs.diffusion import Denoiser
+from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.diffusion.process import noise_like
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.shipped import weights_file
 
 ANCESTRAL, UNIPC, P_SAMPLE = "ancestral", "unipc", "p_sample"
 TITLES = {
@@ -79,6 +81,20 @@ class Walk:
 
     def _count(self, pictures: int) -> None:
         self.evaluated += pictures
+
+
+def load(name: str) -> Denoiser:
+    """A DDPM by its checkpoint, export or shipped name; a key of ``NETWORKS`` gives an untrained one of that size.
+
+    Args:
+        name: The word after ``--ckpt_path``. An untrained network is as fast as a trained one.
+
+    Raises:
+        UserError: If there is no such file and no such name.
+    """
+    if name in NETWORKS:
+        return Denoiser(UNet(**NETWORKS[name]), Schedule("cosine", 1000)).eval()
+    return load_denoiser(weights_file(name))
 
 
 def build(name: str, denoiser: Denoiser, device: torch.device, threads: int, batch: int, compile: bool = False) -> Walk:

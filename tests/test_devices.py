@@ -9,6 +9,7 @@ def test_tensors_that_are_in_their_place_stay_the_same():
     assert to_device(tensor, torch.device("cpu")) is tensor
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_moving_to_a_gpu_does_not_wait_for_it():
     device = torch.device("cuda")

@@ -1,20 +1,15 @@
 """Two nodes on one machine, one process each, make what one process makes."""
 
-import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import ROOT, children, content, free_port, launchers, run, started, watch
 from tiny_ddpm import save_ckpt, tiny_denoiser
-
-ROOT = Path(__file__).parents[2]
 
 SRUN = """#!/usr/bin/env bash
 # Starts the tasks of two nodes on this machine, with the variables that SLURM gives each.
@@ -63,80 +58,6 @@ def environment():
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
-def free_port():
-    """Of those that Lightning takes for a SLURM job: 15000 and the last four digits of its number."""
-    for port in range(15000, 25000):
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no port is free")
-
-
-def children(process):
-    """Numbers of the processes that a process started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if path.read_text().rpartition(")")[2].split()[1] == str(process.pid):
-                found.append(int(path.parent.name))
-    return found
-
-
-def _end(process):
-    """With those that it started, which a launcher that is killed would leave."""
-    for number in (*children(process), process.pid) if process.poll() is None else ():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def started(commands, folder):
-    """Commands that run at the same time, each in a folder and an environment; ended at the latest with the block."""
-    with contextlib.ExitStack() as stack:
-        processes = []
-        for number, (command, environment) in enumerate(commands):
-            log = stack.enter_context((folder / f"{number}.log").open("w"))
-            process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-            stack.callback(_end, process)
-            processes.append(process)
-        yield processes
-
-
-def watch(processes, folder, until=lambda seen: False):
-    """Which parts of manifests a pairs folder was seen to have, with their bytes, while processes ran."""
-    seen, end = {}, time.monotonic() + 900
-    while any(process.poll() is None for process in processes) and time.monotonic() < end and not until(seen):
-        for path in folder.glob("manifest.rank*.jsonl"):
-            with contextlib.suppress(FileNotFoundError):
-                seen[path.name] = path.stat().st_size
-        time.sleep(0.01)
-    return seen
-
-
-def run(commands, folder, out):
-    """Run commands to their good ends; the ranks that made pairs while they ran."""
-    with started(commands, folder) as processes:
-        seen = watch(processes, folder / out)
-        statuses = [process.poll() for process in processes]
-    said = "".join((folder / f"{number}.log").read_text() for number in range(len(commands)))
-    assert statuses == [0] * len(commands), said
-    return {name for name, size in seen.items() if size}
-
-
-def content(root):
-    """All files with their bytes, without what may differ between equal runs."""
-    paths = (path for path in root.rglob("*") if path.is_file())
-    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
-    return {name: data for name, data in files.items() if name not in ("run.yaml", "contact_sheet.png")}
-
-
-def launchers(words, environment, out):
-    """What is typed on two nodes for torchrun."""
-    nodes = {**environment, "NNODES": "2", "GPUS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = ["bash", str(ROOT / "launch" / "torchrun.sh"), "predict", *words, "--output_dir", out]
-    return [(command, {**nodes, "NODE_RANK": str(rank)}) for rank in range(2)]
-
-
 @pytest.fixture(scope="module")
 def whole(words, environment, tmp_path_factory):
     """What one process makes."""
@@ -150,7 +71,7 @@ def whole(words, environment, tmp_path_factory):
 
 @pytest.mark.slow
 def test_under_torchrun(words, environment, whole, tmp_path):
-    assert run(launchers(words, environment, "pairs"), tmp_path, "pairs") == BOTH
+    assert run(launchers("predict", words, environment, "pairs"), tmp_path, "pairs") == BOTH
     assert content(tmp_path / "pairs") == whole
 
 
@@ -159,7 +80,7 @@ def test_under_torchrun(words, environment, whole, tmp_path):
 def test_a_node_that_dies_loses_nothing(words, environment, whole, tmp_path):
     """What both nodes had written stays, and one process on one node makes the rest."""
     out = tmp_path / "pairs"
-    with started(launchers(words, environment, "pairs"), tmp_path) as processes:
+    with started(launchers("predict", words, environment, "pairs"), tmp_path) as processes:
         watch(processes, out, until=lambda seen: all(seen.get(name) for name in BOTH))
         (worker,) = children(processes[1])
         os.kill(worker, signal.SIGKILL)
@@ -169,7 +90,7 @@ def test_a_node_that_dies_loses_nothing(words, environment, whole, tmp_path):
     keys = [json.loads(line)["key"] for path in out.glob("manifest.rank*.jsonl") for line in path.open()]
     assert 2 <= len(keys) < 4 * 9
 
-    (command, environment), _ = launchers(words, environment, "pairs")
+    (command, environment), _ = launchers("predict", words, environment, "pairs")
     run([(command, environment | {"NNODES": "1"})], tmp_path, "pairs")
     assert content(out) == whole
     done = {out / kind / f"{key}.png" for key in keys for kind in ("hq", "lq")}
