@@ -76,8 +76,8 @@ def test_unipc_on_its_coarse_grid_loses_fine_noise_that_ours_keeps():
 
     class Fine(Gaussian):
         def forward(self, x_t, index):
-            alpha_bar = self.alpha_bars[index].view(-1, 1, 1, 1).to(x_t.dtype)
-            return x_t * (1 - alpha_bar).sqrt() / (alpha_bar * (10 / 255) ** 2 + 1 - alpha_bar)
+            alpha_bar = self.alpha_bars[index].view(-1, 1, 1, 1).float()  # bf16 would lose the difference to 1
+            return x_t * ((1 - alpha_bar).sqrt() / (alpha_bar * (10 / 255) ** 2 + 1 - alpha_bar)).to(x_t.dtype)
 
     power = {}
     for name in ("default", UNIPC):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from ddpm_pairs.diffusion.runtime.precision import placed
 from tiny_ddpm import tiny_denoiser
 
 from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion import load_denoiser
+from ddpm_pairs.diffusion.runtime.runtime import placed
 from ddpm_pairs.shipped import weights_file
 
 pytestmark = pytest.mark.gpu
@@ -53,8 +53,10 @@ def test_the_network_runs_in_bf16_with_channels_last(device, denoiser, noisy):
 def test_a_walk_is_queued_without_waiting(device, without_waiting, mode):
     denoiser, initial = placed(tiny_denoiser(), device, "bf16"), torch.rand(4, 3, 32, 48).to(device)
 
+    parameters = [{"t": t, "noise_seed": 2 * t, "steps_seed": 2 * t + 1} for t in (0, 1, 20, 40)]
+
     def walk():
-        return synthesize(denoiser, initial, [0, 1, 20, 40], list("abcd"), 0, Sampling.of_mode(mode))
+        return synthesize(denoiser, initial, parameters, Sampling.of_mode(mode))
 
     first = walk()
     with without_waiting():
