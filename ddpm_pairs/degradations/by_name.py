@@ -106,8 +106,8 @@ def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degra
         except TypeError:
             raise UserError(f"degradation {path} cannot be built ({error}): give its arguments in a config") from None
         raise  # a bug in the class itself
-    if not hasattr(built, "spec"):
-        built.init_args = arguments  # by which ``described`` knows them
+    if not kind.__module__.startswith("ddpm_pairs."):
+        built.init_args = arguments  # by which ``described`` knows them; ours are described by their attributes
     return built
 
 

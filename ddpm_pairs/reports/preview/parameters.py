@@ -22,7 +22,7 @@ def phrases(value: Any, name: str = "") -> list[str]:  # noqa: ANN401 - any JSON
     Returns:
         Phrases such as ``aniso blur σ 2.3/0.4 57°`` or ``×0.43 area``.
     """
-    if value is None or value is False or name.endswith("seed") or name == "operation":
+    if value is None or value is False or name.endswith("seed") or name in ("operation", "name"):
         return []
     if isinstance(value, dict):
         known = _known(value, name)
