@@ -115,9 +115,11 @@ def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
         raise UserError(f"{pairs} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
     settings = modern_run(run)["settings"]
     made_by = settings["degradation"]
-    start = made_by["init_args"]["start"]["name"] if made_by["name"] == "walk" else None
-    if start != Bicubic.name:
-        found = f"from {start} with a DDPM" if start else f"by {made_by['name']} alone"
+    start, walked = made_by, False
+    if made_by["name"] == "walk":
+        start, walked = made_by["init_args"]["start"], made_by["init_args"]["t"][1] > 0
+    if start["name"] != Bicubic.name or not walked:
+        found = f"from {start['name']} with a DDPM" if walked else f"by {start['name']} alone"
         raise UserError(f"{pairs} was made {found}: expected pairs of --model.degradation bicubic with a DDPM")
     found, failures = find_pictures(lq_dir, "LQ_DIR")
     (real,) = _mean(_of_real(found, failures), f"LQ_DIR {lq_dir}")

@@ -70,7 +70,7 @@ def test_help_names_every_verb(tmp_path):
         (["remake", "pairs"], "KEY"),
         (["demo", "--seed", "x"], "'x'"),
         (["preview", "--degradation", "bsrgan"], "--data.hq_dir"),
-        (["preview", "--degradation", "a", "--data.hq_dir", "b", "--preset", "c"], "'c'"),
+        (["preview", "--degradation", "a", "--data.hq_dir", "b", "--preset", "c"], "--preset"),
         (["demo", "--outputdir", "x"], "--outputdir"),
         (["export", "a", "b", "c"], "c"),
         (["--nonsense"], "--nonsense"),

@@ -206,8 +206,8 @@ class Scaleless:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"crop_size": 66}, "--data.crop_size: got 66; give a multiple of 4, the degradation's scale"),
-        ({"degradation": Scaleless()}, "--data.degradation: Scaleless has no `scale`"),
+        ({"crop_size": 66}, "--data.crop_size: got 66; give a multiple of 4, as the degradation needs"),
+        ({"degradation": Scaleless()}, "degradation Scaleless has no `name`"),
         ({"batch_size": 0}, "--data.batch_size: got 0"),
         ({"val_fraction": -0.1}, "--data.val_fraction: got -0.1"),
     ],

@@ -111,7 +111,9 @@ def test_nor_where_they_are_read(long_lines, hq_folder):
     folder, found = PairsFolder(long_lines), {}
     data = HighQualityImages(str(hq_folder))
     data.find()
-    (long_lines / "run.yaml").write_text("{settings: {preset: natural, degradation: {name: bicubic}, tile: 1}, machine: {}, places: {hq_dir: elsewhere}}")
+    (long_lines / "run.yaml").write_text(
+        "{settings: {preset: natural, degradation: {name: bicubic}, tile: 1}, machine: {}, places: {hq_dir: elsewhere}}"
+    )
     reading = {
         "keys": folder.keys,
         "records": lambda: sum(record["t"] for record in folder.records()),

@@ -187,7 +187,7 @@ class TestInitFrom:
     def test_another_scale_keeps_its_own_first_convolution(self, tmp_path):
         torch.save(network(1).state_dict(), tmp_path / "x4.pth")
         before = network(0, scale=2)
-        with pytest.warns(UserWarning, match="is x4, the network x2: conv_first starts anew"):
+        with pytest.warns(UserWarning, match="is x4, the network x2; conv_first keeps its own start"):
             net = Regression(copy.deepcopy(before), init_from=str(tmp_path / "x4.pth")).net
         assert torch.equal(net.conv_first.weight, before.conv_first.weight)
         assert torch.equal(net.conv_hr.weight, network(1).conv_hr.weight)

@@ -140,7 +140,10 @@ def test_pictures_that_cannot_be_used_are_told(world, pairs, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("start", "t_max", "told"),
-    [("classical", 9, "was made from classical, preset natural, t up to 9"), ("bicubic", 0, "t up to 0: expected")],
+    [
+        ("classical", 9, "was made from classical with a DDPM: expected"),
+        ("bicubic", 0, "was made by bicubic alone: expected"),
+    ],
 )
 def test_other_pairs(world, tmp_path, predict, start, t_max, told):
     (tmp_path / "hq").mkdir()

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-from ddpm_pairs.degradations import Bicubic
+from ddpm_pairs.degradations import Bicubic, OnHQGrid
 
 PHOTO = np.ascontiguousarray(astronaut()[:256, 100:340])
 
@@ -25,7 +25,7 @@ def test_equals_pil(hq, scale):
 
 
 def test_faces_go_through_a_quarter_and_back(hq):
-    lq = Bicubic(1, "faces").apply(hq, [{}])[0] * 255
+    lq = OnHQGrid("bicubic").apply(hq, [{"degradation": {"name": "bicubic", "parameters": {}}}])[0] * 255
     assert lq.shape == hq.shape[1:]
     for channel in range(3):
         plane = Image.fromarray(PHOTO[..., channel].astype(np.float32), "F").resize((60, 64), Image.Resampling.BICUBIC)

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import convolve
 from scipy.stats import multivariate_normal
 
-from ddpm_pairs.degradations import BSRGAN
+from ddpm_pairs.degradations import BSRGAN, OnHQGrid
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 
 MODES = ("area", "bilinear", "bicubic")
@@ -25,8 +25,8 @@ def steps(draws: list[dict], name: str) -> list[dict]:
 class Draws:
     """Many records at one scale."""
 
-    def __init__(self, scale: int, preset: str, count: int) -> None:
-        generator, model = torch.Generator().manual_seed(7), BSRGAN(scale, preset)
+    def __init__(self, scale: int, count: int) -> None:
+        generator, model = torch.Generator().manual_seed(7), BSRGAN(scale)
         self.all = [model.draw(generator) for _ in range(count)]
         self.n = count
 
@@ -36,10 +36,10 @@ class Draws:
         return [(scale, whole)] + ([(2, [draw for draw in self.all if draw["halve"]])] if scale == 4 else [])
 
 
-@pytest.fixture(scope="module", params=[(4, "natural", 20_000), (2, "natural", 5000), (1, "natural", 5000)])
+@pytest.fixture(scope="module", params=[(4, 20_000), (2, 5000), (1, 5000)])
 def sample(request) -> tuple[int, Draws]:
-    scale, preset, count = request.param
-    return scale, Draws(scale, preset, count)
+    scale, count = request.param
+    return scale, Draws(scale, count)
 
 
 def test_drawn_halvings(sample):
@@ -198,7 +198,8 @@ def test_faces_of_odd_sides_are_not_stretched_by_decimation():
     ramp = torch.linspace(0.1, 0.9, length).expand(8, 3, 16, length) + phases
     down = {"operation": "down", "kernel": {"sigma": 1.0, "shift": 1.5}, "step": 4}
     entry = {"halve": None, "operations": [down, {"operation": "resize", "mode": "bilinear"}], "quality": 100}
-    line = (BSRGAN(1, "faces").apply(ramp, [entry] * 8) - phases).double().mean(dim=(0, 1, 2))
+    parameters = [{"degradation": {"name": "bsrgan", "parameters": entry}}] * 8
+    line = (OnHQGrid("bsrgan").apply(ramp, parameters) - phases).double().mean(dim=(0, 1, 2))
     drift = (line - 0.1) / 0.8 * (length - 1) - torch.arange(length)
     slope, offset = np.polyfit(np.arange(length)[20:-20], drift[20:-20], 1)
     assert abs(offset + slope * 20) < 0.1 and abs(offset + slope * (length - 20)) < 0.1

@@ -7,18 +7,23 @@ import torch
 from degradation_records import NO_NOISE, crops, drawn, rewritten
 from distributions import assert_equally_likely, assert_share, assert_uniform
 
-from ddpm_pairs.degradations import Classical
+from ddpm_pairs.degradations import Classical, ClassicalFaces
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 
 N = 20_000
 
 
 @pytest.mark.parametrize(
-    ("scale", "preset", "side", "low", "high"),
-    [(1, "faces", 41, 0.1, 10), (1, "natural", 21, 0.2, 2), (2, "natural", 21, 0.2, 2), (4, "natural", 21, 0.2, 4)],
+    ("model", "side", "low", "high"),
+    [
+        (ClassicalFaces(), 41, 0.1, 10),
+        (Classical(1), 21, 0.2, 2),
+        (Classical(2), 21, 0.2, 2),
+        (Classical(4), 21, 0.2, 4),
+    ],
 )
-def test_draws(scale, preset, side, low, high):
-    generator, model = torch.Generator().manual_seed(0), Classical(scale, preset)
+def test_draws(model, side, low, high):
+    generator = torch.Generator().manual_seed(0)
     draws = [model.draw(generator) for _ in range(N)]
     blurs = [draw["blur"] for draw in draws]
     assert {blur["side"] for blur in blurs} == {side}
@@ -37,7 +42,7 @@ def test_draws(scale, preset, side, low, high):
     assert len({noise["noise_seed"] for noise in noises}) == N
     assert_equally_likely([draw["quality"] for draw in draws], range(60, 100))
     assert all(draw["colour"] is None for draw in draws)
-    if preset == "faces":
+    if isinstance(model, ClassicalFaces):
         assert_uniform([draw["resize"]["factor"] for draw in draws], 0.8, 8)
     else:
         assert all(draw["resize"] == {"mode": "bicubic"} for draw in draws)
@@ -64,7 +69,7 @@ def encoded(image: np.ndarray, quality: float) -> np.ndarray:
 
 
 def test_faces_equal_the_recipe_in_opencv():
-    hq, model = crops(6, 120, 96), Classical(1, "faces")
+    hq, model = crops(6, 120, 96), ClassicalFaces()
     parameters = rewritten(drawn(model, 6), noise=NO_NOISE)
     for row, image, entry in zip(model.apply(hq, parameters), hq, parameters, strict=True):
         size = int(96 / entry["resize"]["factor"]), int(120 / entry["resize"]["factor"])
@@ -102,7 +107,7 @@ def test_noise_comes_before_jpeg_and_has_its_level():
 
 
 def test_colour_changes_are_drawn_last_and_come_last():
-    hq, plain, coloured = crops(4, 64, 48), Classical(1, "faces"), Classical(1, "faces", colour=True)
+    hq, plain, coloured = crops(4, 64, 48), ClassicalFaces(), ClassicalFaces(colour=True)
     without, parameters = drawn(plain, 4), drawn(coloured, 4)
     assert [{**entry, "colour": None} for entry in parameters] == without
     gray = {"shift": [10.0, 0.0, -10.0], "gray": True, "jitter": None}

@@ -189,7 +189,7 @@ def test_of_large_pictures_the_centre_is_taken(place, monkeypatch):
         (["--degradation", "own_preview.Needy"], "'needed'): give its arguments in a config"),
         (["--degradation", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["--degradation", "ddpm.yaml"], "ddpm.yaml describes none"),
-        (["--degradation", "text.yaml"], "text.yaml describes none"),
+        (["--degradation", "text.yaml"], "degradation 'words' is unknown"),
         (["--degradation", "bicubic", "--scale", "1"], "bicubic at scale 1"),
         (["--degradation", "bsrgan", "--scale", "3"], "bsrgan got scale 3"),
         (["--degradation", "bsrgan", "--draws", "0"], "--draws: got 0; expected 1 or more"),
