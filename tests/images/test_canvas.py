@@ -6,17 +6,17 @@ from ddpm_pairs.images.canvas import canvas_size, crop_to_multiple, pad_to_canva
 
 
 @pytest.mark.parametrize(
-    ("size", "scale", "multiple", "expected"),
+    ("size", "multiple", "expected"),
     [
-        ((64, 92), 4, 8, (64, 96)),
-        ((64, 64), 4, 16, (64, 64)),
-        ((65, 64), 1, 8, (72, 64)),
-        ((4, 4), 2, 32, (64, 64)),
-        ((7, 5), 1, 1, (7, 5)),
+        ((64, 92), 32, (64, 96)),
+        ((64, 64), 64, (64, 64)),
+        ((65, 64), 8, (72, 64)),
+        ((4, 4), 64, (64, 64)),
+        ((7, 5), 1, (7, 5)),
     ],
 )
-def test_canvas_is_the_smallest_that_holds_the_picture(size, scale, multiple, expected):
-    assert canvas_size(size, scale, multiple) == expected
+def test_canvas_is_the_smallest_that_holds_the_picture(size, multiple, expected):
+    assert canvas_size(size, multiple) == expected
 
 
 def test_crop_keeps_the_top_left():
