@@ -1,6 +1,7 @@
 # `make demo` and `make test` need git, make and Python 3.11 or newer; they set up .venv by themselves, once.
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
@@ -24,11 +25,11 @@ $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 demo: $(INSTALLED)  ## make pairs from embedded pictures, in minutes on two CPU cores; writes demo/
 	$(BIN)/ddpm-pairs demo
 
-test: $(INSTALLED)  ## run the default tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## run the default tests, on all cores
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(INSTALLED)  ## run the slow tests too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(PARALLEL) -m ""
 
 lint: $(INSTALLED)  ## check style and format
 	$(BIN)/ruff check .

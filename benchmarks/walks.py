@@ -16,8 +16,8 @@ from training_networks import NETWORKS
 
 from ddpm_pairs.degradations.walk import MODES, Sampling, synthesize
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
-from ddpm_pairs.diffusion.process import noise_like
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
+from ddpm_pairs.diffusion.schedule import noise_like
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file

@@ -4,8 +4,11 @@ Importing the package imports nothing else, so that ``lightning --help`` answers
 imported on first use.
 """
 
-from importlib import import_module
+# ruff: noqa: F401 - for type checkers; lazy_loader makes __all__
+
 from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from ddpm_pairs.api import load_ddpm, make_pairs, restore, score
@@ -13,28 +16,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "BSRGAN",
-    "Bicubic",
-    "Chain",
-    "Classical",
-    "RealESRGAN",
-    "Walk",
-    "__version__",
-    "load_ddpm",
-    "make_pairs",
-    "restore",
-    "score",
-]
-
-_API = ("load_ddpm", "make_pairs", "restore", "score")
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("ddpm_pairs.api" if name in _API else "ddpm_pairs.degradations"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "api": ["load_ddpm", "make_pairs", "restore", "score"],
+        "degradations": ["BSRGAN", "Bicubic", "Chain", "Classical", "RealESRGAN", "Walk"],
+    },
+)

@@ -14,9 +14,8 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
+from ddpm_pairs.diffusion.denoiser import Denoiser, UNet, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
-from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import atomic_file, atomic_folder, write_atomically

@@ -1,17 +1,28 @@
-"""An output folder that an interrupted run resumes: the settings of the run, and the failures of all its ranks."""
+"""An output folder that an interrupted run resumes: its settings, its lock, and the failures of all ranks."""
 
+import contextlib
+import errno
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
-from ddpm_pairs.errors import UserError
+from ddpm_pairs.differences import differences, differs, plain_values
+from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.files import as_output_error, write_atomically
 from ddpm_pairs.images.find import Failure
 
 FAILURES, FAILURE_PARTS = "failures.jsonl", "failures.rank*.jsonl"
+LOCK_FILE = ".lock"
+PATIENCE = 5.0
+"""Seconds to wait for processes that are just ending."""
+
+_CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
+"""What file systems answer that have no locks, such as NFS without its lock service or Lustre without ``flock``."""
 
 
 class RunFolder:
@@ -66,7 +77,7 @@ class RunFolder:
         Raises:
             OutputError: If something cannot be written.
         """
-        plain = _plain(settings)
+        plain = plain_values(settings)
         text = json.dumps(plain, indent=2) + "\n"
         if self.record.suffix == ".yaml":
             text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
@@ -110,9 +121,70 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the parts of the ranks."""
-        with as_output_error(self.root):
-            for path in self.root.glob(FAILURE_PARTS):
+        for path in self.root.glob(FAILURE_PARTS):
+            with as_output_error(path):
                 path.unlink()
+
+
+class FolderLock:
+    """A lock on a folder that ends with its process, however that ends; forked loader workers do not keep it.
+
+    It excludes ``predict``, ``merge`` and ``verify --fix`` from one another. Of the ranks of one run, rank 0 alone
+    holds it: the others only add files and lines, and what two processes make of one pair is the same to the last bit.
+
+    The locked file is ``.lock`` inside the folder, where it can be made wherever the folder can be written, and it is
+    removed when the lock is released. One that a killed process left is not locked, and the next run removes it.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = filelock.FileLock(root / LOCK_FILE, thread_local=False, fallback_to_soft=False)
+
+    def acquire(self) -> None:
+        """Lock the folder; does nothing where there is no folder, and only warns where the file system has no locks.
+
+        Raises:
+            OutputError: If another process holds the lock and does not end, or the folder cannot be written.
+        """
+        if not self.root.is_dir() or self._lock.is_locked:
+            return
+        try:
+            self._lock.acquire(timeout=PATIENCE)
+        except filelock.Timeout as error:
+            raise OutputError(
+                f"another process is writing to {self.root}: wait for it to end, or end it, then rerun"
+            ) from error
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                with as_output_error(self.root):
+                    raise
+            self._remove()
+            rank_zero_warn(
+                f"{self.root} cannot be locked ({error.strerror}): make sure that no other predict, merge or verify "
+                "--fix runs on it"
+            )
+
+    def release(self) -> None:
+        """Unlock the folder; a second call does nothing."""
+        if self._lock.is_locked:
+            self._remove()  # while it is held: afterwards it may be that of another process
+            self._lock.release()
+
+    def __enter__(self) -> "FolderLock":
+        """Lock the folder."""
+        self.acquire()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Unlock the folder."""
+        self.release()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):  # Windows keeps an open file, and filelock removes it there
+            (self.root / LOCK_FILE).unlink()
 
 
 def failure_lines(failures: Iterable[Failure]) -> bytes:
@@ -136,43 +208,3 @@ def read_failures(path: Path) -> list[Failure]:
         return []
     with path.open("rb") as file:
         return [failure for line in file if (failure := parse_failure(line)) is not None]
-
-
-def differs(root: Path, contents: str, changed: list[str]) -> str:
-    """The beginning of the message that refuses a folder made with other settings."""
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return f"--output_dir {root} contains {contents} made with different settings ({changed[0]}{more})"
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The settings in ``after`` that ``before`` has otherwise or lacks.
-
-    Returns:
-        One text each, such as ``degradation.operations.2.sigma [1, 5] -> [1, 9]``.
-    """
-    plain = _plain(after)
-    return [_difference(name, before.get(name), value) for name, value in plain.items() if before.get(name) != value]
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as their file gives them back: tuples are lists."""
-    return json.loads(json.dumps(settings))
-
-
-def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - plain values of any kind
-    """Where two settings first differ."""
-    pairs = []
-    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
-        pairs = [(f"{name}.{key}", before[key], after[key]) for key in before]
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        both = enumerate(zip(before, after, strict=True), start=1)
-        pairs = [(f"{name}.{n}", one, other) for n, (one, other) in both if isinstance(one, dict)]
-    for part, one, other in pairs:
-        if one != other:
-            return _difference(part.replace(".init_args", ""), one, other)
-    return f"{name} {_shortened(before)} -> {_shortened(after)}"
-
-
-def _shortened(value: Any) -> str:  # noqa: ANN401
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"

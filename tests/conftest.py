@@ -7,6 +7,8 @@ from collections.abc import Iterator
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import lightning as L
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from torch import distributed
 
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.synthesis import PairWriter
@@ -39,6 +42,13 @@ def ctrl_c_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_left():
+    """A group that one test leaves open makes a later test fail; fail the one that left it."""
+    yield
+    assert not (distributed.is_available() and distributed.is_initialized()), "a process group is still open"
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from forked_child import in_children
 
 from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.pairset.folder import PairsFolder
-from ddpm_pairs.synthesis.background import Publisher
+from ddpm_pairs.synthesis.writer import Publisher
 
 
 def pair_of(key, side=8):

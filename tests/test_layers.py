@@ -12,7 +12,7 @@ PACKAGE = Path(ddpm_pairs.__file__).parent
 DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
-    {"devices", "errors", "run", "seeding"},
+    {"devices", "differences", "errors", "run", "seeding"},
     {"files", "shipped"},
     {"images"},
     {"run_folder"},
@@ -114,11 +114,11 @@ def test_a_part_imports_only_what_is_below_it(part):
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_light_modules_import_only_the_standard_library_when_imported(name):
+def test_light_modules_import_only_the_standard_library_and_lazy_loader_when_imported(name):
     tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
     at_once = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
     names = imported_modules(ast.unparse(at_once), "ddpm_pairs.of_any_name")
     parts = [name.split(".") for name in names]
-    assert {part[0] for part in parts} <= {*sys.stdlib_module_names, "ddpm_pairs"}
+    assert {part[0] for part in parts} <= {*sys.stdlib_module_names, "ddpm_pairs", "lazy_loader"}
     light = {"__version__", *(light.removesuffix(".py").split("/")[0] for light in LIGHT)}
     assert {part[1] for part in parts if part[0] == "ddpm_pairs"} <= light

@@ -13,7 +13,7 @@ from tiny_ddpm import save_folder, tiny_denoiser
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion import load_denoiser
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import read_run
 from ddpm_pairs.restoration.weights import load_restorer
 
 

@@ -43,7 +43,7 @@ LONGEST_WAIT = timedelta(days=7)
 HOOKS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 """What a module must implement for each verb."""
 
-JOBS = {verb: "ddpm_pairs.cli.jobs.generic" for verb in HOOKS} | {"fit": "ddpm_pairs.cli.jobs.fit"}
+JOBS = dict.fromkeys(HOOKS, "ddpm_pairs.cli.jobs.generic") | {"fit": "ddpm_pairs.cli.jobs.fit"}
 """The jobs of modules that name none by ``verb_jobs``; see ``ddpm_pairs.run.Run``."""
 
 

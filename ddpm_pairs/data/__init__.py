@@ -3,8 +3,11 @@
 The DataModules are imported on first use.
 """
 
-import importlib
+# ruff: noqa: F401 - for type checkers; lazy_loader makes __all__
+
 from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from ddpm_pairs.data.degraded import DegradedImages
@@ -14,27 +17,14 @@ if TYPE_CHECKING:
     from ddpm_pairs.data.pairs import RestorationPairs
     from ddpm_pairs.data.unpaired import UnpairedImages
 
-__all__ = [
-    "DegradedImages",
-    "HighQualityCrops",
-    "HighQualityImages",
-    "LowQualityImages",
-    "RestorationPairs",
-    "UnpairedImages",
-]
-
-_MODULES = {
-    "DegradedImages": "degraded",
-    "HighQualityCrops": "high_quality_crops",
-    "HighQualityImages": "high_quality",
-    "LowQualityImages": "low_quality",
-    "RestorationPairs": "pairs",
-    "UnpairedImages": "unpaired",
-}
-
-
-def __getattr__(name: str) -> type:
-    if name in _MODULES:
-        globals()[name] = getattr(importlib.import_module(f"ddpm_pairs.data.{_MODULES[name]}"), name)
-        return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "degraded": ["DegradedImages"],
+        "high_quality": ["HighQualityImages"],
+        "high_quality_crops": ["HighQualityCrops"],
+        "low_quality": ["LowQualityImages"],
+        "pairs": ["RestorationPairs"],
+        "unpaired": ["UnpairedImages"],
+    },
+)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_pairs.data.scheduled import WholePictures
+from ddpm_pairs.data.base import WholePictures
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.images.plain_png import is_plain_png

@@ -11,7 +11,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture, read_size
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.images.pixels import psnr_of
-from ddpm_pairs.pairset.records import FoundPairs, PicturePair
+from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair
 
 SCALES = (1, 2, 4)
 

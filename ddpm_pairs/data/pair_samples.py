@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from ddpm_pairs.data.endless import channels_first, decode_or_failure, first_readable, order_of
 from ddpm_pairs.data.transforms import PairedCrop
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.records import PicturePair
+from ddpm_pairs.pairset.pairs import PicturePair
 from ddpm_pairs.seeding import seed_of
 
 CACHE_BYTES = 512 * 2**20

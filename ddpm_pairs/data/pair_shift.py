@@ -12,7 +12,7 @@ from ddpm_pairs.data.endless import channels_first
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import enlarged
-from ddpm_pairs.pairset.records import PicturePair
+from ddpm_pairs.pairset.pairs import PicturePair
 from ddpm_pairs.seeding import seed_of
 
 PAIRS_LOOKED_AT = 64

@@ -10,18 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.data.base import require
+from ddpm_pairs.data.base import WholePictures, require
 from ddpm_pairs.data.endless import StreamedImages, channels_first, split
 from ddpm_pairs.data.pair_checks import check_pairs
 from ddpm_pairs.data.pair_samples import Decodable, PairCrop, TrainingPairs, ValidationPairs, WholePairs
 from ddpm_pairs.data.pair_shift import shifted_pairs
 from ddpm_pairs.data.samplers import StridedSampler
-from ddpm_pairs.data.scheduled import WholePictures
 from ddpm_pairs.data.transforms import PairedCrop
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import decode_with_alpha
 from ddpm_pairs.images.find import Picture, find_pictures
-from ddpm_pairs.pairset.records import PicturePair
+from ddpm_pairs.pairset.pairs import PicturePair
 from ddpm_pairs.pairset.sources import find_pairs, tell_apart
 
 NAMED_IN_WARNING = 5

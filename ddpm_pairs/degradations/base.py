@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 import ddpm_pairs
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.images.canvas import canvas_size, crop_to_multiple, pad_to_canvas
+from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.seeding import generator_for
 
 SCALES = (1, 2, 4)
@@ -138,9 +138,9 @@ def prepare(degradation: Degradation, device: torch.device) -> None:
         degradation.prepare(device)
 
 
-def facts_of(degradation: Degradation, parameters: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest line says about a draw at its top level; empty for most degradations."""
-    return degradation.facts(parameters) if hasattr(degradation, "facts") else {}
+def facts_of(degradation: Degradation) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The function from a draw to what a manifest line says about it at its top level; empty for most degradations."""
+    return getattr(degradation, "facts", lambda parameters: {})
 
 
 def apply_with_start(degradation: Degradation, hq: Tensor, parameters: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
@@ -149,11 +149,6 @@ def apply_with_start(degradation: Degradation, hq: Tensor, parameters: list[dict
         return degradation.apply_with_start(hq, parameters)
     lq = degradation.apply(hq, parameters)
     return lq, lq
-
-
-def entry_of(degradation: Degradation, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The ``degradation`` entry of a manifest line; a degradation that holds another one nests its entry."""
-    return {"name": degradation.name, "parameters": parameters}
 
 
 def spec_of(degradation: Degradation) -> dict[str, Any]:
@@ -239,8 +234,3 @@ def check_batch(name: str, hq: Tensor, parameters: Sequence[Any], multiple: int)
 def lq_size(height: int, width: int, scale: int) -> tuple[int, int]:
     """(height, width) of LQ: HQ / scale, rounded up where ``scale`` does not divide HQ."""
     return -(-height // scale), -(-width // scale)
-
-
-def round_to_8_bit(images: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to the nearest multiple of 1/255."""
-    return images.clamp(0, 1).mul_(255).round_().div_(255)

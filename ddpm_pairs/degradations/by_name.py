@@ -28,7 +28,13 @@ from ddpm_pairs.degradations.handcrafted.real_esrgan import RealESRGAN
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import shipped_config, shipped_weights
 
-NAMES = {model.name: model for model in (Bicubic, Classical, ClassicalFaces, BSRGAN, RealESRGAN)}
+NAMES = {
+    Bicubic.name: Bicubic,
+    Classical.name: Classical,
+    ClassicalFaces.name: ClassicalFaces,
+    BSRGAN.name: BSRGAN,
+    RealESRGAN.name: RealESRGAN,
+}
 DEFAULT_SCALE = 4
 YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors",)
 LEARNED_T = (50, 150)

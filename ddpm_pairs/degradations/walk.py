@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -10,35 +10,18 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import (
-    BuiltIn,
-    Degradation,
-    check_batch,
-    entry_of,
-    multiple_of,
-    prepare,
-    round_to_8_bit,
-    spec_of,
-)
+from ddpm_pairs.degradations.base import BuiltIn, Degradation, check_batch, multiple_of, prepare, spec_of
 from ddpm_pairs.degradations.by_name import by_name
-from ddpm_pairs.degradations.walk_tiles import TiledDenoiser, tile_count
+from ddpm_pairs.degradations.walk_tiles import TiledDenoiser, lay_out
 from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.loading import load_denoiser
-from ddpm_pairs.diffusion.process import add_noise
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
-from ddpm_pairs.diffusion.samplers import SAMPLERS, Plan, make_plan, walk_back
-from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.diffusion.samplers import Sampling, walk_back
+from ddpm_pairs.diffusion.schedule import add_noise
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.pixels import round_to_8_bit
 from ddpm_pairs.shipped import weights_file
-
-MODES = {
-    "fast": ("sde-dpmsolver++", 8),
-    "default": ("sde-dpmsolver++", 12),
-    "high": ("sde-dpmsolver++", 20),
-    "exact": ("ancestral", None),
-}
-"""Sampler and network evaluations of each mode; ``None`` visits every step."""
 
 SEED_LIMIT = 2**53
 """Seeds stay below this, so that any JSON reader keeps them exactly."""
@@ -79,10 +62,10 @@ class Walk(BuiltIn):
         tile: int | None = 256,
         runtime: Runtime | None = None,
     ) -> None:
-        self.start = by_name(start)
-        self.denoiser = denoiser if isinstance(denoiser, Denoiser) else load_denoiser(weights_file(str(denoiser)))
         self.t, self.t_weights = (t[0], t[1]), None if t_weights is None else list(t_weights)
         check_t(*self.t, self.t_weights)
+        self.start = by_name(start)
+        self.denoiser = denoiser if isinstance(denoiser, Denoiser) else load_denoiser(weights_file(str(denoiser)))
         if self.t[1] > self.denoiser.t_max:
             raise UserError(
                 f"Walk got t up to {self.t[1]}, but the DDPM was trained on t up to {self.denoiser.t_max}: give that "
@@ -96,7 +79,7 @@ class Walk(BuiltIn):
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw the start's parameters first, as they are without a walk, then ``t`` and the two seeds."""
-        start = entry_of(self.start, self.start.draw(generator))
+        start = {"name": self.start.name, "parameters": self.start.draw(generator)}
         t = draw_t(generator, *self.t, self.t_weights)
         seeds = torch.randint(SEED_LIMIT, (2,), generator=generator).tolist()
         return {"t": t, "noise_seed": seeds[0], "steps_seed": seeds[1], "start": start}
@@ -177,7 +160,7 @@ class Walk(BuiltIn):
             "denoiser": self.denoiser.source,
             "t": list(self.t),
             "t_weights": self.t_weights,
-            "sampling": self.sampling.as_dict(),
+            "sampling": asdict(self.sampling),
             "tile": self.tile,
         }
         path = "ddpm_pairs.degradations.Walk"
@@ -191,6 +174,15 @@ class Walk(BuiltIn):
     def _together(self, height: int, width: int) -> int:
         """Images of this LQ size that run together: ``slots``, or 1 where they are cut into tiles."""
         return self.runtime.slots if tile_count((height, width), self.tile, self.denoiser.multiple) == 1 else 1
+
+
+@lru_cache(maxsize=256)
+def tile_count(size: tuple[int, int], tile: int | None, multiple: int) -> int:
+    """Into how many tiles a picture of (height, width) LQ px is cut; 1 where it is whole, as with ``tile`` ``None``."""
+    if tile is None or max(size) <= tile:
+        return 1
+    rows, columns = (len(lay_out(length, tile, multiple).starts) for length in size)
+    return rows * columns
 
 
 def in_groups(run: Callable[[Tensor, list[Any]], Tensor], images: Tensor, parameters: list[Any], size: int) -> Tensor:
@@ -221,83 +213,6 @@ def _indexed(device: torch.device) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How images are denoised.
-
-    Args:
-        sampler: One of ``sde-dpmsolver++``, ``dpmsolver++``, ``ddim``, ``ancestral``.
-        num_steps: Network evaluations per image at most; ``None`` visits every step.
-        eta: Noise of ``ddim``, 0..1.
-
-    Raises:
-        UserError: for values outside these.
-    """
-
-    sampler: str = "sde-dpmsolver++"
-    num_steps: int | None = 12
-    eta: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.sampler not in SAMPLERS:
-            raise UserError(f"sampler {self.sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
-        if self.num_steps is not None and self.num_steps < 1:
-            raise UserError(f"num_steps is {self.num_steps}: expected 1 or more")
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"eta is {self.eta}: expected 0 to 1")
-
-    @classmethod
-    def of(cls, asked: "Sampling | dict[str, Any] | str") -> "Sampling":
-        """The object itself, from its values, or from the name of a mode."""
-        if isinstance(asked, str):
-            return cls.of_mode(asked)
-        return cls(**asked) if isinstance(asked, dict) else asked
-
-    @classmethod
-    def of_mode(
-        cls, mode: str, sampler: str | None = None, num_steps: int | None = None, eta: float = 0.0
-    ) -> "Sampling":
-        """What a mode stands for, in its own values where none are given.
-
-        Args:
-            mode: One of ``MODES``.
-            sampler: Instead of the mode's.
-            num_steps: Instead of the mode's.
-            eta: Noise of ``ddim``, 0..1.
-
-        Raises:
-            UserError: for an unknown mode or values outside their range.
-        """
-        if mode not in MODES:
-            raise UserError(f"mode is {mode}: expected one of {', '.join(MODES)}")
-        usual_sampler, usual_steps = MODES[mode]
-        return cls(sampler or usual_sampler, usual_steps if num_steps is None else num_steps, eta)
-
-    def plan(self, schedule: Schedule, t: int) -> Plan:
-        """The plan from step ``t``; made once for each t of a window of images."""
-        return _plan(self, schedule, t)
-
-    def facts(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
-        """What a manifest line says of denoising from step ``t``; no schedule is needed for t = 0."""
-        return {
-            "t": t,
-            "logsnr": round(schedule.log_snr_at(t), 6) if t > 0 else None,
-            "sampler": self.sampler,
-            "num_steps": self.num_steps,
-            "evaluations": len(self.plan(schedule, t)) if t > 0 else 0,
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"sampler": self.sampler, "num_steps": self.num_steps, "eta": self.eta}
-
-
-@lru_cache(maxsize=256)
-def _plan(sampling: Sampling, schedule: Schedule, t: int) -> Plan:
-    return make_plan(schedule, t, sampling.sampler, sampling.num_steps, sampling.eta)
 
 
 def draw_t(generator: torch.Generator, t_min: int, t_max: int, weights: Sequence[float] | None = None) -> int:
@@ -356,11 +271,11 @@ def synthesize(
     device = initial_lq.device
     x_0 = initial_lq * 2 - 1
     ts = [one["t"] for one in parameters]
-    plans = [sampling.plan(denoiser.schedule, t) for t in ts]
     noise = x_0.new_empty(x_0.shape)
     for image, one in zip(noise, parameters, strict=True):
         image.normal_(generator=torch.Generator(device).manual_seed(one["noise_seed"]))
     steps = [torch.Generator(device).manual_seed(one["steps_seed"]) for one in parameters]
+    plans = [sampling.plan(denoiser.schedule, t) for t in ts]
     t = to_device(torch.tensor(ts), device)
     x_t = add_noise(x_0, noise, (t - 1).clamp(min=0), denoiser.schedule.alpha_bars_on(device))
     lq = (walk_back(denoiser, x_t, plans, steps) + 1) / 2

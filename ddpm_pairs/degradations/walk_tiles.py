@@ -8,7 +8,6 @@ and the margin of a tile, which saw least of its surroundings, counts for nothin
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -69,15 +68,6 @@ def lay_out(length: int, tile: int, multiple: int) -> Line:
     side = -(-(length + (count - 1) * overlap) // (count * multiple)) * multiple
     rest = (length - side) // multiple
     return Line(length, side, [n * rest // (count - 1) * multiple for n in range(count)])
-
-
-@lru_cache(maxsize=256)
-def tile_count(size: tuple[int, int], tile: int | None, multiple: int) -> int:
-    """Into how many tiles a picture of (height, width) LQ px is cut; 1 where it is whole, as with ``tile`` ``None``."""
-    if tile is None or max(size) <= tile_side(tile, multiple):
-        return 1
-    rows, columns = (len(lay_out(length, tile, multiple).starts) for length in size)
-    return rows * columns
 
 
 class TiledDenoiser:

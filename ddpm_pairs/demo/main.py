@@ -21,8 +21,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.metrics.texture import band_names
-from ddpm_pairs.pairset.folder import PairsFolder
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import PairsFolder, read_run
 from ddpm_pairs.reports.texture import TextureGap, render, texture_gap
 from ddpm_pairs.run_folder import RunFolder
 from ddpm_pairs.shipped import weights_file
@@ -216,7 +215,7 @@ def compare(root: Path, seed: int, pretrained: bool) -> str:
     records = list(PairsFolder(root / "pairs").records())
     generator = generator_from_run(read_run(root / "pairs"))
     real = [_read(path) for path in sorted((root / "camera_truth").rglob("*.png"))]
-    initial = [generator.initial_lq(_read(root / "pairs" / record["hq"]), record) for record in records]
+    initial = generator.initial_lqs([_read(root / "pairs" / record["hq"]) for record in records], records)
     final = [_read(root / "pairs" / record["lq"]) for record in records]
     gap = texture_gap(real, {"initial LQ": initial, "LQ of the pairs": final}, seed=seed)
     lines = [render(gap, "camera"), "", *verdicts(gap)]

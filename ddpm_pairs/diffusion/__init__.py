@@ -1,9 +1,8 @@
-"""Diffusion: schedule, process, samplers, network and the DDPM's training."""
+"""Diffusion: schedule, denoiser, samplers, and the DDPM's training."""
 
-from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.denoiser import Denoiser, UNet
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.module import DDPM
-from ddpm_pairs.diffusion.network import UNet
 from ddpm_pairs.diffusion.schedule import Schedule
 
 __all__ = ["DDPM", "Denoiser", "Schedule", "UNet", "load_denoiser"]

@@ -1,21 +1,107 @@
-"""A trained network together with what its output means, and what it is built from."""
+"""The U-Net, and the denoiser that reads the clean image off the output of any network."""
 
-import importlib
-import inspect
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import torch
+from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from ddpm_pairs.diffusion.network import UNet
-from ddpm_pairs.diffusion.process import check_prediction_type, predict_clean
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import sha256_of
 
 KIND = "ddpm"
 UNET_CLASS = "diffusers.UNet2DModel"
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+class UNet(UNet2DModel):
+    """Noise-prediction U-Net on RGB pictures whose sides are multiples of ``multiple``.
+
+    Any ``nn.Module`` with ``forward(x_t, timestep) -> (N, 3, H, W)`` can stand in its place; if it needs padding it
+    says so by an attribute ``multiple``.
+
+    Args:
+        channels: Width of each level, from full resolution down; each further level halves the resolution.
+        layers_per_block: Residual blocks a level (one more on the way up).
+        attention_levels: Levels, counted from 0, that attend over all positions. Keep them at 1/16 or deeper. An empty
+            list
+            also leaves attention out of the middle, so that the network behaves alike on canvases of any size.
+        head_dim: Channels an attention head; 32 to 64 suits tensor cores.
+        norm_groups: Groups of each GroupNorm; divides every width.
+
+    Raises:
+        UserError: if a width cannot be divided by ``norm_groups``, or an attention level does not exist.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 64, 128, 256, 512),
+        layers_per_block: int = 2,
+        attention_levels: Sequence[int] = (4,),
+        head_dim: int = 64,
+        norm_groups: int = 32,
+    ) -> None:
+        channels, attention_levels = tuple(channels), tuple(attention_levels)
+        if any(width % norm_groups for width in channels):
+            raise UserError(f"channels {list(channels)} cannot all be divided by norm_groups {norm_groups}")
+        if any(not 0 <= level < len(channels) for level in attention_levels):
+            raise UserError(f"attention_levels {list(attention_levels)}: expected levels 0 to {len(channels) - 1}")
+        down = ["AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in range(len(channels))]
+        super().__init__(
+            in_channels=3,
+            out_channels=3,
+            layers_per_block=layers_per_block,
+            block_out_channels=channels,
+            down_block_types=tuple(down),
+            up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(down)),
+            attention_head_dim=head_dim,
+            norm_num_groups=norm_groups,
+            add_attention=bool(attention_levels),
+        )
+
+    @classmethod
+    def from_diffusers(cls, config: Mapping[str, Any]) -> "UNet":
+        """Build from the full arguments of ``diffusers.UNet2DModel``, the content of a ``unet/config.json``.
+
+        Raises:
+            UserError: unless it takes and gives three channels.
+        """
+        arguments = {name: value for name, value in config.items() if not name.startswith("_")}
+        if (arguments.get("in_channels", 3), arguments.get("out_channels", 3)) != (3, 3):
+            raise UserError(
+                f"the U-Net takes {arguments.get('in_channels')} channels and gives {arguments.get('out_channels')}: "
+                "expected 3 and 3 (RGB in pixel space)"
+            )
+        network = cls.__new__(cls)
+        UNet2DModel.__init__(network, **arguments)
+        return network
+
+    @property
+    def diffusers_config(self) -> dict[str, Any]:
+        """The arguments of ``diffusers.UNet2DModel``, plain values only; without ``sample_size``, a mere note there."""
+        plain = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        plain.pop("sample_size")
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+    @property
+    def multiple(self) -> int:
+        """Sides of the input must be multiples of this."""
+        return 2 ** (len(self.config["block_out_channels"]) - 1)
+
+    def forward(self, x_t: Tensor, timestep: Tensor) -> Tensor:
+        """Predict the noise (or v).
+
+        Args:
+            x_t: Noised pictures (N, 3, H, W) in the network's dtype.
+            timestep: Table indices (N,), int64.
+
+        Returns:
+            (N, 3, H, W) in the network's dtype.
+        """
+        return super().forward(x_t, timestep).sample
 
 
 class Denoiser(nn.Module):
@@ -94,6 +180,21 @@ def clean_prediction(net: nn.Module, x_t: Tensor, index: Tensor, alpha_bars: Ten
     return predict_clean(x_t, output, index, alpha_bars, prediction_type)
 
 
+def predict_clean(x_t: Tensor, output: Tensor, index: Tensor, alpha_bars: Tensor, prediction_type: str) -> Tensor:
+    """The clean picture that a network output implies, clamped to [-1, 1], same shape as ``x_t``, float32."""
+    x_t, output = x_t.float(), output.float()
+    alpha_bar = alpha_bars[index].view(-1, 1, 1, 1)
+    signal, sigma = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+    x_0 = (x_t - sigma * output) / signal if prediction_type == "epsilon" else signal * x_t - sigma * output
+    return x_0.clamp(-1, 1)
+
+
+def check_prediction_type(prediction_type: str) -> None:
+    """Raise ``UserError`` unless ``prediction_type`` is ``epsilon`` or ``v_prediction``."""
+    if prediction_type not in PREDICTION_TYPES:
+        raise UserError(f"prediction_type {prediction_type!r} is unknown: expected {' or '.join(PREDICTION_TYPES)}")
+
+
 def network_spec(net: nn.Module) -> dict[str, Any]:
     """``class_path`` and ``init_args`` from which a network is built again.
 
@@ -104,31 +205,3 @@ def network_spec(net: nn.Module) -> dict[str, Any]:
         return {"class_path": UNET_CLASS, "init_args": net.diffusers_config}
     path = f"{type(net).__module__}.{type(net).__qualname__}"
     return {"class_path": path, "init_args": dict(getattr(net, "init_args", {}))}
-
-
-def build_network(spec: dict[str, Any]) -> nn.Module:
-    """Build a network from its ``network_spec``.
-
-    Raises:
-        UserError: if the class cannot be imported, is no ``nn.Module`` or does not take these arguments.
-    """
-    path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
-    if path == UNET_CLASS:
-        try:
-            return UNet.from_diffusers(arguments)
-        except TypeError as error:
-            raise UserError(f"the checkpoint's U-Net cannot be built ({error}): install a newer diffusers") from None
-    module, _, name = path.rpartition(".")
-    try:
-        network_class = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"the checkpoint's network {path} cannot be imported ({error}): install its package") from None
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise UserError(f"the checkpoint's network {path} is no torch.nn.Module")
-    try:
-        inspect.signature(network_class).bind(**arguments)
-    except TypeError as error:
-        raise UserError(f"the checkpoint's network {path} cannot be built ({error}): was its class changed?") from None
-    net = network_class(**arguments)
-    net.init_args = arguments
-    return net

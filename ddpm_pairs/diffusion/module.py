@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
 from ddpm_pairs.diffusion.loading import first_difference, load_denoiser
-from ddpm_pairs.diffusion.process import add_noise, noise_like, training_target
-from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.diffusion.schedule import Schedule, add_noise, noise_like, training_target
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
 from ddpm_pairs.seeding import seed_of

@@ -12,6 +12,8 @@ lockstep although each picture has its own t and its own grid, and all of them e
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +28,15 @@ CURVE = 1.2
 Coefficients = list[tuple[float, float, float, float]]
 
 
+MODES = {
+    "fast": ("sde-dpmsolver++", 8),
+    "default": ("sde-dpmsolver++", 12),
+    "high": ("sde-dpmsolver++", 20),
+    "exact": ("ancestral", None),
+}
+"""Sampler and network evaluations of each mode; ``None`` visits every step."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How one picture walks back: table indices and (a_x, a_m0, a_m1, a_z) of each step."""
@@ -36,6 +47,79 @@ class Plan:
     def __len__(self) -> int:
         """Network evaluations that the plan costs."""
         return len(self.indices)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are denoised.
+
+    Args:
+        sampler: One of ``sde-dpmsolver++``, ``dpmsolver++``, ``ddim``, ``ancestral``.
+        num_steps: Network evaluations per image at most; ``None`` visits every step.
+        eta: Noise of ``ddim``, 0..1.
+
+    Raises:
+        UserError: for values outside these.
+    """
+
+    sampler: str = "sde-dpmsolver++"
+    num_steps: int | None = 12
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"sampler {self.sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
+        if self.num_steps is not None and self.num_steps < 1:
+            raise UserError(f"num_steps is {self.num_steps}: expected 1 or more")
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta is {self.eta}: expected 0 to 1")
+
+    @classmethod
+    def of(cls, asked: "Sampling | dict[str, Any] | str") -> "Sampling":
+        """The object itself, from its values, or from the name of a mode."""
+        if isinstance(asked, str):
+            return cls.of_mode(asked)
+        return cls(**asked) if isinstance(asked, dict) else asked
+
+    @classmethod
+    def of_mode(
+        cls, mode: str, sampler: str | None = None, num_steps: int | None = None, eta: float = 0.0
+    ) -> "Sampling":
+        """What a mode stands for, in its own values where none are given.
+
+        Args:
+            mode: One of ``MODES``.
+            sampler: Instead of the mode's.
+            num_steps: Instead of the mode's.
+            eta: Noise of ``ddim``, 0..1.
+
+        Raises:
+            UserError: for an unknown mode or values outside their range.
+        """
+        if mode not in MODES:
+            raise UserError(f"mode is {mode}: expected one of {', '.join(MODES)}")
+        usual_sampler, usual_steps = MODES[mode]
+        return cls(sampler or usual_sampler, usual_steps if num_steps is None else num_steps, eta)
+
+    def plan(self, schedule: Schedule, t: int) -> Plan:
+        """The plan from step ``t``; made once for each t of a window of images."""
+        return _plan(self, schedule, t)
+
+    def facts(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
+        """What a manifest line says of denoising from step ``t``; no schedule is needed for t = 0."""
+        return {
+            "t": t,
+            "logsnr": round(float(schedule.log_snr[t - 1]), 6) if t > 0 else None,
+            "sampler": self.sampler,
+            "num_steps": self.num_steps,
+            "evaluations": len(self.plan(schedule, t)) if t > 0 else 0,
+        }
+
+
+@lru_cache(maxsize=256)
+def _plan(sampling: Sampling, schedule: Schedule, t: int) -> Plan:
+    return make_plan(schedule, t, sampling.sampler, sampling.num_steps, sampling.eta)
 
 
 def index_grid(schedule: Schedule, t: int, num_steps: int | None) -> list[int]:
@@ -160,7 +244,8 @@ def walk_back(
     """
     lengths = [len(plan.indices) for plan in plans]
     columns = max(lengths, default=0)
-    indices, coefficients = (to_device(table, x.device) for table in _tables(plans, columns))
+    indices, coefficients = _tables(plans, columns)
+    indices, coefficients = to_device(indices, x.device), to_device(coefficients, x.device)
     previous = torch.zeros_like(x)
     for column in range(columns):
         clean = predict(x, indices[column])

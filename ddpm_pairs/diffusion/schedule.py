@@ -1,4 +1,8 @@
-"""Noise schedules: how much signal is left at each diffusion step."""
+"""Noise schedules, and the forward process: how much signal is left at each diffusion step, and noising to it.
+
+The functions work on ``(N, C, H, W)`` tensors in [-1, 1] with one table index per image, ``index`` of shape (N,),
+int64; ``alpha_bars`` is the table of the schedule, shape (T,).
+"""
 
 import math
 from dataclasses import dataclass
@@ -77,3 +81,31 @@ class Schedule:
     def log_snr_at(self, t: int) -> float:
         """Log-SNR after ``t`` steps of noise; infinite for t = 0."""
         return math.inf if t == 0 else float(self.log_snr[t - 1])
+
+
+def _levels(alpha_bars: Tensor, index: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise amplitudes of each picture, shaped (N, 1, 1, 1) in the dtype and on the device of ``like``."""
+    alpha_bar = alpha_bars.to(like.device)[index.to(like.device)].view(-1, 1, 1, 1)
+    return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
+
+
+def add_noise(x_0: Tensor, noise: Tensor, index: Tensor, alpha_bars: Tensor) -> Tensor:
+    r"""Forward process, :math:`x_t = \sqrt{\bar\alpha} x_0 + \sqrt{1 - \bar\alpha} \epsilon` (Yang et al. Eq. 1)."""
+    signal, sigma = _levels(alpha_bars, index, x_0)
+    return signal * x_0 + sigma * noise
+
+
+def training_target(x_0: Tensor, noise: Tensor, index: Tensor, alpha_bars: Tensor, prediction_type: str) -> Tensor:
+    r"""What the network shall output: the noise, or v.
+
+    :math:`v = \sqrt{\bar\alpha}\epsilon - \sqrt{1-\bar\alpha}x_0` (Salimans and Ho 2022, section 4).
+    """
+    if prediction_type == "epsilon":
+        return noise
+    signal, sigma = _levels(alpha_bars, index, x_0)
+    return signal * noise - sigma * x_0
+
+
+def noise_like(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise, one picture from each generator: ``(N, *shape)`` on the generators' device."""
+    return torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])

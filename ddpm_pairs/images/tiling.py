@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_pairs.images.canvas import pad_by_reflection
+from ddpm_pairs.images.pixels import pad_by_reflection
 
 _DISCOURAGED = (
     "this network uses the whole image, so results differ between tiles; if memory allows, set --model.tile null"

@@ -6,24 +6,31 @@ atomically, and the line follows last.
 """
 
 import json
-import math
-from array import array
 from collections.abc import Container, Iterable, Iterator
-from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch import Tensor
 
-from ddpm_pairs.errors import OutputError
+from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.files import as_output_error, atomic_file, encode_png, write_atomically
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.records import KINDS, Record, line_of, meta_line, read_records, stays_below
-from ddpm_pairs.pairset.run_file import RUN_FILE
+from ddpm_pairs.pairset.records import (
+    Record,
+    Summary,
+    find_pairs,
+    line_at,
+    line_of,
+    meta_lines,
+    records_in,
+    sorted_lines,
+    stays_below,
+)
 from ddpm_pairs.run_folder import RunFolder
 
-MANIFEST, META_INFO = "manifest.jsonl", "meta_info.txt"
+MANIFEST, META_INFO, RUN_FILE = "manifest.jsonl", "meta_info.txt", "run.yaml"
 PARTS, MANIFESTS = "manifest.rank*.jsonl", "manifest*.jsonl"
 _TEMPORARY = ("hq/**/*.tmp", "lq/**/*.tmp", f".{'[0-9a-f]' * 16}.*.tmp", "run.yaml.tmp", "contact_sheet.png.tmp")
 """What a killed run leaves half written; the last two by earlier versions."""
@@ -42,47 +49,46 @@ class PairsFolder:
         self.run = RunFolder(self.root, RUN_FILE, "pairs", rank)
 
     def keys(self) -> set[str]:
-        """The keys of ``records()``, in the memory of the keys alone."""
-        keys = set()
-        for path in self.manifests():
-            for _, record in read_records(path):
-                if record is not None:
-                    (keys.add if self._has_files(record) else keys.discard)(record["key"])
-        return keys
+        """The keys of the pairs that exist."""
+        return set(find_pairs(self.root, self.manifests()))
 
     def records(self) -> Iterator[Record]:
         """Manifest records of the pairs that exist, read one by one in code-point order of their keys.
 
         Torn or foreign lines, and those whose HQ or LQ file is missing, count as absent.
         """
-        return map(json.loads, self._sorted_lines())
+        return map(json.loads, sorted_lines(self.root, self.manifests()))
 
     def record(self, key: str) -> Record | None:
-        """The manifest record of one pair; ``None`` where there is no such pair."""
-        found = None
-        for path in self.manifests():
-            for _, record in read_records(path):
-                if record is not None and record["key"] == key:
-                    found = record if self._has_files(record) else None
-        return found
+        """The manifest record of one pair; ``None`` if there is no such pair."""
+        place = find_pairs(self.root, self.manifests()).get(key)
+        return None if place is None else json.loads(line_at(*place))
 
     def manifests(self) -> list[Path]:
         """The manifest and its parts, as far as they exist; of several lines for one key the last counts."""
         return [path for path in (self.root / MANIFEST, *sorted(self.root.glob(PARTS))) if path.is_file()]
 
     def path(self, name: str) -> Path:
-        """The path of a file of the folder.
+        """The path of a file of the folder; see ``paths``."""
+        return self.paths([name])[0]
+
+    def paths(self, names: Iterable[str]) -> list[Path]:
+        """The paths of files of the folder.
 
         Args:
-            name: As in a manifest record: relative, with ``/``.
+            names: As in a manifest record: relative, with ``/``.
 
         Raises:
-            OutputError: For a name that leads out of the folder, by a link too.
+            OutputError: For a name that leads out of the folder, also through a link.
         """
-        path = self.root / name
-        if not stays_below(name) or not path.parent.resolve().is_relative_to(self.root.resolve()):
-            raise OutputError(f"{name!r} leads out of {self.root}; expected a name below it, and no links to elsewhere")
-        return path
+        paths, root = [], self.root.resolve()
+        for name in names:
+            paths.append(self.root / name)
+            if not stays_below(name) or not paths[-1].parent.resolve().is_relative_to(root):
+                raise OutputError(
+                    f"{name!r} leads out of {self.root}; expected a name inside it, and no links to elsewhere"
+                )
+        return paths
 
     def store(self, hq: Tensor | bytes, lq: Tensor | bytes, record: Record) -> Record:
         """Write the files of a pair. Several threads may do so at once, for different pairs.
@@ -98,14 +104,14 @@ class PairsFolder:
         Raises:
             OutputError: If a file cannot be written, or its name leads out of the folder.
         """
-        pngs = {
-            kind: one if isinstance(one, bytes) else encode_png(one) for kind, one in zip(KINDS, (hq, lq), strict=True)
-        }
-        for kind, png in pngs.items():
-            # Not synced: two flushes a pair would take longer than making it, and a pair that a power cut tears is
-            # found by its hash (`verify`) and made again to the last bit. What cannot be made again is synced.
-            write_atomically(self.path(record[kind]), png, self.rank, sync=False)
-        return record | {f"{kind}_sha256": sha256(png).hexdigest() for kind, png in pngs.items()}
+        places = self.paths([record["hq"], record["lq"]])
+        hq = hq if isinstance(hq, bytes) else encode_png(hq)
+        lq = lq if isinstance(lq, bytes) else encode_png(lq)
+        for place, png in zip(places, (hq, lq), strict=True):
+            # Not synced: two flushes per pair would take longer than making it, and a pair that a power cut tears is
+            # found by its hash (`verify`) and remade bit for bit. What cannot be remade is synced.
+            write_atomically(place, png, self.rank, sync=False)
+        return record | {"hq_sha256": sha256(hq).hexdigest(), "lq_sha256": sha256(lq).hexdigest()}
 
     def append(self, record: Record) -> None:
         """Append the line of a pair whose files are in place; the pair exists when this returns.
@@ -113,11 +119,11 @@ class PairsFolder:
         Raises:
             OutputError: If it cannot be written.
         """
-        path = self.root / f"manifest.rank{self.rank}.jsonl"
+        path, line = self.root / f"manifest.rank{self.rank}.jsonl", line_of(record).encode()
         with as_output_error(path):
             self.root.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                file.write(line_of(record).encode())
+                file.write(line)
 
     def report(self, failures: Iterable[Failure]) -> None:
         """Append sources that gave no pair to this rank's part of the failures; see ``RunFolder.report``."""
@@ -129,87 +135,74 @@ class PairsFolder:
         Raises:
             OutputError: If the manifest cannot be written.
         """
-        if not self.root.is_dir():
-            return
-        with as_output_error(self.root):
-            with atomic_file(self.root / MANIFEST, self.rank) as manifest:
-                manifest.writelines(self._sorted_lines())
-            for pattern in (PARTS, *_TEMPORARY):
-                for path in self.root.glob(pattern):
-                    if path.is_file():  # a folder of keys may be called x.tmp
-                        self.path(path.relative_to(self.root).as_posix()).unlink()
+        self._join_manifests()
         self.run.clear()
 
-    def join(self, failures: Iterable[Failure]) -> list[Failure]:
+    def _join_manifests(self) -> None:
+        """Replace the manifest and its parts by one sorted manifest, and remove temporary files."""
+        lines = sorted_lines(self.root, self.manifests())
+        with atomic_file(self.root / MANIFEST, self.rank) as manifest:
+            manifest.writelines(lines)
+        left = [path for pattern in _TEMPORARY for path in self.root.glob(pattern)]
+        left = [path for path in left if path.is_file()]  # a folder of keys may be called x.tmp
+        left = self.paths([path.relative_to(self.root).as_posix() for path in left])
+        for path in (*self.root.glob(PARTS), *left):
+            with as_output_error(path):
+                path.unlink()
+
+    def join(self, failures: Iterable[Failure]) -> tuple[Summary, list[Failure]]:
         """End a run on disk: one sorted manifest, ``meta_info.txt`` and ``failures.jsonl``. One process at a time.
 
         Args:
             failures: Sources known to give no pair; those that ranks reported are added.
 
         Returns:
-            All failures, sorted by source.
+            The summary of all pairs in the folder, and all failures, sorted by source.
 
         Raises:
             OutputError: If a file cannot be written.
         """
-        failures = [*failures, *self.run.reported()]
-        with as_output_error(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-        self.compact()
+        self._join_manifests()
         with atomic_file(self.root / META_INFO, self.rank) as file:
-            file.writelines(meta_line(record).encode() for record in self.joined())
-        return self.run.join(failures)
+            summary = Summary()
+            file.writelines(meta_lines(summary.counted(records_in(self.root / MANIFEST))))
+        return summary, self.run.join(failures)
 
     def joined(self) -> Iterator[Record]:
         """The records of a folder that ``join`` has joined, read one by one in the order of the file."""
-        return (record for _, record in read_records(self.root / MANIFEST) if record is not None)
-
-    def joined_at(self, numbers: Container[int]) -> list[Record]:
-        """Some records of a folder that ``join`` has joined, by the number of their line from 0."""
-        with (self.root / MANIFEST).open("rb") as file:
-            return [json.loads(line) for number, line in enumerate(file) if number in numbers]
-
-    def _sorted_lines(self) -> Iterator[bytes]:
-        """The lines of the pairs that exist, with their line breaks, in the memory of keys and positions."""
-        lines: dict[str, tuple[Path, int]] = {}
-        for path in self.manifests():
-            for position, record in read_records(path):
-                if record is not None:
-                    lines[record["key"]] = (path, position)
-                    if not self._has_files(record):
-                        del lines[record["key"]]
-        with ExitStack() as stack:
-            opened = {path: stack.enter_context(path.open("rb")) for path in {path for path, _ in lines.values()}}
-            for path, position in (lines[key] for key in sorted(lines)):
-                opened[path].seek(position)
-                yield opened[path].readline().strip() + b"\n"
-
-    def _has_files(self, record: Record) -> bool:
-        return all((self.root / record[kind]).is_file() for kind in KINDS)
+        return records_in(self.root / MANIFEST)
 
 
-class Summary:
-    """Streaming summary of the pairs of a folder; 16 bytes of memory per pair.
+def joined_at(root: Path, numbers: Container[int]) -> list[Record]:
+    """Some records of a folder that ``PairsFolder.join`` has joined, by the number of their line from 0."""
+    with (root / MANIFEST).open("rb") as file:
+        return [json.loads(line) for number, line in enumerate(file) if number in numbers]
 
-    Args:
-        records: Manifest records, read once.
 
-    Attributes:
-        pairs: Number of pairs.
-        accepted: Number of pairs that passed the quality gate.
-        evaluations: Network evaluations of all pairs together.
-        t: Sum of the t of all pairs.
-        psnr: PSNR of each LQ image in dB, infinite where it equals the HQ image.
-        psnr_initial: The same for each initial LQ image.
+def read_run(root: Path) -> dict[str, Any] | None:
+    """The content of ``run.yaml``, or ``None`` where there is none.
+
+    Raises:
+        UserError: If the file is no ``run.yaml`` of a pairs folder.
     """
+    path = root / RUN_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        content = None
+    parts = [content.get(name) for name in ("settings", "machine", "places")] if isinstance(content, dict) else [None]
+    described = all(isinstance(part, dict) for part in parts) and {"degradation", "tile"} <= parts[0].keys()
+    if not described or not ("format" in content or "preset" in parts[0]):
+        raise UserError(f"{path} is no description of a pairs folder; expected one that this version's `predict` wrote")
+    return content
 
-    def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
-        self.pairs = self.accepted = self.evaluations = self.t = 0
-        self.psnr, self.psnr_initial = array("d"), array("d")
-        for record in records:
-            self.pairs += 1
-            self.accepted += record["accepted"]
-            self.evaluations += record["evaluations"]
-            self.t += record["t"]
-            for name, values in (("psnr", self.psnr), ("psnr_initial", self.psnr_initial)):
-                values.append(math.inf if record[name] is None else record[name])
+
+def write_run_file(root: Path, content: dict[str, Any]) -> None:
+    """Write ``run.yaml``.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_atomically(root / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())

@@ -17,9 +17,8 @@ from rich.progress import track
 
 from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
-from ddpm_pairs.pairset.folder import MANIFEST, META_INFO, PairsFolder
-from ddpm_pairs.pairset.records import KINDS, Record, file_name, is_record, line_at, meta_line, read_lines
-from ddpm_pairs.pairset.run_file import RUN_FILE, read_run
+from ddpm_pairs.pairset.folder import MANIFEST, META_INFO, RUN_FILE, PairsFolder, read_run
+from ddpm_pairs.pairset.records import KINDS, Record, file_name, is_record, line_at, meta_lines, read_lines
 from ddpm_pairs.run_folder import FAILURE_PARTS, FAILURES, parse_failure
 
 _AT_ONCE = 512
@@ -214,7 +213,7 @@ def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection
     if not path.is_file():
         found.damages.append(Damage("meta_info", META_INFO, "there is no such file"))
         return
-    expected = (meta_line({kind: file_name(kind, key) for kind in KINDS}).encode() for key in sorted(lines))
+    expected = meta_lines({kind: file_name(kind, key) for kind in KINDS} for key in sorted(lines))
     with path.open("rb") as file:
         for number, (has, wanted) in enumerate(zip_longest(file, expected, fillvalue=b""), 1):
             if has != wanted:

@@ -17,21 +17,13 @@ from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.files import PNG_COMPRESSION
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
-from ddpm_pairs.pairset.records import (
-    KINDS,
-    FoundPairs,
-    PicturePair,
-    Sample,
-    content_of,
-    is_key,
-    recorded_size,
-    unquote_key,
-)
+from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair, Sample
+from ddpm_pairs.pairset.records import content_of, is_key, recorded_size, unquote_key
 
 if TYPE_CHECKING:
     import lmdb
 
-SIDES = {kind: f"{kind}.lmdb" for kind in KINDS}
+SIDES = {"hq": "hq.lmdb", "lq": "lq.lmdb"}
 """The LMDB folder of each side of the pairs."""
 
 LONGEST_KEY = 511

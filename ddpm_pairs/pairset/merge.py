@@ -8,9 +8,8 @@ from pathlib import Path
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import as_output_error
 from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
-from ddpm_pairs.pairset.lock import FolderLock
 from ddpm_pairs.pairset.records import read_records
-from ddpm_pairs.run_folder import FAILURES, read_failures
+from ddpm_pairs.run_folder import FAILURES, FolderLock, read_failures
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def merge(root: Path) -> Merged:
         with FolderLock(root):
             parts, keys = len(list(root.glob(PARTS))), [key for path in folder.manifests() for key in _keys(path)]
             made = folder.keys()
-            sources = folder.join(read_failures(root / FAILURES))
+            _, sources = folder.join(read_failures(root / FAILURES))
     return Merged(parts, len(made), keys.count(None), len({*keys} - made - {None}), len(sources))
 
 

@@ -13,7 +13,8 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import atomic_folder
 from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
 from ddpm_pairs.pairset.lmdb import check_lmdb, write_lmdb
-from ddpm_pairs.pairset.records import KINDS, Record, Sample, is_record, is_rejected, lines_in, quote_key
+from ddpm_pairs.pairset.pairs import Sample
+from ddpm_pairs.pairset.records import KINDS, Record, is_record, is_rejected, lines_in, quote_key
 from ddpm_pairs.pairset.shards import write_shards
 from ddpm_pairs.seeding import seed_of
 

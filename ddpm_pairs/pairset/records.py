@@ -1,15 +1,14 @@
-"""The manifest record of a pair, its key and variants, and a pair as sources and packed copies hold it."""
+"""The manifest record of a pair, its key and variants, and manifests: reading, sorting and summarizing them."""
 
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
-
-from ddpm_pairs.images.find import Failure, Picture
 
 KINDS = ("hq", "lq")
 """The two sides of a pair: folders, fields of a record, and suffixes in packed copies."""
@@ -67,6 +66,46 @@ def read_records(path: Path) -> Iterator[tuple[int, Record | None]]:
     return ((position, value if is_record(value) else None) for position, value in read_lines(path))
 
 
+def records_in(path: Path) -> Iterator[Record]:
+    """Read the records of a manifest one by one, without the lines that are none."""
+    return (record for _, record in read_records(path) if record is not None)
+
+
+def find_pairs(root: Path, manifests: Iterable[Path]) -> dict[str, tuple[Path, int]]:
+    """Find the pairs that exist: those with a line whose HQ and LQ files are in place.
+
+    Args:
+        root: The pairs folder.
+        manifests: Its manifest and the parts, the latest last: of several lines for one key the last one counts.
+
+    Returns:
+        For each key, the file of its line and the byte at which the line begins.
+    """
+    found: dict[str, tuple[Path, int]] = {}
+    for path in manifests:
+        for position, record in read_records(path):
+            if record is not None:
+                found[record["key"]] = (path, position)
+                if not ((root / record["hq"]).is_file() and (root / record["lq"]).is_file()):
+                    del found[record["key"]]
+    return found
+
+
+def sorted_lines(root: Path, manifests: Iterable[Path]) -> Iterator[bytes]:
+    """Read the lines that ``find_pairs`` finds one by one, in code-point order of their keys, with line breaks."""
+    found = find_pairs(root, manifests)
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(path.open("rb")) for path in {path for path, _ in found.values()}}
+        for path, position in (found[key] for key in sorted(found)):
+            opened[path].seek(position)
+            yield opened[path].readline().strip() + b"\n"
+
+
+def meta_lines(records: Iterable[Record]) -> Iterator[bytes]:
+    """The lines of ``meta_info.txt``, one per record, with line breaks."""
+    return (f"{record['hq']}, {record['lq']}\n".encode() for record in records)
+
+
 def line_at(path: Path, position: int) -> bytes:
     """The line of a manifest that begins at a byte, with its line break."""
     with path.open("rb") as file:
@@ -77,11 +116,6 @@ def line_at(path: Path, position: int) -> bytes:
 def line_of(record: Record) -> str:
     """A record as a line of a manifest, with its line break."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def meta_line(record: Record) -> str:
-    """A record as a line of ``meta_info.txt``, with its line break."""
-    return f"{record['hq']}, {record['lq']}\n"
 
 
 def file_name(kind: str, key: str) -> str:
@@ -157,63 +191,37 @@ def below_any_folder(name: str) -> str:
     return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", ".."))
 
 
-# Pairs
+class Summary:
+    """Streaming summary of pairs; 16 bytes of memory per pair.
 
-
-@dataclass(frozen=True)
-class Sample:
-    """A pair in memory, on its way into a packed copy.
-
-    Attributes:
-        name: Quoted key.
-        record: Manifest record.
-        hq: PNG file of the HQ image.
-        lq: PNG file of the LQ image.
-    """
-
-    name: str
-    record: Record
-    hq: bytes
-    lq: bytes
-
-
-@dataclass(frozen=True)
-class PicturePair:
-    """A pair on disk.
+    Args:
+        records: Manifest records to count at once.
 
     Attributes:
-        key: Unique key of the pair.
-        hq: HQ file.
-        lq: LQ file.
-        content: What the pair shows, which decides whether it is used for training or for validation: the key within
-            its own source without the ``~<n>`` of variants.
-        psnr: HQ against LQ enlarged bicubically, in dB, where a record says it; infinite where they are equal.
+        pairs: Number of pairs.
+        accepted: Number of pairs that passed the quality gate.
+        evaluations: Network evaluations of all pairs together.
+        t: Sum of the t of all pairs.
+        psnr: PSNR of each LQ image in dB, infinite if it equals the HQ image.
+        psnr_initial: The same for each initial LQ image.
     """
 
-    key: str
-    hq: Picture
-    lq: Picture
-    content: str
-    psnr: float | None = None
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.pairs = self.accepted = self.evaluations = self.t = 0
+        self.psnr, self.psnr_initial = array("d"), array("d")
+        for _ in self.counted(records):
+            pass
 
-
-@dataclass
-class FoundPairs:
-    """The pairs of one source.
-
-    Attributes:
-        place: Folder or file, as the user named it.
-        option: Command line option that named it.
-        pairs: Sorted by key.
-        failures: Files and lines that are no half of a pair.
-        rejected: Number of pairs left out because they are marked ``accepted: false``.
-    """
-
-    place: str
-    option: str
-    pairs: list[PicturePair] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    rejected: int = 0
+    def counted(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Pass records on one by one, and count each."""
+        for record in records:
+            self.pairs += 1
+            self.accepted += record["accepted"]
+            self.evaluations += record["evaluations"]
+            self.t += record["t"]
+            for name, values in (("psnr", self.psnr), ("psnr_initial", self.psnr_initial)):
+                values.append(math.inf if record[name] is None else record[name])
+            yield record
 
 
 def _parsed(line: bytes) -> Any:  # noqa: ANN401 - any JSON value

@@ -16,13 +16,11 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
+from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair, Sample
 from ddpm_pairs.pairset.records import (
     KINDS,
     LONGEST_LINE,
-    FoundPairs,
-    PicturePair,
     Record,
-    Sample,
     content_of,
     is_rejected,
     line_of,
@@ -34,7 +32,7 @@ from ddpm_pairs.pairset.records import (
 INDEX = "shards.json"
 """Lists the shards of a folder with the pairs and bytes of each."""
 
-_SUFFIXES = {kind: f"{kind}.png" for kind in KINDS} | {"record": "json"}
+_SUFFIXES = {"hq": "hq.png", "lq": "lq.png", "record": "json"}
 
 
 def write_shards(folder: Path, samples: Iterable[Sample], size: int) -> list[str]:

@@ -7,10 +7,9 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
 from ddpm_pairs.pairset.folder import MANIFESTS
 from ddpm_pairs.pairset.lmdb import SIDES, find_in_lmdb
+from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair
 from ddpm_pairs.pairset.records import (
     KINDS,
-    FoundPairs,
-    PicturePair,
     below_any_folder,
     content_of,
     is_rejected,

@@ -8,8 +8,7 @@ from pathlib import Path
 from ddpm_pairs.files import as_output_error, atomic_file
 from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
 from ddpm_pairs.pairset.inspect import Damage, Inspection, inspect_folder
-from ddpm_pairs.pairset.lock import FolderLock
-from ddpm_pairs.run_folder import FAILURES, read_failures
+from ddpm_pairs.run_folder import FAILURES, FolderLock, read_failures
 
 
 def main(arguments: Namespace) -> int:

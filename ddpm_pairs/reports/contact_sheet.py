@@ -30,12 +30,27 @@ class Entry:
             shown: it is enlarged by an integer factor with square pixels, so its noise is visible, and the others are
             resized to match.
         title: First line.
-        text: Second line.
+        text: Second line; a note follows it if only the center of the image is shown.
     """
 
     pictures: tuple[Image.Image | None, ...]
     title: str
     text: str
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Choose evenly spaced indices, always including the first and the last.
+
+    Args:
+        count: Number of items.
+        most: Maximum number of indices, at least 1.
+
+    Returns:
+        At most ``most`` of the numbers 0 to ``count - 1``, in order.
+    """
+    if count <= most:
+        return list(range(count))
+    return [0] if most == 1 else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def shown_part(size: tuple[int, int]) -> tuple[tuple[int, int, int, int], int]:
@@ -132,7 +147,8 @@ def _draw_entry(
         else:
             sheet.paste(tile(picture, box, last.size, size), place)
     write_line(draw, (left, top + size[1] + 4), entry.title, 16, INK, width)
-    write_line(draw, (left, top + size[1] + 25), entry.text, 15, FAINT, width)
+    text = entry.text if box == (0, 0, *last.size) else f"{entry.text}   center shown"
+    write_line(draw, (left, top + size[1] + 25), text, 15, FAINT, width)
 
 
 def tile(

@@ -10,9 +10,9 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from ddpm_pairs.pairset.folder import PairsFolder, Summary
-from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, shown_part
-from ddpm_pairs.reports.spread import spread
+from ddpm_pairs.pairset.folder import joined_at
+from ddpm_pairs.pairset.records import KINDS, Summary
+from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, spread
 from ddpm_pairs.synthesis.generator import PairGenerator
 
 SHEET = "contact_sheet.png"
@@ -74,24 +74,26 @@ def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> Non
         pairs: How many it holds, at least one.
         generator: The generator of the run, on the device it ran on.
     """
-    records = PairsFolder(root).joined_at(spread(pairs, PAIRS_SHOWN))
-    entries = [_entry(root, record, generator) for record in records]
+    records = joined_at(root, spread(pairs, PAIRS_SHOWN))
+    images = [[_open(root / record[kind]) for kind in KINDS] for record in records]
+    hqs = [torch.from_numpy(np.array(hq)).permute(2, 0, 1) for hq, _ in images]
+    made = generator.initial_lqs(hqs, records)
+    initial = [None if one is None else Image.fromarray(one.permute(1, 2, 0).numpy()) for one in made]
+    entries = [
+        Entry((hq, middle, lq), record["key"], _facts(record, hq, lq))
+        for record, (hq, lq), middle in zip(records, images, initial, strict=True)
+    ]
     heading = f"{root.resolve().name}: {pairs} pairs, {generator.start.name}, scale {generator.scale}"
     save_sheet(root / SHEET, entries, HEADINGS, heading)
 
 
-def _entry(root: Path, record: Record, generator: PairGenerator) -> Entry:
-    hq, lq = (_open(root / record[name]) for name in ("hq", "lq"))
-    initial = generator.initial_lq(torch.from_numpy(np.array(hq)).permute(2, 0, 1), record)
-    middle = None if initial is None else Image.fromarray(initial.permute(1, 2, 0).numpy())
+def _facts(record: Record, hq: Image.Image, lq: Image.Image) -> str:
+    """The text below a pair."""
     facts = [f"t {record['t']}", f"{_decibels(record['psnr'])} (initial {_decibels(record['psnr_initial'])})"]
     facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")
     if not record["accepted"]:
         facts.append("not accepted")
-    left, top, right, bottom = shown_part(lq.size)[0]
-    if (right - left, bottom - top) != lq.size:
-        facts.append("center shown")
-    return Entry((hq, middle, lq), record["key"], "   ".join(facts))
+    return "   ".join(facts)
 
 
 def _open(path: Path) -> Image.Image:

@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddpm_pairs.files import atomic_file
-from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, write_line
+from ddpm_pairs.reports.contact_sheet import FAINT, GAP, INK, MARGIN, PAPER, spread, write_line
 from ddpm_pairs.reports.html.svg import PALETTE, inline_svg
-from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.study.cells import Cell
 from ddpm_pairs.study.folder import PictureResult
 from ddpm_pairs.study.recommendation import Recommendation
@@ -33,7 +32,7 @@ PANEL_WIDTH, AXES_HEIGHT, LEGEND_LINE = 5.0, 3.5, 0.21
 
 GRID_ROWS, GRID_TILE = 6, 192
 _LABEL = 22
-_COLORS, _MARKERS = [PALETTE[f"c{number}"] for number in range(6)], "os^D"
+_COLORS, _MARKERS = ("c0", "c1", "c2", "c3", "c4", "c5"), "os^D"
 _SHORT_NAME, _LONGEST_NAME = 16, 40  # short names leave room for two columns in the legend
 
 
@@ -154,7 +153,7 @@ def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
     ink, faint = PALETTE["ink"], PALETTE["faint"]
     handles, tips = [], {}
     for number, curve in enumerate(panel.curves):
-        color, marker = _COLORS[curve.color % len(_COLORS)], _MARKERS[curve.color % len(_MARKERS)]
+        color, marker = PALETTE[_COLORS[curve.color % len(_COLORS)]], _MARKERS[curve.color % len(_MARKERS)]
         look = {"linestyle": "--", "markerfacecolor": PALETTE["card"]} if curve.median else {}
         points = [(t, value) for t, value in zip(curve.ts, curve.values, strict=True) if np.isfinite(value)]
         values = [value if np.isfinite(value) else np.nan for value in curve.values]

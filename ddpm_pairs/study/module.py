@@ -23,9 +23,8 @@ from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
-from ddpm_pairs.images.canvas import canvas_size, crop_to_multiple, pad_to_canvas
 from ddpm_pairs.images.find import Failure, Picture
-from ddpm_pairs.images.pixels import eight_bit, psnr_of
+from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, eight_bit, pad_to_canvas, psnr_of
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path

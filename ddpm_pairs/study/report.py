@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddpm_pairs.metrics.texture import band_names, chroma_noise
+from ddpm_pairs.reports.contact_sheet import spread
 from ddpm_pairs.reports.html.browser import Browser, Item, Stage, within_budget
 from ddpm_pairs.reports.html.templates import render
 from ddpm_pairs.reports.html.values import Table, as_text, distance, number, png_uri
-from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.study.cells import Cell
 from ddpm_pairs.study.figures import panels_as_svg, panels_of
 from ddpm_pairs.study.folder import PictureResult

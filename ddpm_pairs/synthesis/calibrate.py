@@ -23,8 +23,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
-from ddpm_pairs.pairset.folder import PairsFolder
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import PairsFolder, read_run
 from ddpm_pairs.synthesis.old_runs import modern_run
 
 BANDS = 8

@@ -12,21 +12,18 @@ from ddpm_pairs.degradations import Degradation, HQPreparation, Sampling, Walk, 
 from ddpm_pairs.degradations.base import (
     MIN_LQ_SIDE,
     apply_with_start,
-    entry_of,
     facts_of,
     multiple_of,
     prepare,
     too_small,
 )
-from ddpm_pairs.degradations.walk import check_t
-from ddpm_pairs.degradations.walk_tiles import tile_count
+from ddpm_pairs.degradations.walk import check_t, tile_count
 from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.images.canvas import crop_to_multiple, pad_to_canvas
 from ddpm_pairs.images.find import Failure, Picture
-from ddpm_pairs.images.pixels import eight_bit, psnr_against_hq
+from ddpm_pairs.images.pixels import crop_to_multiple, eight_bit, pad_to_canvas, psnr_against_hq
 from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.synthesis.old_runs import modern_record
 
@@ -75,7 +72,8 @@ class PairGenerator(L.LightningModule):
 
     Attributes:
         start: The degradation without a walk.
-        walk: The walk from ``start``, from ``add_walk`` on or where the degradation is one.
+        walk: The walk from ``start``, after ``add_walk`` or if the degradation is a walk.
+        degradation: What makes LQ: the walk, or the start if there is no walk.
 
     Raises:
         UserError: For values outside their range.
@@ -121,16 +119,18 @@ class PairGenerator(L.LightningModule):
                 raise UserError(f"{name} is {value}: expected {least} or more")
         self.hq_preparation = HQPreparation(sharpen_hq, gray_hq)
         self.t, self.t_weights = (t_min, t_max), t_weights
-        self.sampling = Sampling.of_mode(mode, sampler, num_steps, eta)
         self.variants, self.psnr_drop, self.seed = variants, psnr_drop, seed
         self.tile, self.runtime = tile, Runtime(slots, threads, precision, compile)
+        self.sampling = Sampling.of_mode(mode, sampler, num_steps, eta)
         self.walk: Walk | None = None
         self._added = False
         if isinstance(self.start, Walk):  # which brings its own start and settings
             self.walk, self.start = self.start, self.start.start
             self.tile, self.runtime, self.sampling = self.walk.tile, self.walk.runtime, self.walk.sampling
             self.runtime.threads = self.runtime.threads or threads
-        self.multiple = multiple_of(self.degradation)
+        self.degradation, self._no_walk = self.walk or self.start, self.sampling.facts(None, 0)
+        self.multiple, self._facts = multiple_of(self.degradation), facts_of(self.degradation)
+        self._prepared: torch.device | None = None
         self.rows_used = self.rows_run = 0
 
     def add_walk(self, denoiser: Denoiser) -> None:
@@ -146,7 +146,8 @@ class PairGenerator(L.LightningModule):
             )
         self.start, self._added = self.degradation, True
         self.walk = Walk(self.start, denoiser, self.t, self.t_weights, self.sampling, self.tile, self.runtime)
-        self.multiple = self.walk.multiple
+        self.degradation, self._prepared = self.walk, None
+        self.multiple, self._facts = self.walk.multiple, self.walk.facts
 
     def check(self) -> None:
         """See that there is a DDPM if one is needed.
@@ -159,11 +160,6 @@ class PairGenerator(L.LightningModule):
                 "no checkpoint was given: expected --ckpt_path with a trained DDPM "
                 "(or --model.t_max 0 for pairs of the degradation alone)"
             )
-
-    @property
-    def degradation(self) -> Degradation:
-        """What makes LQ: the walk, or the start where there is none."""
-        return self.start if self.walk is None else self.walk
 
     @property
     def occupancy(self) -> float | None:
@@ -193,14 +189,16 @@ class PairGenerator(L.LightningModule):
         Raises:
             UserError: On a machine, or with a network, where an image's result depends on its neighbors.
         """
-        self.runtime.set_threads(device)
-        prepare(self.degradation, device)
+        if self._prepared != device:
+            self.runtime.set_threads(device)
+            prepare(self.degradation, device)
+            self._prepared = device
 
     def on_predict_start(self) -> None:
         """Prepare the degradation, alike on all ranks."""
         self.check()
         self.prepare(self.device)
-        if hasattr(self.degradation, "agree"):
+        if self.trainer.world_size > 1 and hasattr(self.degradation, "agree"):
             self.degradation.agree(self.trainer.strategy, self.device)
 
     def arrange(self, window: list[list[Picture]]) -> list[list[Work]]:
@@ -224,9 +222,10 @@ class PairGenerator(L.LightningModule):
 
     def draw(self, work: Work) -> Work:
         """Draw what happens to one image, from (seed, key) alone."""
-        work.hq_preparation = self.hq_preparation.draw(generator_for(self.seed, work.key, "hq"))
-        work.parameters = self.degradation.draw(generator_for(self.seed, work.key, "degradation"))
-        work.facts = facts_of(self.degradation, work.parameters)
+        for_hq, for_lq = generator_for(self.seed, work.key, "hq"), generator_for(self.seed, work.key, "degradation")
+        work.hq_preparation = self.hq_preparation.draw(for_hq)
+        work.parameters = self.degradation.draw(for_lq)
+        work.facts = self._facts(work.parameters)
         return work
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> tuple[list[Work], list[Failure]]:
@@ -243,7 +242,9 @@ class PairGenerator(L.LightningModule):
 
     def prepared(self, work: Work) -> Work:
         """Crop and prepare HQ: alone and before the canvas, which is padded from the HQ as written also in a remake."""
-        hq, changed = crop_to_multiple(work.hq, self.scale), any(work.hq_preparation.values())
+        hq, changed = work.hq, any(work.hq_preparation.values())
+        if any(side % self.scale for side in hq.shape[1:]):
+            hq = crop_to_multiple(hq, self.scale)
         if changed:
             hq = eight_bit(self.hq_preparation.apply(hq[None].float() / 255, [work.hq_preparation])[0])
         if changed or hq.shape != work.hq.shape:
@@ -264,71 +265,84 @@ class PairGenerator(L.LightningModule):
             for chunk in chunks(by_canvas[canvas], self.together(canvas)):
                 yield from self._make_chunk(chunk, canvas)
 
-    @torch.no_grad()
-    def initial_lq(self, hq: Tensor, record: dict[str, Any]) -> Tensor | None:
-        """The initial LQ of a pair, degraded again from its HQ by the parameters in the manifest.
+    @torch.inference_mode()
+    def initial_lqs(self, hqs: list[Tensor], records: list[dict[str, Any]]) -> list[Tensor | None]:
+        """The initial LQ of pairs, degraded again from their HQ by the parameters in the manifest.
 
         Args:
-            hq: uint8 (3, H, W), as it was written.
-            record: The pair's manifest line.
+            hqs: N images, uint8 (3, H, W), as they were written.
+            records: Their N manifest lines.
 
         Returns:
-            uint8 (3, H / scale, W / scale) on the CPU; ``None`` for a pair of another degradation than ``start``.
+            N images, uint8 (3, H / scale, W / scale), on the CPU; ``None`` for a pair of another degradation than
+            ``start``.
         """
-        entry = record["degradation"]
-        if "preset" in record:
-            entry = modern_record(record, False)["degradation"]
-        if entry["name"] == Walk.name:
-            entry = entry["parameters"]["start"]
-        if (entry["name"], record["scale"]) != (self.start.name, self.scale):
-            return None
-        canvas = pad_to_canvas(hq, self.canvas(tuple(hq.shape[1:])))[None].to(self.device).float() / 255
-        width, height = record["lq_size"]
-        return eight_bit(self.start.apply(canvas, [entry["parameters"]])[0])[:, :height, :width].cpu()
+        found: list[Tensor | None] = [None] * len(hqs)
+        by_canvas: dict[tuple[int, int], list[int]] = {}
+        entries = [_start_entry(record) for record in records]
+        for n, (hq, entry, record) in enumerate(zip(hqs, entries, records, strict=True)):
+            if (entry["name"], record["scale"]) == (self.start.name, self.scale):
+                by_canvas.setdefault(self.canvas(tuple(hq.shape[1:])), []).append(n)
+        for canvas, numbers in by_canvas.items():
+            for chunk in chunks(numbers, self.together(canvas)):
+                filled = chunk + chunk[-1:] * (self.together(canvas) - len(chunk))  # as when the pairs were made
+                drawn = [entries[n]["parameters"] for n in filled]
+                padded = torch.stack([pad_to_canvas(hqs[n], canvas) for n in filled]).to(self.device)
+                initial = eight_bit(self.start.apply(padded.float().div_(255), drawn)).cpu()
+                for n, one in zip(chunk, initial, strict=False):
+                    width, height = records[n]["lq_size"]
+                    found[n] = one[:, :height, :width]
+        return found
 
     @torch.inference_mode()
     def _make_chunk(self, chunk: list[Work], canvas: tuple[int, int]) -> list[Work]:
         tiles = self.tiles(canvas)
         filled = chunk + chunk[-1:] * (self.together(canvas) - len(chunk))
         padded = [work.hq if work.hq.shape[1:] == canvas else pad_to_canvas(work.hq, canvas) for work in filled]
-        pixels = to_device(torch.stack(padded), self.device)
-        drawn = [work.parameters for work in filled]
-        both = apply_with_start(self.degradation, pixels.float().div_(255), drawn)
-        initial, lq = eight_bit(torch.stack(both))
-        lengths = [work.facts.get("evaluations", 0) for work in chunk]
+        drawn, lengths = [work.parameters for work in filled], [work.facts.get("evaluations", 0) for work in chunk]
         self.rows_used += tiles * sum(lengths)
         self.rows_run += -(-tiles // self.runtime.slots) * self.runtime.slots * max(lengths)
+        pixels = to_device(torch.stack(padded), self.device)
+        initial, lq = apply_with_start(self.degradation, pixels.float().div_(255), drawn)
+        walked, initial, lq = initial is not lq, eight_bit(initial), eight_bit(lq)
+        psnrs = []
         for n, work in enumerate(chunk):
-            self._finish(work, pixels[n], initial[n], lq[n], None if tiles == 1 else self.tile)
+            height, width = work.hq.shape[1:]
+            sizes = slice(height // self.scale), slice(width // self.scale)
+            hq, work.lq = pixels[n, :, :height, :width], lq[n, :, *sizes].cpu()
+            psnr = psnr_against_hq(hq, lq[n, :, *sizes])
+            psnrs.append((psnr, psnr_against_hq(hq, initial[n, :, *sizes]) if walked else psnr))
+        for work, (psnr, psnr_initial) in zip(chunk, psnrs, strict=True):
+            work.record = self._record(work, None if tiles == 1 else self.tile, psnr, psnr_initial)
         return chunk
 
-    def _finish(self, work: Work, hq: Tensor, initial: Tensor, lq: Tensor, tile: int | None) -> None:
-        """Crop the canvases, and write the manifest line."""
-        height, width = work.hq.shape[1] // self.scale, work.hq.shape[2] // self.scale
-        hq = hq[:, : work.hq.shape[1], : work.hq.shape[2]]
-        initial, lq = initial[:, :height, :width], lq[:, :height, :width]
-        psnr = psnr_against_hq(hq, lq)
-        psnr_initial = psnr_against_hq(hq, initial) if work.facts else psnr
-        work.lq = lq.cpu()
-        work.record = {
+    def _record(self, work: Work, tile: int | None, psnr: float | None, psnr_initial: float | None) -> dict[str, Any]:
+        """The manifest line of a pair that is made."""
+        return {
             "key": work.key,
             "hq": f"hq/{work.key}.png",
             "lq": f"lq/{work.key}.png",
             "source": work.source,
             "source_sha256": work.sha256,
             "seed": self.seed,
-            **self.sampling.facts(None, 0),
+            **self._no_walk,
             **work.facts,
-            "degradation": entry_of(self.degradation, work.parameters),
+            "degradation": {"name": self.degradation.name, "parameters": work.parameters},
             "hq_preparation": work.hq_preparation,
             "scale": self.scale,
             "tile": tile,
             "hq_size": [work.hq.shape[2], work.hq.shape[1]],
-            "lq_size": [width, height],
+            "lq_size": [work.lq.shape[2], work.lq.shape[1]],
             "psnr": psnr,
             "psnr_initial": psnr_initial,
             "accepted": is_accepted(psnr, psnr_initial, self.psnr_drop),
         }
+
+
+def _start_entry(record: dict[str, Any]) -> dict[str, Any]:
+    """The ``degradation`` entry of what a pair started from."""
+    entry = (modern_record(record, False) if "preset" in record else record)["degradation"]
+    return entry["parameters"]["start"] if entry["name"] == Walk.name else entry
 
 
 def chunks(group: list[Any], size: int) -> list[list[Any]]:

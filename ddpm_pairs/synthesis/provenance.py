@@ -9,7 +9,7 @@ from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.pairset.run_file import read_run, write_run_file
+from ddpm_pairs.pairset.folder import write_run_file
 from ddpm_pairs.run_folder import differences, differs
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import is_old, modern_run
@@ -42,17 +42,23 @@ def run_settings(generator: PairGenerator, device: str) -> dict[str, Any]:
     }
 
 
-def resume(root: Path, generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool) -> None:
+def resume(
+    root: Path, earlier: dict[str, Any], generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool
+) -> None:
     """Let a generator resume a folder, working as the machine did that began it.
 
     A folder may get more variants than it has: those that it has stay what they are.
 
+    Args:
+        root: The pairs folder.
+        earlier: The content of its ``run.yaml``.
+        generator: The generator of this run, with its walk added.
+        settings: The settings of this run, see ``run_settings``.
+        allow_mixed: Resume although the settings differ.
+
     Raises:
         UserError: If the folder was made with other settings and ``allow_mixed`` is not set.
     """
-    earlier = read_run(root)
-    if earlier is None:
-        return
     if is_old(earlier):
         if generator.walk is not None and not allow_mixed:
             raise UserError(
@@ -91,20 +97,18 @@ def write_run(
         hq_dir: Where HQ is.
         config: The resolved config of the command line, if it came from there.
     """
+    checkpoint = settings["degradation"].get("init_args", {}).get("denoiser")
     machine = {"multiple": generator.multiple // generator.scale, "processor": platform.machine()}
+    versions = {name: version(name) for name in _PACKAGES}
     content = {
         "format": FORMAT,
         "settings": settings,
         "machine": {**generator.runtime.record(), **machine},
-        "places": {"hq_dir": str(hq_dir.resolve()), "checkpoint": _checkpoint(settings)},
-        "versions": {name: version(name) for name in _PACKAGES},
+        "places": {"hq_dir": str(hq_dir.resolve()), "checkpoint": checkpoint},
+        "versions": versions,
         "config": config,
     }
     write_run_file(root, content)
-
-
-def _checkpoint(settings: dict[str, Any]) -> str | None:
-    return settings["degradation"].get("init_args", {}).get("denoiser")
 
 
 def generator_from_run(run: dict[str, Any], denoiser: Denoiser | None = None) -> PairGenerator:

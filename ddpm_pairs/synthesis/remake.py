@@ -16,8 +16,7 @@ from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, sha256_of, write_atomically
 from ddpm_pairs.images.decode import decode_picture
-from ddpm_pairs.pairset.folder import PairsFolder
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import PairsFolder, read_run
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import modern_record, modern_run
@@ -146,7 +145,7 @@ def _work(pairs: Path, record: dict[str, Any], generator: PairGenerator) -> Work
         hq=torch.from_numpy(decode_picture(pairs / record["hq"])).permute(2, 0, 1),
         parameters=parameters,
         hq_preparation=record["hq_preparation"],
-        facts=facts_of(generator.degradation, parameters),
+        facts=facts_of(generator.degradation)(parameters),
     )
 
 

@@ -1,7 +1,9 @@
 """The callback that writes pairs to disk as they are made, and resumes where an earlier run ended."""
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,10 @@ from ddpm_pairs.data.high_quality import HighQualityImages, Work
 from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.files import as_output_error
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.folder import PairsFolder, Summary
-from ddpm_pairs.pairset.lock import FolderLock
-from ddpm_pairs.pairset.run_file import RUN_FILE
-from ddpm_pairs.synthesis.background import Publisher
+from ddpm_pairs.pairset.folder import RUN_FILE, PairsFolder, read_run
+from ddpm_pairs.run_folder import FolderLock
 from ddpm_pairs.synthesis.generator import PairGenerator
-from ddpm_pairs.synthesis.planning import plan
-from ddpm_pairs.synthesis.preflight import check_places, check_sources, check_variants
+from ddpm_pairs.synthesis.planning import check_places, check_sources, check_variants, plan
 from ddpm_pairs.synthesis.provenance import resume, run_settings, write_run
 
 MOST_ENCODERS = 8
@@ -67,21 +66,24 @@ class PairWriter(L.Callback):
         data.find()
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--output_dir {self.root} is a file: expected a folder or a new name")
-        check_variants(data.pictures, generator.variants)
         with as_output_error(self.root):
-            check_places(self.root, data, generator.variants)
-            with self.lock:  # refuses where another process is writing
+            check_variants(data.pictures, generator.variants)
+            check_places(self.folder, data, generator.variants)
+            with self.lock:  # refuses a folder that another process is writing to
                 pass
             self.settings = run_settings(generator, device)
-            resume(self.root, generator, self.settings, self.allow_mixed)
-            check_sources(self.root, data, generator.variants)
+            earlier = read_run(self.root)
+            if earlier is not None:
+                resume(self.root, earlier, generator, self.settings, self.allow_mixed)
+                check_sources(self.folder, earlier, data, generator.variants)
 
     def setup(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
         """Tidy up after an interrupted run, and hand the loader what is still to be made."""
         data: HighQualityImages = trainer.datamodule
         if self.settings is None:
             self.check(pl_module, data, trainer.strategy.root_device.type)
-        self.folder = PairsFolder(self.root, trainer.global_rank)
+        if trainer.global_rank > 0:
+            self.folder = PairsFolder(self.root, trainer.global_rank)
         self._open(trainer)
         done = self.folder.keys()
         batches, failures = plan(data.pictures, pl_module, done, self.root)
@@ -109,7 +111,8 @@ class PairWriter(L.Callback):
     ) -> None:
         """Publish the pairs of a batch, in the background."""
         pairs, failures = outputs
-        self.folder.report(failures)
+        if failures:
+            self.folder.report(failures)
         for pair in pairs:
             self.publisher.submit(pair)
 
@@ -122,10 +125,9 @@ class PairWriter(L.Callback):
         trainer.strategy.barrier("pairs written")
         seconds = time.monotonic() - self.begin
         if trainer.is_global_zero:
-            failures = self.folder.join(self.failures)
+            folder, failures = self.folder.join(self.failures)
             if not (self.root / RUN_FILE).is_file():  # nothing was left to make on this rank
                 self._describe(trainer, pl_module)
-            folder = Summary(self.folder.joined())
             self.summary = {
                 "made": folder.pairs - self.earlier,
                 "seconds": seconds,
@@ -153,8 +155,88 @@ class PairWriter(L.Callback):
         trainer.strategy.barrier("pairs folder tidied")
 
     def _describe(self, trainer: L.Trainer, generator: PairGenerator) -> None:
-        with as_output_error(self.root / RUN_FILE):
-            write_run(self.root, generator, self.settings, Path(trainer.datamodule.hq_dir), self.config)
+        write_run(self.root, generator, self.settings, Path(trainer.datamodule.hq_dir), self.config)
+
+
+class Publisher:
+    """Publishes pairs in threads, while the next ones are being made; at most ``depth`` of them are in memory at once.
+
+    The line of a pair is appended as soon as its files and all earlier lines are written, so lines keep the order of
+    submission. An error in a thread is raised in the caller, at the next ``submit`` or ``close``; pairs submitted
+    after the failed one get no line, and the next run makes them again.
+
+    Args:
+        folder: The pairs folder.
+        workers: Number of threads that encode.
+        depth: Maximum number of unfinished pairs, at least 1.
+
+    Attributes:
+        waiting: Number of pairs that were submitted and have no line yet.
+    """
+
+    def __init__(self, folder: PairsFolder, workers: int, depth: int) -> None:
+        self.folder, self.depth, self.waiting = folder, depth, 0
+        self._pool = ThreadPoolExecutor(workers, "publisher")
+        self._changed = threading.Condition()
+        self._submitted = self._appended = 0
+        self._stored: dict[int, dict[str, Any]] = {}  # records that wait for an earlier one
+        self._error: BaseException | None = None
+
+    def submit(self, pair: Work) -> None:
+        """Publish a pair in the background; blocks while ``depth`` pairs are unfinished.
+
+        Raises:
+            OutputError: If an earlier pair could not be written.
+        """
+        with self._changed:
+            self._wait(self.depth - 1)
+            self.waiting += 1
+        self._pool.submit(self._publish, self._submitted, pair)
+        self._submitted += 1
+
+    def drain(self) -> None:
+        """Wait until all pairs are published.
+
+        Raises:
+            OutputError: If a pair could not be written.
+        """
+        with self._changed:
+            self._wait(0)
+
+    def close(self) -> None:
+        """``drain``, and end the threads; no thread writes after this returns or raises.
+
+        Raises:
+            OutputError: If a pair could not be written.
+        """
+        try:
+            self.drain()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most ``most`` pairs are unfinished, or one has failed. The caller holds the lock."""
+        while self._error is None and self.waiting > most:
+            self._changed.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _publish(self, number: int, pair: Work) -> None:
+        """Write the files of a pair, and append all lines whose turn has come. Runs in a thread."""
+        try:
+            record = self.folder.store(pair.png or pair.hq, pair.lq, pair.record)
+            with self._changed:
+                self._stored[number] = record
+                while self._appended in self._stored:
+                    # Popped first: no line may follow one that a full disk has torn.
+                    self.folder.append(self._stored.pop(self._appended))
+                    self._appended += 1
+                    self.waiting -= 1
+                self._changed.notify_all()
+        except BaseException as error:
+            with self._changed:
+                self._error = self._error or error
+                self._changed.notify_all()
 
 
 def encoders(processes: int) -> int:

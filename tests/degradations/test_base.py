@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ddpm_pairs.degradations.base import lq_size, round_to_8_bit
+from ddpm_pairs.degradations.base import lq_size
+from ddpm_pairs.images.pixels import round_to_8_bit
 
 
 @pytest.mark.parametrize(

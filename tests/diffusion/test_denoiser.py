@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
-from ddpm_pairs.diffusion.process import predict_clean
+from ddpm_pairs.diffusion.denoiser import predict_clean
 from ddpm_pairs.errors import UserError
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1

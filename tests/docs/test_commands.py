@@ -18,6 +18,7 @@ import yaml
 from doc_pages import NOT_RUN, PAGES, PROGRAMS, ROOT, blocks, commands, reason_not_to_run, tiny
 from PIL import Image
 from tiny_ddpm import save_ckpt, tiny_denoiser
+from torch import distributed
 
 from ddpm_pairs.cli.main import _verb_parsers, main
 from ddpm_pairs.demo import main as demo
@@ -55,6 +56,8 @@ def place(tmp_path, monkeypatch):
             Image.fromarray(photo[40 * n :][:side, 30 * n :][:, :side]).save(tmp_path / name / f"{n}.png")
     before = set(sys.modules)
     yield tmp_path
+    if distributed.is_initialized():  # by `--trainer.strategy ddp`; Lightning closes it when the process ends
+        distributed.destroy_process_group()
     for name in set(sys.modules) - before:
         if name.startswith("my_"):
             del sys.modules[name]

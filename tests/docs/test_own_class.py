@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.degradations.base import Degradation
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import read_run
 
 PAGE = "docs/degradations.md"
 

@@ -10,11 +10,12 @@ import torch
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.folder import PairsFolder, Summary
+from ddpm_pairs.pairset.folder import PairsFolder, joined_at
 from ddpm_pairs.pairset.merge import Merged, merge
+from ddpm_pairs.pairset.records import Summary
 from ddpm_pairs.pairset.verify import verify
 from ddpm_pairs.synthesis import PairGenerator
-from ddpm_pairs.synthesis.preflight import check_sources
+from ddpm_pairs.synthesis.planning import check_sources
 
 PICTURE = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
 
@@ -119,8 +120,8 @@ def test_nor_where_they_are_read(long_lines, hq_folder):
         "records": lambda: sum(record["t"] for record in folder.records()),
         "record": lambda: folder.record("0150")["key"],
         "folder": lambda: Summary(folder.joined()),
-        "sheet": lambda: [record["key"] for record in folder.joined_at([0, 100, 199])],
-        "sources": lambda: check_sources(long_lines, data, 1),
+        "sheet": lambda: [record["key"] for record in joined_at(long_lines, [0, 100, 199])],
+        "sources": lambda: check_sources(folder, {"places": {"hq_dir": "elsewhere"}}, data, 1),
     }
     merge(long_lines)
     for name, read in reading.items():

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.records import LONGEST_LINE, Sample
+from ddpm_pairs.pairset.pairs import Sample
+from ddpm_pairs.pairset.records import LONGEST_LINE
 from ddpm_pairs.pairset.shards import write_shards
 
 

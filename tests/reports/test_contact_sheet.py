@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_pairs.reports.contact_sheet import MAX_BYTES, TILE, Entry, draw_sheet, save_sheet, shown_part
+from ddpm_pairs.reports.contact_sheet import MAX_BYTES, TILE, Entry, draw_sheet, save_sheet, shown_part, spread
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 HEADINGS = ("HQ", "initial LQ", "LQ")
@@ -102,3 +102,19 @@ def test_a_heavy_sheet_shows_fewer_entries_and_no_part_file_stays(tmp_path):
     assert MAX_BYTES / 4 < (tmp_path / "sheet.png").stat().st_size <= MAX_BYTES
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > 2 * TILE
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [
+        (3, 5, [0, 1, 2]),
+        (5, 5, [0, 1, 2, 3, 4]),
+        (9, 3, [0, 4, 8]),
+        (300, 4, [0, 100, 199, 299]),
+        (7, 1, [0]),
+        (1, 12, [0]),
+        (23, 12, [*range(0, 23, 2)]),
+    ],
+)
+def test_spread(count, most, expected):
+    assert spread(count, most) == expected

@@ -14,7 +14,7 @@ from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.degradations import BSRGAN, Blur, Chain, ClassicalFaces, OnHQGrid
 from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.images.decode import decode_picture
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import read_run
 from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 from ddpm_pairs.synthesis.old_runs import modern_record, modern_run

@@ -12,7 +12,7 @@ from PIL import Image
 from ddpm_pairs.degradations import Blur, Chain, Classical, Noise, OnHQGrid, RealESRGAN, Resize
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.images.pixels import psnr_against_hq
-from ddpm_pairs.pairset.run_file import read_run
+from ddpm_pairs.pairset.folder import read_run
 from ddpm_pairs.synthesis import PairGenerator
 from ddpm_pairs.synthesis.provenance import generator_from_run, run_settings
 from ddpm_pairs.synthesis.remake import main, remake

@@ -14,8 +14,7 @@ from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.images.find import Picture
 from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
-from ddpm_pairs.synthesis.planning import plan
-from ddpm_pairs.synthesis.preflight import check_variants
+from ddpm_pairs.synthesis.planning import check_variants, plan
 from ddpm_pairs.synthesis.remake import main
 
 KEYS = ["a", "a~1", "a~2", "sub/c", "sub/c~1", "sub/c~2"]

@@ -55,5 +55,5 @@ def probe() -> None:
     denoiser = load_denoiser(weights_file(weights_names()[0]))
     devices = [torch.device("cpu"), *(torch.device("cuda", n) for n in range(torch.cuda.device_count()))]
     for device in devices:
-        measured = measure_precisions(denoiser, 8, device)
+        measured = measure_precisions(denoiser, 2, device)
         print(json.dumps({"device": str(device), "native": native_precision(device), **measured}), flush=True)

@@ -7,7 +7,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.diffusion import load_denoiser
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import as_output_error
 from ddpm_pairs.reports.pairs import report_pairs
 from ddpm_pairs.reports.wandb.log import log_pairs
 from ddpm_pairs.run import Run
@@ -39,8 +38,7 @@ def prepare(run: Run) -> Callable[[], None]:
     def work() -> None:
         trainer.predict(generator, run.data, ckpt_path=None, return_predictions=False)
         if trainer.is_global_zero:
-            with as_output_error(run.output_dir):
-                report_pairs(run.output_dir, writer.summary, generator.to(device))
+            report_pairs(run.output_dir, writer.summary, generator.to(device))
             if trainer.loggers:
                 log_pairs(trainer.loggers, run.output_dir, writer.summary)
 

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import BuiltIn, check_batch, check_scale, lq_size, round_to_8_bit
+from ddpm_pairs.degradations.base import BuiltIn, check_batch, check_scale, lq_size
 from ddpm_pairs.degradations.ops.resize import resize_bicubic
+from ddpm_pairs.images.pixels import round_to_8_bit
 
 
 class Bicubic(BuiltIn):
@@ -38,14 +39,14 @@ class Bicubic(BuiltIn):
             UserError: If shapes, type or number of parameters do not fit.
         """
         check_batch(self.name, hq, parameters, self.scale)
-        return round_to_8_bit(self._shrunk(hq))
+        size = lq_size(*hq.shape[-2:], self.scale)
+        with torch.autocast(hq.device.type, enabled=False):
+            return round_to_8_bit(resize_bicubic(hq.float().contiguous(), size))
 
     @torch.no_grad()
     def apply_on_hq_grid(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
         """LQ enlarged to the size of HQ by the same filter; for ``OnHQGrid``."""
+        size = lq_size(*hq.shape[-2:], self.scale)
         with torch.autocast(hq.device.type, enabled=False):
-            return round_to_8_bit(resize_bicubic(self._shrunk(hq), tuple(hq.shape[-2:])))
-
-    def _shrunk(self, hq: Tensor) -> Tensor:
-        with torch.autocast(hq.device.type, enabled=False):
-            return resize_bicubic(hq.float().contiguous(), lq_size(*hq.shape[-2:], self.scale)).clamp(0, 1)
+            lq = resize_bicubic(hq.float().contiguous(), size).clamp(0, 1)
+            return round_to_8_bit(resize_bicubic(lq, tuple(hq.shape[-2:])))

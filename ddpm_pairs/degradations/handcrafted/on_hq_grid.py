@@ -6,18 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddpm_pairs.degradations.base import (
-    BuiltIn,
-    Degradation,
-    check_batch,
-    entry_of,
-    facts_of,
-    multiple_of,
-    prepare,
-    round_to_8_bit,
-)
+from ddpm_pairs.degradations.base import BuiltIn, Degradation, check_batch, facts_of, multiple_of, prepare
 from ddpm_pairs.degradations.by_name import by_name
 from ddpm_pairs.degradations.ops.resize import resize
+from ddpm_pairs.images.pixels import round_to_8_bit
 
 
 class OnHQGrid(BuiltIn):
@@ -42,7 +34,7 @@ class OnHQGrid(BuiltIn):
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw `degradation`, the inner entry: `name` and `parameters`."""
-        return {"degradation": entry_of(self.degradation, self.degradation.draw(generator))}
+        return {"degradation": {"name": self.degradation.name, "parameters": self.degradation.draw(generator)}}
 
     @torch.no_grad()
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
@@ -67,4 +59,4 @@ class OnHQGrid(BuiltIn):
 
     def facts(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """The inner degradation's."""
-        return facts_of(self.degradation, parameters["degradation"]["parameters"])
+        return facts_of(self.degradation)(parameters["degradation"]["parameters"])

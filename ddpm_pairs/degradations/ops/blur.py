@@ -8,7 +8,7 @@ from kornia.filters import filter2d
 from torch import Tensor
 
 from ddpm_pairs.devices import to_device
-from ddpm_pairs.images.canvas import pad_by_reflection
+from ddpm_pairs.images.pixels import pad_by_reflection
 
 LARGEST_DIRECT_SIDE = 11
 """Larger kernels go by Fourier transform, whose time hardly depends on the kernel. On a CPU both take the same time at

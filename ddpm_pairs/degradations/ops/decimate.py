@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_pairs.devices import to_device
-from ddpm_pairs.images.canvas import pad_by_reflection
+from ddpm_pairs.images.pixels import pad_by_reflection
 
 KERNEL_SIDE = 25
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.diffusion.denoiser import Denoiser, clean_prediction
-from ddpm_pairs.diffusion.runtime.rows import check_rows, noise_batch
+from ddpm_pairs.diffusion.runtime.runtime import check_rows, noise_batch
 from ddpm_pairs.errors import UserError
 
 _NO_LIMIT = 2**20  # recompilations: there are as many as sizes

@@ -1,15 +1,15 @@
 """How a machine runs the network: precision, batch slots, threads and compilation decide the last bits of LQ."""
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.strategies import Strategy
+from torch import Tensor
 
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.diffusion.runtime.compiled import CompiledDenoiser, compiled
-from ddpm_pairs.diffusion.runtime.rows import check_rows, noise_batch, whole_multiple
 from ddpm_pairs.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -83,8 +83,10 @@ class Runtime:
         images = noise_batch((self.slots, 3, side, side), running.t_max, device)
         check_rows(running, *images, self.precision)
         if self.compile:
-            running = compiled(running, *images, required=self._adopted)
-            self.compile = isinstance(running, CompiledDenoiser)
+            from ddpm_pairs.diffusion.runtime.compiled import compiled  # which needs `check_rows` of this module
+
+            placed_only, running = running, compiled(running, *images, required=self._adopted)
+            self.compile = running is not placed_only
         return running
 
     def agree(self, denoiser: Denoiser, running: Denoiser, strategy: Strategy, device: torch.device) -> Denoiser:
@@ -129,3 +131,35 @@ def placed(denoiser: Denoiser, device: torch.device, precision: str) -> Denoiser
     if (weights.device, weights.dtype) != (device, dtype):
         denoiser = copy.deepcopy(denoiser).to(device=device, dtype=dtype)
     return denoiser.to(memory_format=torch.channels_last)
+
+
+def whole_multiple(side: int, multiple: int) -> int:
+    """A side that the network takes: ``side`` rounded down to a multiple, one at least."""
+    return max(side // multiple, 1) * multiple
+
+
+def noise_batch(shape: Sequence[int], t_max: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Noise to try a denoiser with, the same on every machine: x_t of ``shape``, and table indices below ``t_max``."""
+    x_t = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return x_t.to(device), (torch.arange(shape[0]) % t_max).to(device)
+
+
+@torch.inference_mode()
+def check_rows(predict: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, index: Tensor, how: str) -> None:
+    """Try whether a picture's result depends on its neighbours: a batch, and the same batch reversed.
+
+    Args:
+        predict: The denoiser.
+        x_t: The batch, (N, 3, H, W), all pictures different.
+        index: Its table indices, (N,), all different.
+        how: How the network runs, for the error: its precision, or that it is compiled.
+
+    Raises:
+        UserError: if it does.
+    """
+    if not torch.equal(predict(x_t, index), predict(x_t.flip(0), index.flip(0)).flip(0)):
+        raise UserError(
+            f"on this machine a picture's result depends on its neighbours in a batch of {len(x_t)} "
+            f"({x_t.device.type}, {how}, {torch.get_num_threads()} threads), so pairs could not be made again: try "
+            "other --model.slots, --model.threads 1, another --model.precision, or --model.compile false"
+        )

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.diffusion.denoiser import Denoiser
-from ddpm_pairs.diffusion.runtime.rows import noise_batch, whole_multiple
-from ddpm_pairs.diffusion.runtime.runtime import DTYPES, placed
+from ddpm_pairs.diffusion.runtime.runtime import DTYPES, noise_batch, placed, whole_multiple
 
 ROUNDS = 3
 

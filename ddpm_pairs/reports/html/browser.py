@@ -6,7 +6,7 @@ from itertools import groupby
 from math import ceil
 from typing import Any
 
-from ddpm_pairs.reports.spread import spread
+from ddpm_pairs.reports.contact_sheet import spread
 
 MAX_BYTES = 4_500_000
 """Limit for all data URIs of a browser; noise does not compress, so noisy images mean fewer items."""

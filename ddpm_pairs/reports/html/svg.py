@@ -24,7 +24,6 @@ PALETTE = {
 }
 """Colors to draw with, those of the light scheme in ``page.css``; on a page they become its variables for dark mode."""
 
-_VARIABLES = {color: f"var(--{name})" for name, color in PALETTE.items()}
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
@@ -61,6 +60,7 @@ def inline_svg(figure: Figure, name: str, label: str, tips: Mapping[str, Sequenc
 
 def _use_page_style(root: ElementTree.Element) -> None:
     """Leave out Matplotlib's metadata, global styles and fonts, and refer to the page's colors."""
+    variables = {color: f"var(--{name})" for name, color in PALETTE.items()}
     for parent in list(root.iter()):
         parent.text = parent.text if parent.tag in ("text", "tspan", "title") else None
         parent.tail = None
@@ -70,7 +70,7 @@ def _use_page_style(root: ElementTree.Element) -> None:
             parent.set("d", " ".join(parent.attrib["d"].split()))
         if "style" in parent.attrib:
             style = re.sub(r"font-family: [^;]*;? ?", "", parent.attrib["style"])
-            parent.set("style", re.sub(r"#\w{6}", lambda found: _VARIABLES.get(found[0], found[0]), style))
+            parent.set("style", re.sub(r"#\w{6}", lambda found: variables.get(found[0], found[0]), style))
 
 
 def _prefix_ids(root: ElementTree.Element, name: str) -> None:

@@ -12,10 +12,10 @@ from ddpm_pairs.files import atomic_file
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.pairset.records import variant_keys
+from ddpm_pairs.reports.contact_sheet import spread
 from ddpm_pairs.reports.preview.histograms import save_histograms
 from ddpm_pairs.reports.preview.parameters import columns
 from ddpm_pairs.reports.preview.sheet import Row, draw_preview
-from ddpm_pairs.reports.spread import spread
 from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.synthesis.generator import PairGenerator
 

@@ -7,7 +7,7 @@ from scipy.ndimage import correlate
 
 from ddpm_pairs.degradations.ops.blur import LARGEST_DIRECT_SIDE, blur
 from ddpm_pairs.degradations.ops.kernels import build_kernels
-from ddpm_pairs.images.canvas import pad_by_reflection
+from ddpm_pairs.images.pixels import pad_by_reflection
 
 TURNED = {"kind": "generalized_aniso", "sigma_x": 0.3, "sigma_y": 2.0, "angle": -2.5, "beta": 4.0}
 SINC = {"kind": "sinc", "cutoff": math.pi / 5}

@@ -11,7 +11,7 @@ from forked_child import give_up_rights, in_child, linux_only
 
 from ddpm_pairs.errors import OutputError
 from ddpm_pairs.pairset import lock as lock_module
-from ddpm_pairs.pairset.lock import FolderLock
+from ddpm_pairs.run_folder import FolderLock
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from ddpm_pairs.diffusion.network import UNet
+from ddpm_pairs.diffusion.denoiser import UNet
 
 # As in the config.json of early public DDPMs: no key that came later, attention of one head of 8 channels and more.
 PUBLIC = {

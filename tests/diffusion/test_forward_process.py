@@ -4,14 +4,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddpm_pairs.diffusion.process import (
-    add_noise,
-    check_prediction_type,
-    noise_like,
-    predict_clean,
-    training_target,
-)
-from ddpm_pairs.diffusion.schedule import Schedule
+from ddpm_pairs.diffusion.denoiser import check_prediction_type, predict_clean
+from ddpm_pairs.diffusion.schedule import Schedule, add_noise, noise_like, training_target
 
 SCHEDULE = Schedule("cosine", 1000)
 INDEX = torch.tensor([0, 37, 500, 998])

@@ -12,7 +12,7 @@ from killed_publisher import kill_at_every_step, pair_of
 from ddpm_pairs.errors import OutputError
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.verify import verify
-from ddpm_pairs.synthesis.background import Publisher
+from ddpm_pairs.synthesis.writer import Publisher
 
 
 def keys_of(root, name="manifest.rank0.jsonl"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_pairs.images.canvas import canvas_size, crop_to_multiple, pad_to_canvas
+from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, pad_to_canvas
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""Compare the settings of two runs, in words."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def differs(root: Path, contents: str, changed: list[str]) -> str:
+    """The beginning of the message that refuses a folder made with other settings."""
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"--output_dir {root} contains {contents} made with different settings ({changed[0]}{more})"
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The settings in ``after`` that ``before`` has otherwise or lacks.
+
+    Returns:
+        One text each, such as ``degradation.operations.2.sigma [1, 5] -> [1, 9]``.
+    """
+    plain = plain_values(after)
+    return [_difference(name, before.get(name), value) for name, value in plain.items() if before.get(name) != value]
+
+
+def plain_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as their file gives them back: tuples are lists."""
+    return json.loads(json.dumps(settings))
+
+
+def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - plain values of any kind
+    """Where two settings first differ."""
+    pairs = []
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        pairs = [(f"{name}.{key}", before[key], after[key]) for key in before]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        both = enumerate(zip(before, after, strict=True), start=1)
+        pairs = [(f"{name}.{n}", one, other) for n, (one, other) in both if isinstance(one, dict)]
+    for part, one, other in pairs:
+        if one != other:
+            return _difference(part.replace(".init_args", ""), one, other)
+    return f"{name} {_shortened(before)} -> {_shortened(after)}"
+
+
+def _shortened(value: Any) -> str:  # noqa: ANN401
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
