@@ -278,8 +278,8 @@ def user_error(command, capsys):
             ["cannot import class ddpm_pairs.degradations.Blurr"],
         ),
         (f"{CHAIN} {OPERATIONS.format('Blur', 'sigmaa: [1, 2]')}", ["sigmaa: did you mean --", "sigma?"]),
-        (f"{CHAIN} {OPERATIONS.format('Blur', 'sigma: [2, 1]')}", ["Blur got sigma [2.0, 1.0]: give [low, high]"]),
-        (f"{CHAIN} --model.degradation.operations []", ["chain got no operations"]),
+        (f"{CHAIN} {OPERATIONS.format('Blur', 'sigma: [2, 1]')}", ["Blur.sigma: got [2.0, 1.0]; expected [low, high]"]),
+        (f"{CHAIN} --model.degradation.operations []", ["Chain.operations: got none"]),
         (ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "blurr"), ["'blurr' is unknown", "bicubic"]),
         (
             ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "own_parts.Net"),

@@ -49,7 +49,7 @@ def add_noise(image: Tensor, parameters: dict[str, Any]) -> Tensor:
 
 
 def gaussian_noise(image: Tensor, sigma: float, gray: bool, generator: torch.Generator) -> Tensor:
-    """White Gaussian noise for (1, 3, H, W) with standard deviation ``sigma`` (8-bit units); one channel if ``gray``."""
+    """White Gaussian noise of standard deviation ``sigma`` (8-bit units) for (1, 3, H, W); one channel if ``gray``."""
     channels = 1 if gray else image.shape[1]
     shape = (1, channels, *image.shape[-2:])
     return torch.randn(shape, generator=generator, device=image.device).mul_(sigma / 255)
