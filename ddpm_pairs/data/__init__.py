@@ -1,7 +1,4 @@
-"""The LightningDataModule family.
-
-The DataModules are imported on first use.
-"""
+"""DataModules, imported on first use."""
 
 import importlib
 from typing import TYPE_CHECKING
