@@ -233,10 +233,10 @@ def user_error(command, capsys):
     ("command", "parts"),
     [
         (f"{PREDICT} {CKPT} --data.hq_dir ../nowhere", ["--data.hq_dir", "../nowhere"]),
-        (f"{PREDICT} {CKPT} --data.hq_dir ../empty", ["--data.hq_dir", "no picture"]),
+        (f"{PREDICT} {CKPT} --data.hq_dir ../empty", ["--data.hq_dir", "no images"]),
         (f"{PREDICT} {CKPT} --data.hq_dir ../tiny.ckpt", ["--data.hq_dir", "not a folder"]),
         (f"{FIT} --data.lq_dir ../nowhere", ["--data.lq_dir", "../nowhere"]),
-        (f"{FIT} --data.lq_dir ../empty", ["--data.lq_dir", "no picture"]),
+        (f"{FIT} --data.lq_dir ../empty", ["--data.lq_dir", "no images"]),
         (f"{PREDICT} {CKPT} --model.t_maxx 3", ["--model.t_maxx", "did you mean --model.t_max?"]),
         (f"{PREDICT} {CKPT} --model.init_args.lrr 3", ["--model.lrr"]),
         (f"{PREDICT} {CKPT} --modell.t_max 3", ["--modell.t_max"]),

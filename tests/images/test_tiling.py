@@ -114,7 +114,7 @@ def test_trained_rrdb_in_tiles(photo):
 
 
 def test_wrong_arguments(photo):
-    with pytest.raises(ValueError, match="tile is 8 and overlap 8"):
+    with pytest.raises(ValueError, match="got tile 8 and overlap 8; expected"):
         restore_picture(Local(), photo, 8, 8)
     net = Local()
     net.side = 64
