@@ -271,7 +271,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
         (f"{PREDICT} {CKPT} --model.degradation blurr", ["'blurr' is unknown", "bicubic", "real_esrgan"]),
         (f"{PREDICT} {CKPT} --model.preset faces", ["--model.preset"]),
-        (f"{PREDICT} {CKPT} --model.gray_hq 2", ["gray HQ pictures is 2"]),
+        (f"{PREDICT} {CKPT} --model.gray_hq 2", ["HQPreparation.gray: got 2"]),
         (f"{CHAIN} --model.scale 2", ["degradation chain has scale 4, but --model.scale is 2"]),
         (
             f"{CHAIN} {OPERATIONS.format('Blurr', 'sigma: [1, 2]')}",
@@ -341,7 +341,7 @@ def test_user_errors_are_one_line_before_any_work(command, parts, place, capsys)
         ),
         ("model: {init_args: {scale: 1, preset: faces}}", ["names preset: faces: write", "OnHQGrid"]),
         ("words", ["(in --config ../bad.yaml)"]),
-        ("trainer: {callbacks: [{class_path: ddpm_pairs.callbacks.EMA, init_args: {decay: 3.0}}]}", ["decay is 3.0"]),
+        ("trainer: {callbacks: [{class_path: ddpm_pairs.callbacks.EMA, init_args: {decay: 3.0}}]}", ["decay: got 3.0"]),
     ],
 )
 def test_errors_in_a_config_say_where(text, parts, place, capsys):
