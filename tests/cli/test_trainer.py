@@ -271,7 +271,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
         (f"{PREDICT} {CKPT} --model.degradation blurr", ["'blurr' is unknown", "bicubic", "real_esrgan"]),
         (f"{PREDICT} {CKPT} --model.preset faces", ["--model.preset"]),
-        (f"{PREDICT} {CKPT} --model.gray_hq 2", ["HQPreparation.gray: got 2"]),
+        (f"{PREDICT} {CKPT} --model.gray_hq 2", ["share of gray HQ images: got 2"]),
         (f"{CHAIN} --model.scale 2", ["degradation chain has scale 4, but --model.scale is 2"]),
         (
             f"{CHAIN} {OPERATIONS.format('Blurr', 'sigma: [1, 2]')}",

@@ -31,7 +31,7 @@ class HQPreparation(BuiltIn):
 
     def __init__(self, sharpen: bool = False, gray: float = 0.0) -> None:
         if not 0 <= gray <= 1:
-            raise UserError(f"HQPreparation.gray: got {gray}; expected a number from 0 to 1")
+            raise UserError(f"share of gray HQ images: got {gray}; expected a number from 0 to 1")
         self.sharpen, self.gray = sharpen, float(gray)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
