@@ -1,4 +1,4 @@
-"""Callbacks: the moving average, the last checkpoint, grids of samples, gradients and speed, scores."""
+"""Callbacks: EMA, last checkpoint, sample grids, gradient norm and speed, and scores."""
 
 from ddpm_pairs.callbacks.ema import EMA
 from ddpm_pairs.callbacks.evaluation import Evaluation

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is what validation and checkpoints use."""
+"""Exponential moving average of the weights, which validation and checkpoints use."""
 
 from typing import Any
 
@@ -12,24 +12,24 @@ from ddpm_pairs.errors import UserError
 
 
 class EMA(WeightAveraging):
-    """Keeps an exponential moving average, swaps it in for validation, and saves it as the checkpoint's weights.
+    """Maintain an exponential moving average, use it in validation, and save it as the checkpoint's weights.
 
     The decay warms up as 1 - (1 + step)^(-2/3) until it reaches ``decay``. For a module with ``new_losses`` and
-    ``add_losses``, such as ``DDPM``, the validation loss of the raw weights is logged too, as ``val_raw/loss``.
+    ``add_losses``, such as ``DDPM``, the validation loss of the raw weights is also logged, as ``val_raw/loss``.
 
     Args:
-        decay: Weight of the old average at each update, 0..1.
+        decay: Weight of the old average at each update, 0 or more and less than 1.
         every_n_steps: Steps between updates.
 
     Raises:
-        UserError: for values outside their range.
+        UserError: If a value is out of range.
     """
 
     def __init__(self, decay: float = 0.995, every_n_steps: int = 10) -> None:
         if not 0 <= decay < 1:
-            raise UserError(f"EMA decay is {decay}: expected 0 or more and less than 1")
+            raise UserError(f"EMA.decay: got {decay}; expected 0 or more and less than 1")
         if every_n_steps < 1:
-            raise UserError(f"EMA every_n_steps is {every_n_steps}: expected 1 or more")
+            raise UserError(f"EMA.every_n_steps: got {every_n_steps}; expected 1 or more")
         self.decay, self.every_n_steps = decay, every_n_steps
         self._swapped = False
         self._raw_losses: Any = None
@@ -49,17 +49,17 @@ class EMA(WeightAveraging):
         self._swapped = not self._swapped
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the average the memory layout of the weights, so that averaging is fast."""
+        """Give the average the same memory layout as the weights, which makes averaging fast."""
         for average, current in zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True):
             if average.stride() != current.stride():
                 average.data = torch.empty_like(current.data).copy_(average.data)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Swap the average in."""
+        """Swap the average into the module."""
         super().on_validation_epoch_start(trainer, pl_module)
         self._raw_losses = None
         if self._average_model is not None and hasattr(pl_module, "add_losses"):
-            self._average_model.eval()  # it now holds the raw weights
+            self._average_model.eval()  # after the swap, it contains the raw weights
             self._raw_losses = pl_module.new_losses()
 
     def on_validation_batch_end(
@@ -84,10 +84,10 @@ class EMA(WeightAveraging):
         super().on_validation_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the raw weights in place for the last checkpoint, which holds both."""
+        """Keep the raw weights in place for the last checkpoint, which contains both."""
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After everything is saved, the module keeps the average."""
+        """Copy the average to the module, after everything is saved."""
         self._copy_average_to_current(pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Scores of restored pictures in validation and test, kept outside of the module that restores them."""
+"""Score restored images in validation and test, outside of the module that restores them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,33 +21,33 @@ PARTS = ("restored", "hq", "lq", "key")
 
 
 class Evaluation(L.Callback):
-    """Scores what ``validation_step`` and ``test_step`` of a module return.
+    """Score the images that ``validation_step`` and ``test_step`` of a module return.
 
-    They return a dict with ``restored`` and ``hq`` (N, 3, H, W), ``lq`` (N, 3, h, w), in [0, 1], and ``key``, a list
-    of names. Pictures are clamped and rounded to 8 bits first, as their files would be. The scores are those of all
-    pictures of all ranks, each key once, however they are shared out.
+    Both must return a dict with ``restored`` and ``hq`` (N, 3, H, W) and ``lq`` (N, 3, h, w), in [0, 1], and ``key``, a
+    list of names. Images are first clamped and rounded to 8 bits, as they would be in files. Scores are computed over
+    the images of all ranks, each key once, and do not depend on the distribution over ranks.
 
-    In validation scores are logged as ``val/<score>``, and every so many steps a picture ``before_after`` with some
-    pictures' LQ, restored and HQ beside one another, to all loggers that take pictures. In test scores are logged as
-    ``test/<score>`` and stay in ``result``, and every restored picture is written to
+    In validation, scores are logged as ``val/<score>``. Every ``every_n_steps`` steps, the image ``before_after`` shows
+    LQ, restored and HQ side by side, in all loggers that accept images. In test, scores are logged as ``test/<score>``
+    and available in ``result``, and every restored image is written to
     ``<Trainer's default_root_dir>/restored/<key>.png``.
 
-    Networks and pictures are the callback's own; none of them goes into a checkpoint.
+    Checkpoints contain neither the networks nor the images of the callback.
 
     Args:
-        metrics: Scores of validation, some of ``fid``, ``kid``, ``lpips``, ``psnr`` and ``ssim``.
-        test_metrics: Scores of test.
-        features: ``inception``, or ``random`` to try things out without weights.
-        sheet: How many pictures are shown before and after.
-        every_n_steps: Shown at the first validation after so many further steps.
+        metrics: Scores in validation, some of ``fid``, ``kid``, ``lpips``, ``psnr`` and ``ssim``.
+        test_metrics: Scores in test.
+        features: ``inception``, or ``random`` to try things without weights.
+        sheet: Number of images shown before and after restoration.
+        every_n_steps: Minimum number of steps between two ``before_after`` images, which are logged in validation.
 
     Attributes:
-        result: The scores of the last test; ``None`` before it.
-        shown: The pictures that are shown of the last validation or test, on rank 0.
-        failures: By key, why a picture of the last validation or test could not be scored.
+        result: The scores of the last test; ``None`` if there was none.
+        shown: The images shown for the last validation or test.
+        failures: By key, why an image of the last validation or test could not be scored.
 
     Raises:
-        UserError: for an unknown score, or numbers under 1.
+        UserError: If a score is unknown, or a number is below 1.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Evaluation(L.Callback):
     ) -> None:
         for name in (*metrics, *test_metrics):
             if name not in METRICS:
-                raise UserError(f"Evaluation's score {name!r} is unknown: expected some of {', '.join(METRICS)}")
+                raise UserError(f"Evaluation: got score {name!r}; expected some of {', '.join(METRICS)}")
         for name, value in (("sheet", sheet), ("every_n_steps", every_n_steps)):
             if value < 1:
-                raise UserError(f"Evaluation's {name} is {value}: expected 1 or more")
+                raise UserError(f"Evaluation.{name}: got {value}; expected 1 or more")
         self.metrics, self.test_metrics, self.features = tuple(metrics), tuple(test_metrics), features
         self.sheet, self.every_n_steps = sheet, every_n_steps
         self.result: Evaluated | None = None
@@ -74,13 +74,13 @@ class Evaluation(L.Callback):
         self._last_step = 0
 
     def check(self, verb: str = "fit") -> None:
-        """Load the networks that a verb's scores need.
+        """Load the networks for the scores of a verb.
 
         Args:
             verb: ``fit``, ``validate`` or ``test``.
 
         Raises:
-            UserError: for missing weights; it names the file, where to put it, and how to go without.
+            UserError: If weights are missing; the message names the file, where to put it, and how to do without it.
         """
         metrics = self.test_metrics if verb == "test" else self.metrics
         if self._verb != verb:
@@ -93,12 +93,12 @@ class Evaluation(L.Callback):
             self.check(run.verb)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Load the networks, unless that is done."""
+        """Load the networks, unless they are loaded."""
         if stage != "predict":
             self.check(stage)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the last validation."""
+        """Discard the previous validation."""
         self._begin(pl_module)
 
     def on_validation_batch_end(
@@ -110,11 +110,11 @@ class Evaluation(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take in a batch."""
+        """Score a batch."""
         self._take(_parts(outputs, pl_module, "validation_step"))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the scores, and the pictures if it is time."""
+        """Log the scores, and the images if they are due."""
         found = self._end()
         pl_module.log_dict({f"val/{name}": value for name, value in found.values.items()})
         step = trainer.global_step
@@ -124,7 +124,7 @@ class Evaluation(L.Callback):
             self._show(trainer)
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the last test."""
+        """Discard the previous test."""
         self._begin(pl_module)
 
     def on_test_batch_end(
@@ -136,7 +136,7 @@ class Evaluation(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take in a batch, and write what was restored."""
+        """Score a batch, and write the restored images."""
         parts = _parts(outputs, pl_module, "test_step")
         self._take(parts)
         for key, restored in zip(parts["key"], parts["restored"], strict=True):
@@ -144,17 +144,17 @@ class Evaluation(L.Callback):
             write_atomically(path, encode_png(restored.cpu()), trainer.global_rank)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep and log the scores."""
+        """Store and log the scores."""
         self.result = self._end()
         pl_module.log_dict({f"test/{name}": value for name, value in self.result.values.items()})
         self._show(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """When pictures were shown last."""
+        """Return the step at which images were last logged."""
         return {"last_step": self._last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Restore the step at which images were last logged."""
         self._last_step = state_dict["last_step"]
 
     def _begin(self, pl_module: L.LightningModule) -> None:
@@ -162,7 +162,7 @@ class Evaluation(L.Callback):
         self.shown, self.failures = [], {}
 
     def _take(self, parts: dict[str, Any]) -> None:
-        """Score a batch, or note why it cannot be."""
+        """Score a batch, or record why it cannot be scored."""
         keys, restored, hq = parts["key"], parts["restored"], parts["hq"]
         try:
             self._collector.update(restored, hq, parts["lq"], keys)
@@ -173,13 +173,13 @@ class Evaluation(L.Callback):
         self.shown = choose([*self.shown, *(cut_center(*one) for one in triples)], self.sheet)
 
     def _end(self) -> Evaluated:
-        """What all ranks found."""
+        """Compute the scores and gather the shown images and failures of all ranks."""
         found = self._collector.compute()
         self.shown = choose(_of_all_ranks(self.shown), self.sheet)
         self.failures = dict(sorted(_of_all_ranks(list(self.failures.items()))))
         if self.failures:
             key, reason = next(iter(self.failures.items()))
-            rank_zero_warn(f"{len(self.failures)} pictures could not be scored, such as {key}: {reason}")
+            rank_zero_warn(f"{len(self.failures)} images could not be scored, such as {key}: {reason}")
         return found
 
     def _show(self, trainer: L.Trainer) -> None:
@@ -188,17 +188,17 @@ class Evaluation(L.Callback):
 
 
 def _parts(outputs: Any, pl_module: L.LightningModule, step: str) -> dict[str, Any]:  # noqa: ANN401
-    """What a step returned, its pictures as uint8."""
+    """Check what a step returned, and convert its images to uint8."""
     if not isinstance(outputs, dict) or not set(PARTS) <= outputs.keys():
         raise TypeError(
-            f"{type(pl_module).__name__}.{step} returned {type(outputs).__name__}: the callback Evaluation expects a "
-            f"dict with {', '.join(PARTS)}"
+            f"{type(pl_module).__name__}.{step}: got a return value of type {type(outputs).__name__}; expected "
+            f"a dict with {', '.join(PARTS)} for the callback Evaluation"
         )
     return {"key": outputs["key"]} | {name: eight_bit(outputs[name].float()) for name in PARTS[:3]}
 
 
 def _of_all_ranks(items: Sequence[Any]) -> list[Any]:
-    """The items of all ranks, rank by rank; all ranks must call it."""
+    """Gather the items of all ranks, in the order of ranks; all ranks must call it."""
     if not (dist.is_available() and dist.is_initialized()):
         return list(items)
     parts: list[Any] = [None] * dist.get_world_size()

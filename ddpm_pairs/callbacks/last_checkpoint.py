@@ -1,4 +1,4 @@
-"""``last.ckpt``, always the last state of a fit."""
+"""Save the latest state of a fit as ``last.ckpt``."""
 
 import signal
 import threading
@@ -13,27 +13,27 @@ from ddpm_pairs.errors import UserError
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves ``last.ckpt`` every so many steps, at the end of the fit, and when it is interrupted.
+    """Save ``last.ckpt`` at regular intervals, at the end of the fit, and when the fit is interrupted.
 
-    The first Ctrl-C stops the fit at the end of the batch under way, so that what is saved is the state after a whole
-    step; a second one stops it at once, without saving. A fit that dies of an error leaves the file as it was.
+    The first Ctrl-C stops the fit after the current step, so the saved state is that of a complete step. A second one
+    stops it immediately, without saving. A fit that fails with an error does not modify the file.
 
     Args:
         dirpath: The run's folder.
         every_n_steps: Steps between saves.
-        keep_every_n_steps: Also keep a copy ``step_<number>.ckpt`` every so many steps; null keeps none.
+        keep_every_n_steps: Steps between copies ``step_<number>.ckpt`` that are kept; null keeps none.
 
     Raises:
-        UserError: for numbers under 1.
+        UserError: If a number is below 1.
     """
 
-    # Under DDP the ranks agree on an interruption only every so many steps, since agreeing costs a collective.
+    # Under DDP, the ranks agree on an interruption only every few steps, because it takes a collective operation.
     _AGREE_EVERY = 10
 
     def __init__(self, dirpath: str, every_n_steps: int = 1000, keep_every_n_steps: int | None = None) -> None:
         for name, value in (("every_n_steps", every_n_steps), ("keep_every_n_steps", keep_every_n_steps)):
             if value is not None and value < 1:
-                raise UserError(f"{name} is {value}: expected 1 or more")
+                raise UserError(f"LastCheckpoint.{name}: got {value}; expected 1 or more")
         self.dirpath, self.every_n_steps, self.keep_every_n_steps = Path(dirpath), every_n_steps, keep_every_n_steps
         self._saved_step = self._seen_step = -1
         self._whole_step = True
@@ -41,9 +41,9 @@ class LastCheckpoint(Checkpoint):
         self._at_once: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count from the step that the fit begins at, and catch Ctrl-C from here on."""
+        """Start counting at the current step, and start handling Ctrl-C."""
         self._seen_step = trainer.global_step
-        # Not earlier: the Trainer has just noted all handlers, and puts those back after an exception.
+        # Not earlier: the Trainer has just saved all handlers, and restores them after an exception.
         if threading.current_thread() is threading.main_thread():
             self._at_once = signal.signal(signal.SIGINT, self._note)
 
@@ -60,9 +60,9 @@ class LastCheckpoint(Checkpoint):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Save at the regular steps; stop here after a Ctrl-C."""
+        """Save if a checkpoint is due; stop here after a Ctrl-C."""
         step = trainer.global_step
-        self._whole_step = step != self._seen_step  # not between the batches whose gradients make up one step
+        self._whole_step = step != self._seen_step  # False between the batches of gradient accumulation
         if not self._whole_step:
             return
         self._seen_step = step
@@ -74,23 +74,23 @@ class LastCheckpoint(Checkpoint):
             self._stop_if_interrupted(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Stop inside validation too; ranks may hold unequal numbers of batches there, so only a single one does."""
+        """Stop during validation, too, if there is one rank; several ranks may have different numbers of batches."""
         if trainer.world_size == 1 and self._whole_step:
             self._stop_if_interrupted(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last state."""
+        """Save the final state."""
         if trainer.global_step != self._saved_step:
             self._save(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save where Ctrl-C stopped the fit; further ones wait until that is done."""
+        """Save the state after a Ctrl-C; further ones have no effect until this is done."""
         if isinstance(exception, KeyboardInterrupt) and exception.args == (self,):
             self._save(trainer)
         self._release()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Leave Ctrl-C as it was."""
+        """Restore the previous Ctrl-C handler."""
         self._release()
 
     def _stop_if_interrupted(self, trainer: L.Trainer) -> None:

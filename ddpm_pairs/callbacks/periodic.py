@@ -1,4 +1,4 @@
-"""What callbacks share that look at the weights of validation every so many steps."""
+"""Base of callbacks that evaluate the validation weights at regular intervals."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -11,10 +11,10 @@ from torchvision.utils import save_image
 
 
 class Periodic(L.Callback):
-    """Base of callbacks that do their work every so many steps, at the next validation, on rank 0.
+    """Base of callbacks that work on rank 0, at the first validation after ``every_n_steps`` steps.
 
     Args:
-        every_n_steps: Steps between two times.
+        every_n_steps: Minimum number of steps between two calls of ``work``.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -23,7 +23,7 @@ class Periodic(L.Callback):
 
     @abstractmethod
     def work(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Do what is due now."""
+        """Do the periodic work."""
 
     def on_validation_batch_end(
         self,
@@ -34,7 +34,7 @@ class Periodic(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Work if it is due; during validation the module holds the averaged weights."""
+        """Work if it is due; during validation, the module contains the averaged weights."""
         step = trainer.global_step
         if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
             return
@@ -42,22 +42,22 @@ class Periodic(L.Callback):
         self.work(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The step of the last time."""
+        """Return the step of the last work."""
         return {"last_step": self._last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue to count from that step."""
+        """Restore the step of the last work."""
         self._last_step = state_dict["last_step"]
 
 
 def log_image(trainer: L.Trainer, name: str, image: Tensor) -> None:
-    """Give an image to every logger that takes images, and save it next to the numbers of a CSV logger.
+    """Log an image to all loggers that support images.
 
-    A logger with ``log_image`` (W&B) gets it under its name; with a CSV logger it is saved as
+    A logger with ``log_image`` (W&B) logs it under ``name``. For a CSV logger, it is saved as
     ``<logs>/<name>/step_<number>.png``.
 
     Args:
-        trainer: Whose loggers and step.
+        trainer: Provides the loggers and the step.
         name: The image's name.
         image: (3, H, W), float32 in [0, 1].
     """

@@ -1,4 +1,4 @@
-"""How near synthesized LQ comes to the real pictures while the DDPM trains."""
+"""Measure how close synthesized LQ is to real LQ while the DDPM trains."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,32 +27,35 @@ BATCH = 8
 
 
 class Realism(Periodic):
-    """Logs how far LQ made with the weights of validation lies from the real LQ pictures, every so many steps.
+    """Log the distance between real LQ and LQ synthesized with the validation weights, at regular intervals.
 
-    The centres of the same HQ pictures are degraded, noised to one t and walked back each time, with the same draws;
-    they are compared with as many native patches of the DDPM's own training and validation pictures. Logged are
-    ``realism/fid192`` (lower is nearer), ``realism/power_gap`` (luminance power of the finest octave over the real
-    one's, in dB: negative is too smooth) and, for comparison, what training does not change: ``realism/fid192_start``
-    (of the handcrafted start) and ``realism/fid192_floor`` (real patches against real patches of other pictures, as
-    many). For so few patches fid192 is far above zero even between real pictures: compare the three, not studies.
+    Each time, center crops of the same HQ images are degraded, noised to ``t`` and denoised, with the same random
+    parameters. The results are compared with the same number of native patches from the DDPM's training and validation
+    images. The callback logs ``realism/fid192`` (lower is closer) and ``realism/power_gap`` (luminance power of the
+    finest octave relative to the real images, in dB; negative means too smooth). For comparison it also logs two values
+    that do not change during training: ``realism/fid192_start`` (of the handcrafted start) and
+    ``realism/fid192_floor`` (between patches of disjoint sets of real images, of the same number). With so few patches,
+    fid192 is far above zero even between real images. Compare these three values with each other, but not with those of
+    a t study.
 
-    One time costs ``pictures * num_steps`` evaluations of the network on ``patch`` px and ``pictures`` passes of
-    Inception, the first time three times as many of these. With the defaults and the embedded DDPM (3.4 M parameters)
-    that is 42 s on one CPU core, 28 s for the walks and 14 s for Inception. Rank 0 does it while the others wait.
+    Each measurement takes ``pictures * num_steps`` network evaluations on patches of ``patch`` px, and ``pictures``
+    passes through Inception (three times as many in the first one). With the defaults and the embedded DDPM (3.4 M
+    parameters), this takes 42 s on one CPU core: 28 s for the walks and 14 s for Inception. Rank 0 does the work while
+    the others wait.
 
     Args:
-        hq_dir: HQ pictures, of which a seeded choice is taken.
-        t: The step to walk back from.
-        degradation: The start, as ``--model.degradation`` of ``predict`` takes it.
-        scale: HQ sides over LQ sides; ``None`` uses the degradation's own, and 4 for a name.
-        pictures: How many at most; as many as there are of ``patch * scale`` px or more a side.
-        patch: LQ pixels a side.
-        num_steps: Network evaluations a picture.
-        every_n_steps: At the first validation after so many further steps.
-        features: ``inception``, or ``random`` to try things out without weights.
+        hq_dir: Folder of HQ images, from which a seeded choice is made.
+        t: The step to which the initial LQ is noised.
+        degradation: The start, as for ``--model.degradation`` of ``predict``.
+        scale: HQ sides over LQ sides; ``None`` uses the degradation's own scale, or 4 if it is given by name.
+        pictures: Maximum number of images; only those with sides of ``patch * scale`` px or more are used.
+        patch: Side of an LQ patch in pixels.
+        num_steps: Network evaluations per image.
+        every_n_steps: Minimum number of steps between two measurements, which are made in validation.
+        features: ``inception``, or ``random`` to try things without weights.
 
     Raises:
-        UserError: for values outside their range, an unknown degradation, or too few HQ pictures.
+        UserError: If a value is out of range, the degradation is unknown, or there are too few HQ images.
     """
 
     def __init__(
@@ -69,16 +72,16 @@ class Realism(Periodic):
     ) -> None:
         for name, value, least in (("t", t, 1), ("every_n_steps", every_n_steps, 1), ("patch", patch, 16)):
             if value < least:
-                raise UserError(f"Realism's {name} is {value}: expected {least} or more")
+                raise UserError(f"Realism.{name}: got {value}; expected {least} or more")
         super().__init__(every_n_steps)
         self.degradation = by_name(degradation, scale)
         scale = self.degradation.scale
-        found, _ = find_pictures(Path(hq_dir), "Realism's hq_dir")
+        found, _ = find_pictures(Path(hq_dir), "Realism.hq_dir")
         self.hq = center_crops(decoded(_shuffled(found)), pictures, patch * scale)
         if len(self.hq) < LEAST_PICTURES:
             raise UserError(
-                f"Realism found {len(self.hq)} pictures of {patch * scale} px or more a side in {hq_dir}: expected "
-                f"{LEAST_PICTURES} or more, or give a smaller patch"
+                f"Realism.hq_dir: got {len(self.hq)} images of {patch * scale} px or more per side in {hq_dir}; "
+                f"expected {LEAST_PICTURES} or more; add larger images or reduce patch"
             )
         self.keys = [str(n) for n in range(len(self.hq))]
         self.parameters = [self.degradation.draw(generator_for(0, key, "degradation")) for key in self.keys]
@@ -93,60 +96,62 @@ class Realism(Periodic):
         """Load the feature network.
 
         Raises:
-            UserError: for missing weights; it names the file, where to put it, and how to go without.
+            UserError: If weights are missing; the message names the file, where to put it, and how to do without it.
         """
         if self._network is None:
             self._network = Inception(weights_path(INCEPTION)) if self.features == "inception" else RandomFeatures()
 
     def check_against(self, module: DDPM, real: list[Picture]) -> None:
-        """Compare with what the fit brings.
+        """Check the settings against the DDPM and its images.
 
         Args:
             module: The DDPM.
-            real: Real LQ pictures.
+            real: Real LQ images.
 
         Raises:
-            UserError: if the DDPM is not trained at ``t``, its network does not take ``patch``, or too few pictures
-                are as large.
+            UserError: If the DDPM is not trained at ``t``, its network does not support ``patch``, or too few images
+                are large enough.
         """
         if self.t > module.t_max:
-            raise UserError(f"Realism's t is {self.t}, the DDPM is trained on t up to {module.t_max}: give less")
+            raise UserError(f"Realism.t: got {self.t}; expected {module.t_max} or less, the t_max of the DDPM")
         if self.patch % (multiple := module.denoiser().multiple):
-            raise UserError(f"Realism's patch is {self.patch}: the network takes multiples of {multiple} px")
+            raise UserError(
+                f"Realism.patch: got {self.patch}; expected a multiple of {multiple} px, as the network requires"
+            )
         self._usable(real)
 
     def check_run(self, run: Run) -> None:
-        """Check the weights, the DDPM and its images before any work.
+        """Check the weights, the DDPM and its images before the run.
 
         Raises:
-            UserError: See ``check`` and ``check_against``; also for a fit of another module.
+            UserError: See ``check`` and ``check_against``; also if another module than a DDPM is trained.
         """
         if run.verb != "fit":
             return
         if not hasattr(run.model, "denoiser"):
-            raise UserError(f"Realism watches the training of a DDPM, --model is {type(run.model).__name__}")
+            raise UserError(f"Realism: got --model {type(run.model).__name__}; expected a DDPM")
         self.check()
         self.check_against(run.model, _pictures(run.data))
 
     def setup(self, trainer: L.Trainer, pl_module: DDPM, stage: str) -> None:
-        """Check, unless that is done."""
+        """Load the feature network, unless it is loaded, and check the settings."""
         if stage == "fit":
             self.check()
             self.check_against(pl_module, _pictures(trainer.datamodule))
 
     def work(self, trainer: L.Trainer, module: DDPM) -> None:
-        """Log what is measured."""
+        """Measure and log."""
         with trainer.precision_plugin.val_step_context():
             found = self.measure(module, _pictures(trainer.datamodule))
         module.log_dict({f"realism/{name}": value for name, value in found.items()}, batch_size=1, rank_zero_only=True)
 
     @torch.no_grad()
     def measure(self, module: DDPM, real: list[Picture]) -> dict[str, float]:
-        """What is logged, by name.
+        """Return the values to log, by name.
 
         Args:
             module: The DDPM.
-            real: Real LQ pictures.
+            real: Real LQ images.
         """
         self._network.to(module.device)
         if not self._constant:
@@ -165,7 +170,7 @@ class Realism(Periodic):
         return {"fid192": self._distance(pictures, module.device), "power_gap": gap} | self._constant
 
     def _prepare(self, device: torch.device, pictures: list[Picture]) -> None:
-        """What stays the same: the handcrafted start, real patches, and the distances between these."""
+        """Compute everything that does not change: the handcrafted start, real patches, and their distances."""
         initial = [
             self.degradation.apply(self.hq[first : first + BATCH].to(device), self.parameters[first : first + BATCH])
             for first in range(0, len(self.hq), BATCH)
@@ -179,7 +184,7 @@ class Realism(Periodic):
         }
 
     def _real_patches(self, pictures: list[Picture]) -> list[Tensor]:
-        """Patches of two disjoint seeded choices of pictures, as many each as there are HQ crops."""
+        """Cut patches from two disjoint seeded sets of images, each set with as many patches as there are HQ crops."""
         n, usable, parts = len(self.hq), self._usable(pictures), []
         for half in (usable[0::2], usable[1::2]):
             each = -(-n // len(half))
@@ -191,7 +196,8 @@ class Realism(Periodic):
         usable = [picture for picture in _shuffled(pictures) if _smaller_side(picture) >= self.patch]
         if len(usable) < 2:
             raise UserError(
-                f"Realism found {len(usable)} LQ pictures of {self.patch} px or more a side: give a smaller patch"
+                f"Realism: got {len(usable)} LQ images of {self.patch} px or more per side; expected 2 or more; "
+                "reduce patch"
             )
         return usable[: 2 * len(self.hq)]
 
@@ -207,12 +213,12 @@ def _pictures(data: L.LightningDataModule) -> list[Picture]:
 
 
 def _shuffled(pictures: list[Picture]) -> list[Picture]:
-    """In a seeded order, so that the first ones are a fair choice."""
+    """Sort in a seeded order, so that the first ones are an unbiased choice."""
     return sorted(pictures, key=lambda one: seed_of("realism", one.key))
 
 
 def _smaller_side(picture: Picture) -> int:
     try:
         return min(read_size(picture.path))
-    except UnreadablePicture:  # which the loader reports
+    except UnreadablePicture:  # the loader reports it
         return 0

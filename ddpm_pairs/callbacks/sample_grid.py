@@ -1,4 +1,4 @@
-"""Grids of fixed pictures while the DDPM trains: what pairs would look like if training ended now."""
+"""Grids of fixed images while the DDPM trains: what pairs would look like if training ended now."""
 
 from pathlib import Path
 
@@ -19,22 +19,22 @@ from ddpm_pairs.seeding import generator_for, seed_of
 
 
 class SampleGrid(Periodic):
-    """Logs a grid with one row a picture: HQ, initial LQ, then LQ at each t, under the weights of validation.
+    """Log a grid with one row per image: HQ, initial LQ, then LQ at each t, made with the validation weights.
 
-    The pictures, their degradations and their noise stay the same over the run. A logger with ``log_image`` (W&B) gets
-    the grid as ``samples``; beside a CSV logger it is written as ``<logs>/samples/step_<number>.png``.
+    The images, their degradations and their noise are the same during the whole run. A logger with ``log_image`` (W&B)
+    gets the grid as ``samples``. For a CSV logger, it is written to ``<logs>/samples/step_<number>.png``.
 
     Args:
-        hq_dir: HQ pictures; the first ones are taken. ``None`` takes photographs that come with scikit-image.
-        degradation: The start, as ``--model.degradation`` of ``predict`` takes it.
-        scale: HQ sides over LQ sides; ``None`` uses the degradation's own, and 4 for a name.
-        ts: Steps to walk back from; those beyond the training's ``t_max`` are left out.
-        pictures: Rows.
-        side: LQ pixels a side.
-        every_n_steps: At the first validation after so many further steps.
+        hq_dir: Folder of HQ images, of which the first ones are used; ``None`` uses photographs from scikit-image.
+        degradation: The start, as for ``--model.degradation`` of ``predict``.
+        scale: HQ sides over LQ sides; ``None`` uses the degradation's own scale, or 4 if it is given by name.
+        ts: Steps to which the initial LQ is noised; those above the ``t_max`` of training are skipped.
+        pictures: Number of images, one per row.
+        side: Side of LQ in pixels.
+        every_n_steps: Minimum number of steps between two grids, which are logged in validation.
 
     Raises:
-        UserError: if ``hq_dir`` is no folder with pictures, or an unknown degradation is named.
+        UserError: If ``hq_dir`` is not a folder that contains large enough images, or the degradation is unknown.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class SampleGrid(Periodic):
 
     @torch.no_grad()
     def grid(self, module: DDPM) -> Tensor:
-        """The grid as one picture (3, H, W) in [0, 1], LQ enlarged by repeating pixels."""
+        """Return the grid as one image (3, H, W) in [0, 1], with LQ enlarged by repeating pixels."""
         denoiser = module.denoiser()
         hq = self.hq.to(module.device)
         initial = self.degradation.apply(hq, self.parameters)
@@ -76,14 +76,14 @@ class SampleGrid(Periodic):
 
 
 def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:
-    """Centre crops (N, 3, side, side), float32 in [0, 1], of the first pictures that are large enough."""
+    """Cut center crops (N, 3, side, side), float32 in [0, 1], from the first images that are large enough."""
     if hq_dir is None:
-        from skimage import data  # only here: importing it takes a moment
+        from skimage import data  # imported here because it takes a moment
 
         candidates = (load() for load in (data.astronaut, data.coffee, data.chelsea, data.rocket))
     else:
-        candidates = decoded(find_pictures(Path(hq_dir), "SampleGrid's hq_dir")[0])
+        candidates = decoded(find_pictures(Path(hq_dir), "SampleGrid.hq_dir")[0])
     crops = center_crops(candidates, count, side)
     if not len(crops):
-        raise UserError(f"SampleGrid found no picture of {side} px or more a side in {hq_dir}: give larger ones")
+        raise UserError(f"SampleGrid.hq_dir: no images of {side} px or more per side in {hq_dir}; add larger images")
     return crops

@@ -1,4 +1,4 @@
-"""How a fit goes beside its loss: the size of its gradients and its speed."""
+"""Log the gradient norm and the speed of a fit."""
 
 import time
 from typing import Any
@@ -9,12 +9,12 @@ from torch.optim import Optimizer
 
 
 class TrainingMonitor(L.Callback):
-    """Logs ``train/gradient_norm`` and ``train/pictures_per_second`` whenever the Trainer logs (``log_every_n_steps``).
+    """Log ``train/gradient_norm`` and ``train/pictures_per_second`` every ``log_every_n_steps`` of the Trainer.
 
-    The norm is the L2 norm of all gradients together, before they are clipped. The speed is that of all ranks together
-    since the last time, waiting for data included and validation left out; a batch's pictures are its ``lq`` (or
-    ``hq``, where there is no other). Between log steps nothing is computed, and nothing ever waits for the device by
-    itself.
+    The norm is the L2 norm of all gradients together, before clipping. The speed is that of all ranks together since it
+    was last logged; it includes waiting for data and excludes validation. The images of a batch are its ``lq``, or its
+    ``hq`` if there is no ``lq``. Between log steps no norm is computed, and the callback itself never synchronizes with
+    the device.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class TrainingMonitor(L.Callback):
         self._pictures, self._seconds, self._since, self._step = 0, 0.0, time.monotonic(), trainer.global_step
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Log the norm of the gradients as they came."""
+        """Log the norm of the unclipped gradients."""
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
             gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
             pl_module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
@@ -38,7 +38,7 @@ class TrainingMonitor(L.Callback):
         batch: dict[str, Any],
         batch_idx: int,
     ) -> None:
-        """Count the pictures, and log the speed."""
+        """Count the images, and log the speed if it is due."""
         self._pictures += len(batch["lq"] if "lq" in batch else batch["hq"]) * trainer.world_size
         step, before = trainer.global_step, self._step
         self._step = step
@@ -53,5 +53,5 @@ class TrainingMonitor(L.Callback):
         self._seconds += time.monotonic() - self._since
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on."""
+        """Restart the clock."""
         self._since = time.monotonic()

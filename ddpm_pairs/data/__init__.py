@@ -1,7 +1,4 @@
-"""The LightningDataModule family.
-
-The DataModules are imported on first use.
-"""
+"""DataModules, imported on first use."""
 
 # ruff: noqa: F401 - for type checkers; lazy_loader makes __all__
 

@@ -1,4 +1,4 @@
-"""Seeded native crops of a folder of pictures: an endless, resumable training stream and fixed validation crops."""
+"""Seeded native crops of a folder of images: an endless, resumable training stream and fixed validation crops."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ddpm_pairs.images.find import Failure, Picture, find_pictures
 from ddpm_pairs.seeding import seed_of
 
 MIN_SIDE = 16
-"""Pictures with a shorter side, in pixels, are left out: a crop would be mostly mirrored."""
+"""Images with a shorter side, in pixels, are skipped, because most of a crop would be padding."""
 
 
 class Crop(NamedTuple):
@@ -24,9 +24,9 @@ class Crop(NamedTuple):
 
     Attributes:
         pixels: uint8 (3, S, S), RGB.
-        failures: pictures that could not be decoded and in whose place this one came.
-        key: the picture's key.
-        visit: how often the training stream has gone over all pictures before, from 0; 0 in validation.
+        failures: Images that could not be decoded and were replaced by this one.
+        key: The image's key.
+        visit: Number of earlier passes of the training stream over all images; 0 in validation.
     """
 
     pixels: Tensor
@@ -38,28 +38,28 @@ class Crop(NamedTuple):
 class CroppedImages(StreamedImages):
     """Base of the DataModules that train on native crops; nothing is resized.
 
-    Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i):
-    every epoch visits each picture once in a new order, and a resumed fit goes on where the unbroken one would be. A
-    picture that cannot be decoded is replaced by the next one in order and reported in `failures`.
+    Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i).
+    Every epoch visits each image once in a new order, and a resumed fit gets the same samples as an uninterrupted one.
+    An image that cannot be decoded is replaced by the next one in order and reported in ``failures``.
 
     Args:
-        folder: folder of pictures, searched with its subfolders.
-        option: the command line option that named it, for the error texts.
-        crop_size: side S of the crops, in pixels; smaller pictures are padded by reflection.
-        batch_size: crops in a batch of one process.
-        center_crop: side of the centre crop that crops are taken from, in pixels; None uses whole pictures.
-        flip: mirror every other training crop, left to right.
-        val_dir: folder of validation pictures; None splits them off, by the hash of their keys.
-        val_fraction: share of the folder that is for validation; at least one picture is.
-        num_workers: loader processes for each process of the trainer.
-        seed: seed of order, crops and flips in training. Validation is the same for every seed.
+        folder: Folder of images, searched recursively.
+        option: The command-line option that named the folder, for error messages.
+        crop_size: Side S of the crops in pixels; smaller images are padded by reflection.
+        batch_size: Number of crops in the batch of one process.
+        center_crop: Side in pixels of the center crop from which crops are taken; ``None`` uses whole images.
+        flip: Whether to flip training crops horizontally with probability 1/2.
+        val_dir: Folder of validation images; ``None`` splits them off by the hash of their keys.
+        val_fraction: Share of the images used for validation, at least one image.
+        num_workers: Number of loader processes per process of the trainer.
+        seed: Seed of order, crops and flips in training; validation does not depend on it.
 
     Attributes:
-        train_pictures: pictures for training, after `find()`.
-        val_pictures: pictures for validation, after `find()`.
+        train_pictures: Images for training, after ``find()``.
+        val_pictures: Images for validation, after ``find()``.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: If an option is out of range.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class CroppedImages(StreamedImages):
         num_workers: int,
         seed: int,
     ) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(batch_size, val_fraction, num_workers, seed)
         require("--data.crop_size", crop_size, 1)
         if center_crop is not None and center_crop < crop_size:
-            raise UserError(f"--data.center_crop: got {center_crop}; give {crop_size} (--data.crop_size) or more")
+            raise UserError(f"--data.center_crop: got {center_crop}; expected {crop_size} (--data.crop_size) or more")
         self._folder, self._option = folder, option
         self.crop_size = crop_size
         self.center_crop = center_crop
@@ -99,32 +99,32 @@ class CroppedImages(StreamedImages):
         self.failures = failures
 
     def training_samples(self) -> Dataset:
-        """Sample i is a random crop of a picture of the seeded order."""
+        """Return a dataset whose sample i is a random crop; the seed determines the order of images."""
         crop = NativeCrop(self.crop_size, self.center_crop, self.flip)
         return _TrainingCrops(self.train_pictures, crop, self.seed)
 
     def validation_samples(self) -> Dataset:
-        """One crop a validation picture, fixed by its key."""
+        """Return one crop per validation image, at a position determined by its key."""
         return _ValidationCrops(self.val_pictures, NativeCrop(self.crop_size, self.center_crop))
 
 
 def stack(crops: list[Crop]) -> tuple[Tensor, list[Failure]]:
-    """The pixels of some crops, uint8 (N, 3, S, S), and all their failures."""
+    """Stack crops into uint8 (N, 3, S, S), and collect their failures."""
     return torch.stack([crop.pixels for crop in crops]), [failure for crop in crops for failure in crop.failures]
 
 
 def find_large_enough(folder: str, option: str) -> tuple[list[Picture], list[Failure]]:
-    """Pictures below a folder whose headers can be read and whose sides are MIN_SIDE or more.
+    """Find the images below a folder that have a readable header and sides of ``MIN_SIDE`` or more.
 
     Args:
-        folder: folder to search.
-        option: the command line option that named it, for the error texts.
+        folder: Folder to search.
+        option: The command-line option that named the folder, for error messages.
 
     Returns:
-        The pictures sorted by key, and the failures sorted by source.
+        The images sorted by key, and the failures sorted by source.
 
     Raises:
-        UserError: see `find_pictures`; also where no picture is left.
+        UserError: If no image can be used, or ``find_pictures`` raises it.
     """
     found, failures = find_pictures(Path(folder), option)
     pictures = []
@@ -135,21 +135,23 @@ def find_large_enough(folder: str, option: str) -> tuple[list[Picture], list[Fai
             failures.append(Failure(picture.source, str(error)))
             continue
         if min(height, width) < MIN_SIDE:
-            failures.append(Failure(picture.source, f"{width}x{height} pixels; sides of {MIN_SIDE} or more are needed"))
+            failures.append(
+                Failure(picture.source, f"got {width}x{height} px; expected {MIN_SIDE} px or more per side")
+            )
         else:
             pictures.append(picture)
     failures.sort(key=lambda failure: failure.source)
     if not pictures:
         first = next(f for f in failures if f.source == found[0].source)
         raise UserError(
-            f"{option}: none of the {len(found)} pictures in {folder!r} can be used "
-            f"({first.source}: {first.reason}); give a folder of pictures"
+            f"{option}: none of the {len(found)} images in {folder!r} can be used "
+            f"({first.source}: {first.reason}); give a folder of usable images"
         )
     return pictures, failures
 
 
 class _TrainingCrops(Dataset):
-    """Sample i for any i >= 0."""
+    """Training crops; item i exists for every i >= 0."""
 
     def __init__(self, pictures: list[Picture], crop: NativeCrop, seed: int) -> None:
         self.pictures = pictures
@@ -167,7 +169,7 @@ class _TrainingCrops(Dataset):
 
 
 class _ValidationCrops(Dataset):
-    """The crop of picture j."""
+    """Validation crops; item j is the crop of image j."""
 
     def __init__(self, pictures: list[Picture], crop: NativeCrop) -> None:
         self.pictures = pictures

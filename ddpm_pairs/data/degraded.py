@@ -1,4 +1,4 @@
-"""Crops of HQ pictures that are degraded on the fly, for training a restorer on handcrafted pairs."""
+"""Crops of HQ images, degraded on the fly, for training a restorer on handcrafted pairs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,40 +15,42 @@ from ddpm_pairs.seeding import generator_for
 
 
 class DegradedImages(CroppedImages):
-    """Native crops of a folder of HQ pictures, each degraded anew at every visit, on the device and in a batch.
+    """Native crops of a folder of HQ images, degraded on the device in batches, with new parameters at every visit.
 
-    Batches are `{"hq": (N, 3, S, S), "lq": (N, 3, S / scale, S / scale), "key": list[str]}`, float32 RGB in [0, 1].
-    Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i): a
-    resumed fit goes on where the unbroken one would be. The key of a picture's visit v in later epochs is `<key>~<v>`.
-    LQ is what `predict` with `t_max` 0 makes of this HQ under this key and seed, bit for bit on the same kind of device
-    where `batch_size` is its `slots` and the threads are as many.
+    Batches are ``{"hq": (N, 3, S, S), "lq": (N, 3, S / scale, S / scale), "key": list[str]}``, float32 RGB in [0, 1].
+    Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i), so
+    a resumed fit gets the same samples as an uninterrupted one. In later epochs, visit v of an image has the key
+    ``<key>~<v>``. LQ is what ``predict`` with ``t_max`` 0 makes of this HQ with the same key and seed. It is
+    bit-identical on the same type of device if ``batch_size`` equals the ``slots`` of ``predict`` and the number of
+    threads is the same.
 
-    The parameters are drawn in the loader's processes. Loaders used without a Trainer give uint8 HQ, `parameters` and
-    `preparation` in place of LQ, and the `failures`: pictures that could not be decoded, in whose place the next one
-    came.
+    The parameters are drawn in the loader processes. Loaders used without a Trainer return uint8 HQ, ``parameters`` and
+    ``preparation`` instead of LQ, and ``failures``: the images that could not be decoded and were replaced by the next
+    one.
 
     Args:
-        hq_dir: folder of HQ pictures, searched with its subfolders.
-        degradation: as `--model.degradation` of `predict` takes it: a name, a class path, a YAML file, the weights of
-            a learned degradation, or an object.
-        crop_size: side S of the crops, in HQ pixels, a multiple of the degradation's scale; smaller pictures are padded
-            by reflection.
-        batch_size: crops in a batch of one process.
-        hq_preparation: what is done to HQ first, such as `ddpm_pairs.degradations.HQPreparation`; None leaves it.
-        flip: mirror every other training crop, left to right.
-        val_dir: folder of validation pictures; None splits them off hq_dir, by the hash of their keys.
-        val_fraction: share of hq_dir that is for validation; at least one picture is.
-        num_workers: loader processes for each process of the trainer.
-        seed: seed of order, crops, flips and degradations in training. Validation is the same for every seed.
-        scale: HQ sides over LQ sides; None uses the degradation's own, and 4 for a name.
+        hq_dir: Folder of HQ images, searched recursively.
+        degradation: As for ``--model.degradation`` of ``predict``: a name, a class path, a YAML file, the weights of a
+            learned degradation, or an object.
+        crop_size: Side S of the crops in HQ pixels, a multiple of the degradation's ``multiple`` (by default its
+            scale); smaller images are padded by reflection.
+        batch_size: Number of crops in the batch of one process.
+        hq_preparation: Applied to HQ first, such as ``ddpm_pairs.degradations.HQPreparation``; ``None`` for no
+            preparation.
+        flip: Whether to flip training crops horizontally with probability 1/2.
+        val_dir: Folder of validation images; ``None`` splits them off ``hq_dir`` by the hash of their keys.
+        val_fraction: Share of ``hq_dir`` used for validation, at least one image.
+        num_workers: Number of loader processes per process of the trainer.
+        seed: Seed of order, crops, flips and degradations in training; validation does not depend on it.
+        scale: HQ sides over LQ sides; ``None`` uses the degradation's own scale, or 4 if it is given by name.
 
     Attributes:
-        train_pictures: pictures for training, after `find()`.
-        val_pictures: pictures for validation, after `find()`.
-        scale: HQ sides over LQ sides, the degradation's.
+        train_pictures: Images for training, after ``find()``.
+        val_pictures: Images for validation, after ``find()``.
+        scale: HQ sides over LQ sides, as in the degradation.
 
     Raises:
-        UserError: an option is out of range, or the degradation has no multiple that divides the crops.
+        UserError: If an option is out of range, or ``crop_size`` is not a multiple of the degradation's ``multiple``.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class DegradedImages(CroppedImages):
         seed: int = 0,
         scale: int | None = None,
     ) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(
             hq_dir,
             "--data.hq_dir",
@@ -81,18 +83,18 @@ class DegradedImages(CroppedImages):
         self.degradation = by_name(degradation, scale, "--data.scale")
         if crop_size % (multiple := multiple_of(self.degradation)):
             raise UserError(
-                f"--data.crop_size: got {crop_size}; give a multiple of {multiple}, as the degradation needs"
+                f"--data.crop_size: got {crop_size}; expected a multiple of {multiple}, as the degradation requires"
             )
         self.hq_dir, self.scale = hq_dir, self.degradation.scale
         self.hq_preparation = hq_preparation
 
     def collate(self, training: bool) -> Callable[[list[Crop]], dict[str, Any]]:
-        """Batches of `hq`, `key`, what was drawn for each picture, and `failures`."""
+        """Return a function that makes batches of ``hq``, ``key``, the parameters drawn per image, and ``failures``."""
         return _Draws(self.degradation, self.hq_preparation, self.seed if training else "validation")
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Bring HQ, sent as uint8, to [0, 1], prepare and degrade it."""
+        """Convert HQ from uint8 to [0, 1], prepare it, and degrade it."""
         hq, preparation = batch["hq"].float().div_(255), batch["preparation"]
         prepare(self.degradation, hq.device)
         if self.hq_preparation is not None:
@@ -102,7 +104,7 @@ class DegradedImages(CroppedImages):
 
 @dataclass(frozen=True)
 class _Draws:
-    """Makes a batch of crops and draws each picture's degradation, as `predict` does for the same seed and key."""
+    """Batch crops and draw a degradation per image, as ``predict`` does for the same seed and key."""
 
     degradation: Degradation
     hq_preparation: Degradation | None

@@ -1,4 +1,4 @@
-"""Crops of HQ pictures alone, for training a prior."""
+"""Crops of HQ images without LQ, for training a prior."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,23 +7,24 @@ from ddpm_pairs.data.crops import Crop, CroppedImages, stack
 
 
 class HighQualityCrops(CroppedImages):
-    """Native crops of a folder of HQ pictures; nothing is resized, so aligned faces come as they are at their size.
+    """Native crops of a folder of HQ images.
 
-    Batches are `{"hq": (N, 3, S, S), "key": list[str]}`, float32 RGB in [0, 1] (loaders used without a Trainer give
-    uint8 and the `"failures"`). Order, crops and failures are those of `CroppedImages`.
+    Nothing is resized, so aligned faces of size ``crop_size`` are used as they are. Batches are
+    ``{"hq": (N, 3, S, S), "key": list[str]}``, float32 RGB in [0, 1]; loaders used without a Trainer return uint8 and
+    ``"failures"``. Order, crops and failures are as in ``CroppedImages``.
 
     Args:
-        hq_dir: folder of HQ pictures, searched with its subfolders.
-        crop_size: side S of the crops, in pixels; smaller pictures are padded by reflection.
-        batch_size: crops in a batch of one process.
-        flip: mirror every other training crop, left to right.
-        val_dir: folder of validation pictures; None splits them off hq_dir, by the hash of their keys.
-        val_fraction: share of hq_dir that is for validation; at least one picture is.
-        num_workers: loader processes for each process of the trainer.
-        seed: seed of order, crops and flips in training. Validation is the same for every seed.
+        hq_dir: Folder of HQ images, searched recursively.
+        crop_size: Side S of the crops in pixels; smaller images are padded by reflection.
+        batch_size: Number of crops in the batch of one process.
+        flip: Whether to flip training crops horizontally with probability 1/2.
+        val_dir: Folder of validation images; ``None`` splits them off ``hq_dir`` by the hash of their keys.
+        val_fraction: Share of ``hq_dir`` used for validation, at least one image.
+        num_workers: Number of loader processes per process of the trainer.
+        seed: Seed of order, crops and flips in training; validation does not depend on it.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: If an option is out of range.
     """
 
     def __init__(
@@ -37,18 +38,18 @@ class HighQualityCrops(CroppedImages):
         num_workers: int = 2,
         seed: int = 0,
     ) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(
             hq_dir, "--data.hq_dir", crop_size, batch_size, None, flip, val_dir, val_fraction, num_workers, seed
         )
         self.hq_dir = hq_dir
 
     def collate(self, training: bool) -> Callable[[list[Crop]], dict[str, Any]]:
-        """Batches of `hq`, `key` and `failures`."""
+        """Return a function that makes batches of ``hq``, ``key`` and ``failures``."""
         return _batch
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Bring the crops, sent as uint8, to [0, 1]."""
+        """Convert the crops from uint8 to [0, 1]."""
         batch["hq"] = batch["hq"].float().div_(255)
         return batch
 

@@ -1,4 +1,4 @@
-"""Crops of real LQ pictures, for training the DDPM."""
+"""Crops of real LQ images, for training the DDPM."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,31 +7,31 @@ from ddpm_pairs.data.crops import Crop, CroppedImages, stack
 
 
 class LowQualityImages(CroppedImages):
-    """Native crops of a folder of LQ pictures; nothing is resized.
+    """Native crops of a folder of LQ images; nothing is resized.
 
-    Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i):
-    every epoch visits each picture once in a new order, and a resumed fit goes on where the unbroken one would be.
-    Batches are `{"lq": (N, 3, S, S)}`, float32 RGB in [0, 1], in validation with the pictures' `"key"`s beside it
-    (loaders used without a Trainer give uint8 and the `"failures"`). A picture that cannot be decoded is replaced by
-    the next one in order and reported in `failures`.
+    Training sample number i, counted over all ranks from the first step of the run, is a pure function of (seed, i).
+    Every epoch visits each image once in a new order, and a resumed fit gets the same samples as an uninterrupted one.
+    Batches are ``{"lq": (N, 3, S, S)}``, float32 RGB in [0, 1], in validation also with ``"key"``; loaders used without
+    a Trainer return uint8 and ``"failures"``. An image that cannot be decoded is replaced by the next one in order and
+    reported in ``failures``.
 
     Args:
-        lq_dir: folder of LQ pictures, searched with its subfolders.
-        crop_size: side S of the crops, in pixels; smaller pictures are padded by reflection.
-        batch_size: crops in a batch of one process.
-        center_crop: side of the centre crop that crops are taken from, in pixels; None uses whole pictures.
-        flip: mirror every other training crop, left to right.
-        val_dir: folder of validation pictures; None splits them off lq_dir, by the hash of their keys.
-        val_fraction: share of lq_dir that is for validation; at least one picture is.
-        num_workers: loader processes for each process of the trainer.
-        seed: seed of order, crops and flips in training. Validation is the same for every seed.
+        lq_dir: Folder of LQ images, searched recursively.
+        crop_size: Side S of the crops in pixels; smaller images are padded by reflection.
+        batch_size: Number of crops in the batch of one process.
+        center_crop: Side in pixels of the center crop from which crops are taken; ``None`` uses whole images.
+        flip: Whether to flip training crops horizontally with probability 1/2.
+        val_dir: Folder of validation images; ``None`` splits them off ``lq_dir`` by the hash of their keys.
+        val_fraction: Share of ``lq_dir`` used for validation, at least one image.
+        num_workers: Number of loader processes per process of the trainer.
+        seed: Seed of order, crops and flips in training; validation does not depend on it.
 
     Attributes:
-        train_pictures: pictures for training, after `find()`.
-        val_pictures: pictures for validation, after `find()`.
+        train_pictures: Images for training, after ``find()``.
+        val_pictures: Images for validation, after ``find()``.
 
     Raises:
-        UserError: an option is out of range.
+        UserError: If an option is out of range.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LowQualityImages(CroppedImages):
         num_workers: int = 2,
         seed: int = 0,
     ) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(
             lq_dir,
             "--data.lq_dir",
@@ -62,11 +62,11 @@ class LowQualityImages(CroppedImages):
         self.lq_dir = lq_dir
 
     def collate(self, training: bool) -> Callable[[list[Crop]], dict[str, Any]]:
-        """Batches of `lq` and `failures`, in validation with `key`."""
+        """Return a function that makes batches of ``lq`` and ``failures``, in validation also with ``key``."""
         return _without_keys if training else _with_keys
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Bring the crops, sent as uint8, to [0, 1]."""
+        """Convert the crops from uint8 to [0, 1]."""
         batch["lq"] = batch["lq"].float().div_(255)
         return batch
 

@@ -1,4 +1,4 @@
-"""What is checked of pairs before they are used: whether files are readable, sizes, and likeness."""
+"""Check pairs before they are used: readable files, matching sizes, and similarity of HQ and LQ."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ class CheckedPairs(NamedTuple):
     """Pairs that can be used.
 
     Attributes:
-        scale: HQ sides over LQ sides, the same for all.
-        pairs: those of each place, one or more each.
-        failures: what was found wanting in the places and by the check, each once.
+        scale: HQ sides over LQ sides, the same for all pairs.
+        pairs: The usable pairs of each place, at least one each.
+        failures: Files and pairs that cannot be used, found while listing the places or by the check, each once.
     """
 
     scale: int
@@ -31,14 +31,14 @@ class CheckedPairs(NamedTuple):
 
 
 def check_pairs(places: list[FoundPairs], psnr_floor: float | None = None) -> CheckedPairs:
-    """Leave out pairs that cannot be used.
+    """Remove pairs that cannot be used.
 
     Args:
-        places: one or more.
-        psnr_floor: see `above_floor`; None takes pairs however unlike.
+        places: The pairs found in one or more places.
+        psnr_floor: Minimum PSNR in dB, see ``above_floor``; ``None`` accepts any similarity.
 
     Raises:
-        UserError: no pair of a place can be used.
+        UserError: If none of the pairs of a place can be used.
     """
     sized = [read_sizes(place.pairs) for place in places]
     scale = common_scale(pair for of_place, _ in sized for pair in of_place)
@@ -51,8 +51,8 @@ def check_pairs(places: list[FoundPairs], psnr_floor: float | None = None) -> Ch
             wrong += unlike
         if not pairs:
             raise UserError(
-                f"{place.option}: none of the {len(place.pairs)} pairs of {place.place!r} can be used "
-                f"({wrong[0].source}: {wrong[0].reason}); give other pairs"
+                f"{place.option}: none of the {len(place.pairs)} pairs in {place.place!r} can be used "
+                f"({wrong[0].source}: {wrong[0].reason}); give usable pairs"
             )
         kept.append(pairs)
         failures += place.failures + wrong
@@ -60,7 +60,7 @@ def check_pairs(places: list[FoundPairs], psnr_floor: float | None = None) -> Ch
 
 
 class SizedPair(NamedTuple):
-    """A pair and its sizes (height, width)."""
+    """A pair and the sizes (height, width) of its images."""
 
     pair: PicturePair
     hq: tuple[int, int]
@@ -68,15 +68,15 @@ class SizedPair(NamedTuple):
 
     @property
     def scale(self) -> int | None:
-        """The one of 1, 2 and 4 by which both LQ sides give the HQ sides, or None."""
+        """The one of 1, 2 and 4 that maps both LQ sides to the HQ sides; ``None`` if there is none."""
         fitting = (s for s in SCALES if self.hq == (self.lq[0] * s, self.lq[1] * s))
         return next(fitting, None)
 
 
 def read_sizes(pairs: Iterable[PicturePair]) -> tuple[list[SizedPair], list[Failure]]:
-    """Sizes of pairs from the headers alone, and the files whose headers cannot be read.
+    """Read the sizes of pairs from the file headers, and collect the files whose headers cannot be read.
 
-    It takes about 0.2 ms a pair, and no time where what holds the pictures has told their sizes.
+    This takes about 0.2 ms per pair, and no time for images whose sizes are already known.
     """
     sized, failures = [], []
     for pair in pairs:
@@ -89,39 +89,39 @@ def read_sizes(pairs: Iterable[PicturePair]) -> tuple[list[SizedPair], list[Fail
 
 
 def common_scale(pairs: Iterable[SizedPair]) -> int | None:
-    """The scale that most pairs have, of equally frequent ones the greatest; None where no pair has any."""
+    """The most frequent scale, the largest one in case of a tie; ``None`` if no pair has a valid scale."""
     times = Counter(pair.scale for pair in pairs if pair.scale is not None)
     return max(times, key=lambda scale: (times[scale], scale)) if times else None
 
 
 def of_scale(pairs: Iterable[SizedPair], scale: int | None) -> tuple[list[PicturePair], list[Failure]]:
-    """The pairs of a scale whose HQ sides are MIN_SIDE or more, and why the others are left out."""
+    """Select pairs of one scale with HQ sides of ``MIN_SIDE`` or more, and say why the others are rejected."""
     fitting, failures = [], []
     for one in pairs:
         (height, width), (lq_height, lq_width) = one.hq, one.lq
         if one.scale is None:
-            reason = "HQ sides must be 1, 2 or 4 times those of LQ"
+            reason = "expected HQ sides of 1, 2 or 4 times the LQ sides"
         elif one.scale != scale:
-            reason = f"most pairs are x{scale}"
+            reason = f"expected scale {scale}, as in most pairs"
         elif min(one.hq) < MIN_SIDE:
-            reason = f"HQ sides of {MIN_SIDE} or more are needed"
+            reason = f"expected HQ sides of {MIN_SIDE} px or more"
         else:
             fitting.append(one.pair)
             continue
         failures.append(
-            Failure(one.pair.lq.source, f"HQ is {width}x{height}, LQ {lq_width}x{lq_height} pixels; {reason}")
+            Failure(one.pair.lq.source, f"got HQ of {width}x{height} px and LQ of {lq_width}x{lq_height} px; {reason}")
         )
     return fitting, failures
 
 
 def above_floor(pairs: Iterable[PicturePair], floor: float) -> tuple[list[PicturePair], list[Failure]]:
-    """Leave out pairs whose PSNR is under a floor.
+    """Remove pairs whose PSNR is below a floor.
 
-    A manifest's `psnr` is believed; a pair without one is decoded, which takes some 20 ms for HQ of 512 px.
+    The ``psnr`` of a manifest is trusted. A pair without one is decoded, which takes about 20 ms for HQ of 512 px.
 
     Args:
-        pairs: pairs whose sizes fit.
-        floor: the least PSNR of HQ against LQ enlarged bicubically, in dB.
+        pairs: Pairs with matching sizes.
+        floor: Minimum PSNR, in dB, between HQ and the bicubically enlarged LQ.
     """
     kept, failures = [], []
     for pair in pairs:
@@ -133,7 +133,7 @@ def above_floor(pairs: Iterable[PicturePair], floor: float) -> tuple[list[Pictur
                 continue
             psnr = psnr_of(*map(channels_first, sides))
         if psnr < floor:
-            failures.append(Failure(pair.lq.source, f"PSNR of {psnr:.1f} dB is under --data.psnr_floor {floor:g}"))
+            failures.append(Failure(pair.lq.source, f"PSNR of {psnr:.1f} dB is below --data.psnr_floor {floor:g}"))
         else:
             kept.append(pair)
     return kept, failures

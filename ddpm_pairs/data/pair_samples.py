@@ -1,4 +1,4 @@
-"""Samples of pairs: crops for training and validation, whole pairs for testing."""
+"""Samples made from pairs: crops for training and validation, whole pairs for test."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,8 +14,10 @@ from ddpm_pairs.pairset.pairs import PicturePair
 from ddpm_pairs.seeding import seed_of
 
 CACHE_BYTES = 512 * 2**20
-"""Decoded pictures that a process keeps. Those met first stay: in an order that visits each pair once an epoch, making
-room for a later one never pays."""
+"""Limit of the decoded images that each process keeps in memory.
+
+The images decoded first stay, because evicting one never pays off if each pair is visited once per epoch.
+"""
 
 
 class PairCrop(NamedTuple):
@@ -24,8 +26,8 @@ class PairCrop(NamedTuple):
     Attributes:
         hq: uint8 (3, S, S), RGB.
         lq: uint8 (3, S / scale, S / scale), RGB.
-        failures: pictures that could not be decoded and in whose pair's place this one came.
-        key: the pair's key.
+        failures: Images that could not be decoded and whose pairs were replaced by this one.
+        key: The pair's key.
     """
 
     hq: Tensor
@@ -35,7 +37,7 @@ class PairCrop(NamedTuple):
 
 
 def decode_pair(pair: PicturePair) -> tuple[np.ndarray, np.ndarray] | Failure:
-    """HQ and LQ, uint8 (H, W, 3); or which of them cannot be decoded, and why."""
+    """Decode HQ and LQ to uint8 (H, W, 3), or return which of them cannot be decoded and why."""
     hq, lq = decode_or_failure(pair.hq), decode_or_failure(pair.lq)
     for side in (hq, lq):
         if isinstance(side, Failure):
@@ -44,14 +46,14 @@ def decode_pair(pair: PicturePair) -> tuple[np.ndarray, np.ndarray] | Failure:
 
 
 class DecodedPairs:
-    """Decodes pairs and keeps what fits into the cache."""
+    """Decode pairs, and keep as many as fit into the cache."""
 
     def __init__(self) -> None:
         self._room = CACHE_BYTES
         self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, pair: PicturePair) -> tuple[np.ndarray, np.ndarray] | Failure:
-        """What `decode_pair` gives, not to be written to."""
+        """Return the result of ``decode_pair``; do not modify it."""
         if pair.key in self._kept:
             return self._kept[pair.key]
         sides = decode_pair(pair)
@@ -65,14 +67,15 @@ class DecodedPairs:
 
 
 def place_of(i: int, shares: list[float]) -> tuple[int, int]:
-    """Which folder training sample i comes from, and which of this folder's samples it is, from 0.
+    """Return the folder of training sample i, and the number of the sample within this folder, from 0.
 
-    The first folder has the samples where floor(i * share) steps up, and so on among those left for the others: every
-    stretch of the stream has each folder's share to within a few samples, without any state.
+    The first folder gets the samples at which floor(i * share) increases. The remaining samples are divided among the
+    other folders in the same way. Any part of the stream contains each folder's share to within a few samples,
+    without any state.
 
     Args:
-        i: number of the sample, 0 or greater.
-        shares: positive weights of the folders.
+        i: Number of the sample, 0 or greater.
+        shares: Positive weights of the folders.
     """
     for folder in range(len(shares) - 1):
         share = shares[folder] / sum(shares[folder:])
@@ -84,14 +87,14 @@ def place_of(i: int, shares: list[float]) -> tuple[int, int]:
 
 
 class TrainingPairs(Dataset):
-    """Sample i for any i >= 0: each folder's pairs once an epoch of its own, in a seeded order."""
+    """Training crops; item i exists for every i >= 0. Each folder has its own epochs, in seeded order."""
 
     def __init__(self, folders: list[list[PicturePair]], shares: list[float], crop: PairedCrop, seed: int) -> None:
         self.folders, self.shares, self.crop, self.seed = folders, shares, crop, seed
         self._decoded = DecodedPairs()
 
     def __getitem__(self, i: int) -> PairCrop:
-        """Crop the pair of sample i."""
+        """Return a random crop of the pair of sample i."""
         folder, j = place_of(i, self.shares)
         pairs = self.folders[folder]
         n = len(pairs)
@@ -102,7 +105,7 @@ class TrainingPairs(Dataset):
 
 
 class ValidationPairs(Dataset):
-    """The central crop of pair j."""
+    """Validation crops; item j is the center crop of pair j."""
 
     def __init__(self, pairs: list[PicturePair], crop: PairedCrop) -> None:
         self.pairs, self.crop = pairs, crop
@@ -113,7 +116,7 @@ class ValidationPairs(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, j: int) -> PairCrop:
-        """Crop pair j."""
+        """Return the center crop of pair j."""
         n = len(self.pairs)
         pair, sides, failures = first_readable((self.pairs[(j + k) % n] for k in range(n)), self._decoded)
         hq, lq = self.crop.centre(*sides)
@@ -121,7 +124,7 @@ class ValidationPairs(Dataset):
 
 
 class WholePairs(Dataset):
-    """Pair j as a batch of 1, or a batch of nothing but the failure."""
+    """Whole pairs; item j is pair j as a batch of 1, or a batch that contains only the failure."""
 
     def __init__(self, pairs: list[PicturePair]) -> None:
         self.pairs = pairs
@@ -141,22 +144,22 @@ class WholePairs(Dataset):
 
 
 class Decodable:
-    """The batches of WholePairs with a pair in them.
+    """The batches of ``WholePairs`` that contain a pair.
 
     Args:
-        loader: loader of WholePairs.
-        report: told of the pairs that could not be decoded.
+        loader: A loader of ``WholePairs``.
+        report: Called with the failure of each pair that could not be decoded.
     """
 
     def __init__(self, loader: DataLoader, report: Callable[[list[Failure]], None]) -> None:
         self.loader, self.report = loader, report
 
     def __len__(self) -> int:
-        """The most batches there can be."""
+        """Maximum number of batches."""
         return len(self.loader)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Batches of 1."""
+        """Yield batches of 1, and report failures."""
         for batch in self.loader:
             if batch["key"]:
                 yield batch

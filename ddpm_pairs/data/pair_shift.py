@@ -1,4 +1,4 @@
-"""Whether HQ and LQ of pairs lie on one another."""
+"""Estimate misregistration between HQ and LQ."""
 
 import math
 
@@ -25,15 +25,15 @@ GREATEST_SHIFT = 1.0
 
 
 def shifted_pairs(pairs: list[PicturePair], seed: int = 0) -> tuple[dict[str, tuple[float, float]], int]:
-    """Pairs whose HQ and LQ do not lie on one another.
+    """Find pairs whose HQ and LQ are not aligned.
 
-    Looked at are at most PAIRS_LOOKED_AT pairs, drawn by the seed, and of each the central WINDOW HQ pixels, so that it
-    takes a second or two however many pairs there are. Pairs that cannot be decoded, or are too small or unlike for an
-    estimate, are passed over.
+    At most ``PAIRS_LOOKED_AT`` pairs are examined, chosen by the seed, and in each only the central ``WINDOW`` HQ
+    pixels. This takes a second or two for any number of pairs. Pairs that cannot be decoded, are too small, or are too
+    dissimilar for an estimate are skipped.
 
     Returns:
-        Shift (down, right) of LQ against HQ in HQ pixels, by key, of the pairs where it is longer than GREATEST_SHIFT;
-        and for how many pairs it was estimated.
+        The shift (down, right) of LQ relative to HQ in HQ pixels, by key, for pairs whose shift is longer than
+        ``GREATEST_SHIFT``; and the number of pairs for which it was estimated.
     """
     order = np.random.default_rng(seed_of(seed, "shift")).permutation(len(pairs))[:PAIRS_LOOKED_AT]
     found, estimated = {}, 0
@@ -50,22 +50,23 @@ def shifted_pairs(pairs: list[PicturePair], seed: int = 0) -> tuple[dict[str, tu
 
 
 def shift_of(hq: Tensor, lq: Tensor) -> tuple[float, float] | None:
-    """Shift of LQ against HQ: where the luma of HQ and of LQ enlarged bicubically correlate best.
+    """Estimate the shift of LQ relative to HQ: where the luma of HQ and of the bicubically enlarged LQ correlate best.
 
-    To a tenth of a pixel (Guizar-Sicairos et al. 2008), of what is finer than BLUR, in a Hann window since the borders
-    would hold the peak at zero, and without whitening since above LQ's band there is only noise to whiten. A shift
-    counts only where it raises the correlation clearly above that without shift. With windows of 256 pixels, none of 49
-    real x4 pairs seemed shifted by more than a pixel (one was too unlike), nor did any of 60 photographs degraded as in
-    Real-ESRGAN; of 40 whose LQ was shifted too, 30 did by (1, 1), 37 by (2, 0) and all by (3, -2). With windows of 128
-    pixels 2 of the 60 seemed shifted.
+    The estimate has a resolution of a tenth of a pixel (Guizar-Sicairos et al. 2008) and uses only detail finer than
+    ``BLUR``. A Hann window is applied, because borders would pull the peak to zero. There is no whitening, because
+    above LQ's band it would only amplify noise. A shift counts only if it clearly increases the correlation.
+
+    With windows of 256 pixels, none of 49 real x4 pairs appeared shifted by more than a pixel (one was too dissimilar),
+    nor did any of 60 photographs degraded as in Real-ESRGAN. Of 40 whose LQ was also shifted, 30 were detected for a
+    shift of (1, 1), 37 for (2, 0) and all for (3, -2). With windows of 128 pixels, 2 of the 60 appeared shifted.
 
     Args:
         hq: uint8 (3, H, W).
         lq: uint8 (3, h, w).
 
     Returns:
-        Pixels of HQ by which what LQ shows lies lower and further right; None where a side is under LEAST_SIDE, or even
-        at the best shift the correlation is under LEAST_CORRELATION.
+        The shift (down, right) of LQ's content in HQ pixels; ``None`` if a side is shorter than ``LEAST_SIDE`` or the
+        correlation is below ``LEAST_CORRELATION`` even at the best shift.
     """
     height, width = lq.shape[1:]
     scale = hq.shape[1] // height
@@ -84,12 +85,12 @@ def shift_of(hq: Tensor, lq: Tensor) -> tuple[float, float] | None:
     if best < LEAST_CORRELATION:
         return None
     unshifted = float((one * other).sum() / math.sqrt((one**2).sum() * (other**2).sum()))
-    # The error of a correlation falls with the square root of the number of pixels.
+    # The error of a correlation decreases with the square root of the number of pixels.
     return (float(-back[0]), float(-back[1])) if best - unshifted > LEAST_GAIN / side else (0.0, 0.0)
 
 
 def _windowed(picture: Tensor) -> np.ndarray:
-    """What is finer than BLUR of the luma (Rec. 601) of (3, H, W), in a Hann window; float64 (H, W)."""
+    """Detail finer than ``BLUR`` in the luma (Rec. 601) of (3, H, W), times a Hann window; float64 (H, W)."""
     luma = torch.einsum("chw,c->hw", picture.double(), torch.tensor([0.299, 0.587, 0.114]).double()).numpy()
     window = np.outer(np.hanning(luma.shape[0]), np.hanning(luma.shape[1]))
     return window * (luma - gaussian_filter(luma, BLUR))

@@ -1,7 +1,8 @@
-"""Which sample goes to which rank.
+"""Samplers that distribute samples over ranks.
 
-Both are `DistributedSampler`s because Lightning leaves a loader that has one alone; any other it would, unless told
-`use_distributed_sampler=False`, replace by one that repeats pictures to even out the ranks.
+Both are subclasses of ``DistributedSampler``, because Lightning does not modify a loader that already has one. Unless
+``use_distributed_sampler=False`` is set, it would replace any other sampler by one that repeats images to give all
+ranks the same number.
 """
 
 import itertools
@@ -11,21 +12,21 @@ from torch.utils.data import DistributedSampler
 
 
 class StridedSampler(DistributedSampler):
-    """Indices rank, rank + world_size, ... below `n`: each index on one rank, none repeated.
+    """Indices rank, rank + world_size, ... below ``n``: each index on exactly one rank.
 
     Args:
-        n: number of indices.
-        rank: this process, from 0.
-        world_size: number of processes.
+        n: Number of indices.
+        rank: Rank of this process, from 0.
+        world_size: Number of processes.
     """
 
     def __init__(self, n: int, rank: int, world_size: int) -> None:
-        """Place this process among the ranks."""
+        """Set the rank and the number of ranks."""
         super().__init__(range(n), num_replicas=world_size, rank=rank, shuffle=False)
         self._indices = range(rank, n, world_size)
 
     def __iter__(self) -> Iterator[int]:
-        """This rank's indices, ascending."""
+        """Iterate over this rank's indices in ascending order."""
         return iter(self._indices)
 
     def __len__(self) -> int:
@@ -37,20 +38,20 @@ class EndlessSampler(DistributedSampler):
     """Sample numbers start + rank, start + rank + world_size, ... without end.
 
     Args:
-        start: number of samples already drawn by all ranks together, asked each time an iteration begins.
-        rank: this process, from 0.
-        world_size: number of processes.
+        start: Returns the number of samples already drawn by all ranks together; called when an iteration begins.
+        rank: Rank of this process, from 0.
+        world_size: Number of processes.
     """
 
     def __init__(self, start: Callable[[], int], rank: int, world_size: int) -> None:
-        """Place this process among the ranks."""
+        """Set the rank and the number of ranks."""
         super().__init__(range(1), num_replicas=world_size, rank=rank, shuffle=False)
         self._start = start
 
     def __iter__(self) -> Iterator[int]:
-        """This rank's sample numbers, ascending."""
+        """Iterate over this rank's sample numbers in ascending order."""
         return itertools.count(self._start() + self.rank, self.num_replicas)
 
     def __len__(self) -> int:
-        """Raise TypeError, by which Lightning tells that the loader does not end."""
+        """Raise ``TypeError``, from which Lightning concludes that the loader is endless."""
         raise TypeError("an endless sampler has no length")

@@ -1,9 +1,9 @@
-"""Crops, flips and turns on the CPU by albumentations, which no other module imports. Nothing here resizes."""
+"""Crops, flips and rotations on the CPU. No other module imports albumentations, and nothing here resizes."""
 
 import os
 import random
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the web for a newer version when imported
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise, importing it checks for a newer version online
 
 import albumentations as A  # noqa: E402
 import cv2  # noqa: E402
@@ -11,19 +11,20 @@ import numpy as np  # noqa: E402
 
 
 class NativeCrop:
-    """A random crop of native pixels as a pure function of (picture, seed).
+    """A random crop of native pixels as a pure function of (image, seed).
 
-    A picture smaller than the crop is first padded by reflection (about the outermost pixels, repeated where needed),
-    equally on both sides.
+    An image smaller than the crop is first padded equally on both sides by reflection about its outermost pixels,
+    several times if necessary.
 
     Args:
-        size: side of the crop, in pixels.
-        center_crop: side of the centre crop that the random crop is taken from; None takes it from the whole picture.
-        flip: mirror every other crop, left to right.
+        size: Side of the crop in pixels.
+        center_crop: Side in pixels of the center crop from which the random crop is taken; ``None`` uses the whole
+            image.
+        flip: Whether to flip crops horizontally with probability 1/2.
     """
 
     def __init__(self, size: int, center_crop: int | None = None, flip: bool = False) -> None:
-        """Build the steps, which takes longer than a crop."""
+        """Build the transforms once, because building takes longer than cropping."""
         self._center_crop = center_crop
         self._compose = A.Compose(
             [
@@ -34,45 +35,45 @@ class NativeCrop:
         )
 
     def __call__(self, picture: np.ndarray, seed: int) -> np.ndarray:
-        """Crop.
+        """Crop an image.
 
         Args:
             picture: uint8 (H, W, 3).
-            seed: 0 or greater; the same seed gives the same crop, whatever was cropped before.
+            seed: 0 or greater; the same seed gives the same crop, regardless of earlier calls.
 
         Returns:
             uint8 (size, size, 3).
         """
         if self._center_crop is not None:
             picture = _center(picture, self._center_crop)
-        # One state for all steps: `set_random_seed` would start every step on the same numbers.
+        # One state for all steps: ``set_random_seed`` would give every step the same random numbers.
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return self._compose(image=picture)["image"]
 
 
 def _center(picture: np.ndarray, side: int) -> np.ndarray:
-    """The central (min(H, side), min(W, side), 3) of a picture."""
+    """Return the center (min(H, side), min(W, side), 3) of an image."""
     height, width = (min(side, length) for length in picture.shape[:2])
     top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
     return picture[top : top + height, left : left + width]
 
 
 class PairedCrop:
-    """The same crop, flip and turn of both sides of a pair, as a pure function of (pair, seed).
+    """The same crop, flip and rotation of both images of a pair, as a pure function of (pair, seed).
 
-    Crops begin on LQ pixels, so that each LQ pixel of a crop keeps its block of HQ pixels. A pair smaller than the crop
-    is first padded by reflection about its border (repeated where needed), on the LQ grid too: the outermost LQ pixel
-    is doubled, and so is its block.
+    Crops are aligned to the LQ grid, so each LQ pixel of a crop keeps its block of HQ pixels. A pair smaller than the
+    crop is first padded by reflection about its border, several times if necessary. This reflection repeats the
+    outermost LQ pixel and its block of HQ pixels.
 
     Args:
-        size: side of the HQ crop, in pixels, a multiple of the scale.
+        size: Side of the HQ crop in pixels, a multiple of the scale.
         scale: HQ sides over LQ sides.
-        flip: mirror every other pair, left to right.
-        rotate: turn pairs by 0, 90, 180 or 270 degrees.
+        flip: Whether to flip pairs horizontally with probability 1/2.
+        rotate: Whether to rotate pairs by 0, 90, 180 or 270 degrees.
     """
 
     def __init__(self, size: int, scale: int, flip: bool = False, rotate: bool = False) -> None:
-        """Build the steps, which takes longer than a crop."""
+        """Build the transforms once, because building takes longer than cropping."""
         self._side = size // scale
         self._scale = scale
         self._compose = A.Compose(
@@ -82,12 +83,12 @@ class PairedCrop:
         )
 
     def __call__(self, hq: np.ndarray, lq: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Crop at random.
+        """Crop a pair at a random position.
 
         Args:
             hq: uint8 (scale * h, scale * w, 3).
             lq: uint8 (h, w, 3).
-            seed: 0 or greater; the same seed gives the same crop, whatever was cropped before.
+            seed: 0 or greater; the same seed gives the same crop, regardless of earlier calls.
 
         Returns:
             uint8 (size, size, 3) and (size / scale, size / scale, 3).
@@ -101,7 +102,7 @@ class PairedCrop:
         return both["image"], both["lq"]
 
     def centre(self, hq: np.ndarray, lq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The central crop, neither flipped nor turned."""
+        """Return the center crop, not flipped or rotated."""
         hq, lq = self._padded(hq, lq)
         return self._cut(hq, lq, *((length - self._side) // 2 for length in lq.shape[:2]))
 

@@ -1,4 +1,4 @@
-"""HQ pictures and real LQ pictures that show other things."""
+"""HQ images and unrelated real LQ images."""
 
 from torch.utils.data import DataLoader
 
@@ -8,25 +8,25 @@ from ddpm_pairs.images.find import Picture
 
 
 class UnpairedImages(HighQualityImages):
-    """Whole HQ pictures in batches, and the list of the real LQ pictures that they are compared with.
+    """Batches of whole HQ images, and the list of real LQ images with which the synthesized LQ is compared.
 
-    A batch of test is that of predict in ``HighQualityImages``.
+    Test batches are the predict batches of ``HighQualityImages``.
 
     Args:
-        hq_dir: folder of HQ pictures, searched with its subfolders.
-        lq_dir: folder of real LQ pictures, likewise.
-        batch_size: pictures in a batch where nothing was scheduled; None takes 8.
-        num_workers: loader processes for each process of the trainer.
-        seed: seed of the run; the pictures do not depend on it.
+        hq_dir: Folder of HQ images, searched recursively.
+        lq_dir: Folder of real LQ images, searched recursively.
+        batch_size: Number of images per batch if nothing is scheduled; ``None`` uses 8.
+        num_workers: Number of loader processes per process of the trainer.
+        seed: Seed of the run; the images do not depend on it.
 
     Attributes:
-        real: the LQ pictures found, sorted by key, after `find()`.
+        real: The real LQ images, sorted by key, after ``find()``.
     """
 
     def __init__(
         self, hq_dir: str, lq_dir: str, batch_size: int | None = None, num_workers: int = 2, seed: int = 0
     ) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(hq_dir, batch_size, num_workers, seed)
         self.lq_dir = lq_dir
         self.real: list[Picture] = []
@@ -37,5 +37,5 @@ class UnpairedImages(HighQualityImages):
         self.failures = self.failures + failures
 
     def test_dataloader(self) -> DataLoader:
-        """This rank's batches of the schedule, or of all HQ pictures in order."""
+        """Return this rank's batches of the schedule, or of all HQ images in order."""
         return self.predict_dataloader()

@@ -1,4 +1,4 @@
-"""A few images before and after restoration, the same ones however the ranks share the work."""
+"""A few images before and after restoration; the choice does not depend on the distribution over ranks."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from torchvision.utils import make_grid
 from ddpm_pairs.seeding import seed_of
 
 SIDE = 256
-"""Side, in HQ pixels, of the center that is kept of an image."""
+"""Side in HQ pixels of the center crop that is kept of each image."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BeforeAfter:
 
 
 def cut_center(key: str, lq: Tensor, restored: Tensor, hq: Tensor) -> BeforeAfter:
-    """Cut the centers of uint8 images, with the same content from LQ (3, h, w) as from restored and HQ (3, H, W)."""
+    """Cut the same center region from uint8 LQ (3, h, w), restored (3, H, W) and HQ (3, H, W)."""
     small, large = [], []
     for side_lq, side in zip(lq.shape[1:], hq.shape[1:], strict=True):
         shown = min(side_lq, max(1, SIDE * side_lq // side))
@@ -45,7 +45,8 @@ def cut_center(key: str, lq: Tensor, restored: Tensor, hq: Tensor) -> BeforeAfte
 def choose(pictures: list[BeforeAfter], count: int) -> list[BeforeAfter]:
     """Choose the ``count`` images with the smallest hashes of their keys, each key once, sorted by key.
 
-    Choosing from the ranks' choices gives the choice from all images, so each rank keeps at most ``count``.
+    Choosing among the choices of all ranks gives the same result as choosing among all images, so each rank keeps at
+    most ``count`` images.
     """
     by_key = {one.key: one for one in pictures}
     first = sorted(by_key, key=lambda key: seed_of("before and after", key))[:count]
@@ -53,9 +54,9 @@ def choose(pictures: list[BeforeAfter], count: int) -> list[BeforeAfter]:
 
 
 def grid(pictures: list[BeforeAfter]) -> Tensor:
-    """One image (3, H, W) in [0, 1] with a row for each: LQ enlarged by repeating pixels, restored, HQ.
+    """Make one image (3, H, W) in [0, 1], with one row per item: LQ enlarged by repeating pixels, restored, HQ.
 
-    If sizes differ, the rows are cut to the smallest.
+    If sizes differ, all are cropped to the smallest height and width.
     """
     height, width = (min(one.hq.shape[axis] for one in pictures) for axis in (1, 2))
     rows = []

@@ -1,4 +1,4 @@
-"""Center crops of a few images of one size."""
+"""Center crops of equal size from a few images."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ from ddpm_pairs.images.find import Picture
 
 
 def decoded(pictures: Iterable[Picture]) -> Iterator[np.ndarray]:
-    """The images' pixels, uint8 (H, W, 3), one by one; unreadable ones are skipped."""
+    """Yield decoded images, uint8 (H, W, 3); unreadable ones are skipped."""
     for picture in pictures:
         try:
             yield decode_picture(picture.path)
@@ -23,7 +23,7 @@ def center_crops(candidates: Iterable[np.ndarray], count: int, side: int) -> Ten
     """Cut the centers of the first images that are large enough.
 
     Args:
-        candidates: uint8 (H, W, 3); read only as far as needed.
+        candidates: Images, uint8 (H, W, 3); consumed only as far as needed.
         count: Maximum number of crops.
         side: Side of a crop, in pixels.
 

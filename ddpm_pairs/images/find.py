@@ -1,4 +1,4 @@
-"""Find pictures below a folder and give each its key."""
+"""Find the images below a folder and assign their keys."""
 
 import os
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from unicodedata import category
 from ddpm_pairs.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-"""Suffixes of picture files, in lower case; files are matched in any case."""
+"""Suffixes of image files in lower case; matching ignores case."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file.
+    """An image file.
 
     Attributes:
-        key: name of the picture: `source` without its suffix, `/` kept.
-        path: where the file lies.
-        source: the file's path relative to the folder that was searched, with `/`.
-        size: (height, width), where it is known without opening the file.
+        key: Name of the image: ``source`` without its suffix, including any ``/``.
+        path: Path of the file.
+        source: Path relative to the searched folder, with ``/`` as separator.
+        size: (height, width), if known without opening the file.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Picture:
     size: tuple[int, int] | None = field(default=None, kw_only=True)
 
     def file(self) -> Path | bytes:
-        """What `decode_picture` takes: the path, or the file's bytes where it lies inside another file."""
+        """Return the argument of ``decode_picture``: the path, or the file's bytes if it is inside another file."""
         return self.path
 
 
@@ -38,8 +38,8 @@ class Failure:
     """A file that cannot be used.
 
     Attributes:
-        source: the file's path relative to the folder that was searched, with `/`.
-        reason: why, in one line.
+        source: Path relative to the searched folder, with ``/`` as separator.
+        reason: The reason, in one line.
     """
 
     source: str
@@ -47,25 +47,26 @@ class Failure:
 
 
 def find_pictures(root: Path, option: str) -> tuple[list[Picture], list[Failure]]:
-    """All pictures below a folder.
+    """Find all images below a folder.
 
-    Links to folders are followed, except into a folder that the search is already inside of. Hidden files and folders
-    (a leading dot) are ignored. Whatever else is no picture by its suffix becomes a failure.
+    Links to folders are followed, except to a folder that contains the link. Hidden files and folders (with a leading
+    dot) are ignored. All other files without an image suffix become failures.
 
     Args:
-        root: folder to search.
-        option: the command line option that named the folder, for the error texts, such as `--data.lq_dir`.
+        root: Folder to search.
+        option: The command-line option that named the folder, for error messages, such as ``--data.lq_dir``.
 
     Returns:
-        The pictures sorted by key (code points), and the failures sorted by source.
+        The images sorted by key (code points), and the failures sorted by source.
 
     Raises:
-        UserError: the folder is missing, is no folder, holds no pictures, or holds two files of one key.
+        UserError: If the folder is missing, is not a folder, contains no images, or contains two files with the same
+            key.
     """
     if not root.exists():
-        raise UserError(f"{option}: there is no folder {str(root)!r}; give a folder of pictures")
+        raise UserError(f"{option}: there is no folder {str(root)!r}; give a folder of images")
     if not root.is_dir():
-        raise UserError(f"{option}: {str(root)!r} is not a folder; give the folder that holds the pictures")
+        raise UserError(f"{option}: {str(root)!r} is not a folder; give the folder that contains the images")
 
     pictures: dict[str, Picture] = {}
     failures = []
@@ -74,17 +75,19 @@ def find_pictures(root: Path, option: str) -> tuple[list[Picture], list[Failure]
             failures.append(found)
         elif found.key in pictures:
             first, second = sorted((pictures[found.key].source, found.source))
-            raise UserError(f"{option}: {first!r} and {second!r} would share the key {found.key!r}; rename one of them")
+            raise UserError(
+                f"{option}: {first!r} and {second!r} would have the same key {found.key!r}; rename one of them"
+            )
         else:
             pictures[found.key] = found
     if not pictures:
         others = f" ({len(failures)} other files)" if failures else ""
-        raise UserError(f"{option}: no picture in {str(root)!r}{others}; give a folder of {', '.join(SUFFIXES)} files")
+        raise UserError(f"{option}: no images in {str(root)!r}{others}; give a folder of {', '.join(SUFFIXES)} files")
     return sorted(pictures.values(), key=lambda p: p.key), sorted(failures, key=lambda f: f.source)
 
 
 def _walk(folder: Path, prefix: str, inside: tuple[str, ...]) -> Iterator[Picture | Failure]:
-    """Pictures and failures below `folder`, whose real path is the last of `inside`."""
+    """Yield images and failures below ``folder``, whose real path is the last entry of ``inside``."""
     try:
         with os.scandir(folder) as scan:
             entries = list(scan)
@@ -104,15 +107,17 @@ def _walk(folder: Path, prefix: str, inside: tuple[str, ...]) -> Iterator[Pictur
 
 
 def _judge(entry: os.DirEntry, source: str) -> Picture | Failure:
-    """A file by its name and kind alone; it is not opened."""
-    if any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in source):  # keys go to UTF-8 lines of text
+    """Classify a file by its name and type only, without opening it."""
+    if any(
+        category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in source
+    ):  # keys are written to UTF-8 text files, one per line
         escaped = source.encode("unicode_escape").decode()
         return Failure(
-            escaped, "its name holds a line break, a control character or bytes that are not UTF-8; rename it"
+            escaped, "its name contains a line break, a control character, or bytes that are not UTF-8; rename it"
         )
     suffix = PurePosixPath(source).suffix
     if suffix.lower() not in SUFFIXES:
-        return Failure(source, f"not a picture by its suffix ({', '.join(SUFFIXES)})")
+        return Failure(source, f"no image suffix; expected one of {', '.join(SUFFIXES)}")
     if not entry.is_file():
         return Failure(source, "broken link" if entry.is_symlink() else "not a regular file")
     return Picture(key=source.removesuffix(suffix), path=Path(entry.path), source=source)

@@ -26,7 +26,7 @@ PAIRED_SETTINGS = {
 
 
 class LPIPS(nn.Module):
-    """LPIPS 0.1 with AlexNet (Zhang et al. 2018), by the ``lpips`` package.
+    """LPIPS 0.1 with AlexNet (Zhang et al. 2018), computed by the ``lpips`` package.
 
     Args:
         path: AlexNet's convolutions under torchvision's names, such as ``weights_path(ALEXNET)``; a whole AlexNet

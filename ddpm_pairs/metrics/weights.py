@@ -70,7 +70,7 @@ def weights_path(file: WeightsFile) -> Path:
     """Find the weights, or download them into torch hub's cache.
 
     Raises:
-        MissingWeightsError: If neither works; it names the file, where to put it, and how to do without it.
+        MissingWeightsError: If neither works; the message names the file, where to put it, and how to do without it.
     """
     found = find_weights(file)
     if found is not None:

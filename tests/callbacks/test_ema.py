@@ -150,9 +150,9 @@ def test_checkpoint_holds_both(trainer, module, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"decay": 1.0}, "decay is 1.0"),
-        ({"decay": -0.1}, "decay is -0.1"),
-        ({"every_n_steps": 0}, "every_n_steps is 0"),
+        ({"decay": 1.0}, "EMA.decay: got 1.0"),
+        ({"decay": -0.1}, "EMA.decay: got -0.1"),
+        ({"every_n_steps": 0}, "EMA.every_n_steps: got 0"),
     ],
 )
 def test_wrong_arguments(options, said):

@@ -188,7 +188,7 @@ def test_what_cannot_be_scored_is_told_and_still_written(photos, tmp_path):
     made = pairs(photos, 2)
     small = {"hq": made[0]["hq"][:, :20, :20], "lq": made[0]["lq"][:, :10, :10], "key": "small"}
     evaluation = Evaluation(test_metrics=["psnr"])
-    with pytest.warns(UserWarning, match="1 pictures could not be scored, such as small: got images of 20x20 px"):
+    with pytest.warns(UserWarning, match="1 images could not be scored, such as small: got images of 20x20 px"):
         run(tmp_path, [evaluation]).test(Brighter(), loader([*made, small]), verbose=False)
     assert list(evaluation.failures) == ["small"]
     assert (evaluation.result.n, (tmp_path / "restored" / "small.png").is_file()) == (2, True)
@@ -199,13 +199,13 @@ def test_another_modules_outputs_are_refused(photos, tmp_path):
         def test_step(self, batch, batch_idx):
             return None
 
-    with pytest.raises(TypeError, match=r"Silent.test_step returned NoneType: .* expects a dict with restored, hq"):
+    with pytest.raises(TypeError, match=r"Silent.test_step: got .* NoneType; expected a dict with restored, hq"):
         run(tmp_path, [Evaluation(test_metrics=["psnr"])]).test(Silent(), loader(pairs(photos, 1)), verbose=False)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"metrics": ["fud"]}, "'fud' is unknown"), ({"sheet": 0}, "sheet is 0"), ({"every_n_steps": 0}, "steps is 0")],
+    [({"metrics": ["fud"]}, "got score 'fud'"), ({"sheet": 0}, "sheet: got 0"), ({"every_n_steps": 0}, "steps: got 0")],
 )
 def test_wrong_arguments(options, said):
     with pytest.raises(ValueError, match=said):

@@ -196,5 +196,5 @@ class TestSaving:
 
 @pytest.mark.parametrize("option", ["every_n_steps", "keep_every_n_steps"])
 def test_wrong_arguments(option):
-    with pytest.raises(ValueError, match=f"^{option} is 0: expected 1 or more"):
+    with pytest.raises(ValueError, match=f"^LastCheckpoint.{option}: got 0; expected 1 or more"):
         LastCheckpoint("x", **{option: 0})

@@ -97,7 +97,7 @@ def test_an_unreadable_or_small_picture_is_passed_over(hq_dir, lq_dir, tmp_path)
     callback = realism(hq_dir)
     for ours, theirs in zip(callback._real_patches([*real, *others]), callback._real_patches(real), strict=True):
         assert torch.equal(ours, theirs)
-    with pytest.raises(ValueError, match="found 0 LQ pictures of 16 px or more"):
+    with pytest.raises(ValueError, match="Realism: got 0 LQ images of 16 px or more"):
         callback._real_patches(others)
 
 
@@ -130,8 +130,8 @@ def test_training_does_not_notice_it_and_nothing_of_it_is_saved(trainer, module,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"patch": 30}, "found 0 pictures of 120 px or more a side"),
-        ({"t": 0}, "t is 0: expected 1 or more"),
+        ({"patch": 30}, "Realism.hq_dir: got 0 images of 120 px or more per side"),
+        ({"t": 0}, "Realism.t: got 0; expected 1 or more"),
         ({"degradation": "sharp"}, "sharp"),
     ],
 )
@@ -141,7 +141,7 @@ def test_wrong_arguments(hq_dir, options, said):
 
 
 def test_a_t_beyond_training_is_refused(trainer, module, pictures, hq_dir):
-    with pytest.raises(ValueError, match="Realism's t is 30, the DDPM is trained on t up to 20: give less"):
+    with pytest.raises(ValueError, match="Realism.t: got 30; expected 20 or less, the t_max of the DDPM"):
         trainer(4, [realism(hq_dir, t=30)]).fit(module(), pictures())
 
 

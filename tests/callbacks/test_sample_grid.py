@@ -119,7 +119,7 @@ def test_without_a_folder_it_takes_photographs():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"side": 40}, "no picture of 160 px or more"), ({"degradation": "nonsense"}, "nonsense")],
+    [({"side": 40}, "no images of 160 px or more"), ({"degradation": "nonsense"}, "nonsense")],
 )
 def test_wrong_arguments(hq_dir, options, said):
     with pytest.raises(ValueError, match=said):
@@ -127,5 +127,5 @@ def test_wrong_arguments(hq_dir, options, said):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(ValueError, match="SampleGrid's hq_dir"):
+    with pytest.raises(ValueError, match="SampleGrid.hq_dir"):
         sample_grid(tmp_path / "none")

@@ -206,7 +206,7 @@ class Scaleless:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"crop_size": 66}, "--data.crop_size: got 66; give a multiple of 4, as the degradation needs"),
+        ({"crop_size": 66}, "--data.crop_size: got 66; expected a multiple of 4, as the degradation requires"),
         ({"degradation": Scaleless()}, "degradation Scaleless has no `name`"),
         ({"batch_size": 0}, "--data.batch_size: got 0"),
         ({"val_fraction": -0.1}, "--data.val_fraction: got -0.1"),

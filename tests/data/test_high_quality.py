@@ -120,7 +120,7 @@ def test_what_cannot_be_decoded_travels_in_the_batch(folder, num_workers):
     [
         (lambda root: root / "nowhere", "--data.hq_dir: there is no folder"),
         (lambda root: root / "a.png", "--data.hq_dir: .* is not a folder"),
-        (lambda root: (root / "sub").mkdir() or root / "sub", "--data.hq_dir: no picture in"),
+        (lambda root: (root / "sub").mkdir() or root / "sub", "--data.hq_dir: no images in"),
     ],
 )
 def test_errors_name_the_option(folder, make, text):

@@ -207,7 +207,7 @@ def test_validation_batches_of_a_fit(folder, tmp_path):
 
 def test_fewer_validation_pictures_than_ranks(folder):
     data = module(folder, world_size=9, val_fraction=0)
-    with pytest.raises(ValueError, match=r"1 validation pictures are too few for 9 ranks"):
+    with pytest.raises(ValueError, match=r"got 1 validation samples; expected 9 or more, one per rank"):
         data.setup("fit")
 
 
@@ -228,7 +228,7 @@ def test_unusable_files_are_found_by_their_headers(folder):
         "thin.png",
         "tiny.png",
     ]
-    assert data.failures[3] == Failure("thin.png", "15x100 pixels; sides of 16 or more are needed")
+    assert data.failures[3] == Failure("thin.png", "got 15x100 px; expected 16 px or more per side")
     assert len(data.train_pictures) + len(data.val_pictures) == 11
     data.find()
     assert len(data.failures) == 5
@@ -264,13 +264,13 @@ def test_a_broken_picture_is_replaced_by_the_next_and_reported(folder, tmp_path,
 def test_nothing_readable_at_all(folder):
     for path in folder.iterdir():
         spoil(path)
-    with pytest.raises(ValueError, match="none of the pictures can be decoded"):
+    with pytest.raises(ValueError, match="none of the images can be decoded"):
         stream(module(folder), 1)
 
 
 def test_nothing_usable_at_all(tmp_path):
     Image.new("RGB", (3, 3)).save(tmp_path / "tiny.png")
-    with pytest.raises(ValueError, match=r"--data.lq_dir: none of the 1 pictures .*tiny.png: 3x3 pixels"):
+    with pytest.raises(ValueError, match=r"--data.lq_dir: none of the 1 images .*tiny.png: got 3x3 px"):
         module(tmp_path)
 
 

@@ -42,9 +42,12 @@ def test_pairs_that_do_not_fit_are_listed_with_their_sizes(tmp_path):
     checked = check_pairs([place(tmp_path)])
     assert checked.scale == 4 and [pair.key for pair in checked.pairs[0]] == ["p001", "p002", "p003"]
     reasons = {failure.source: failure.reason for failure in checked.failures}
-    assert reasons["lq/p004.png"] == "HQ is 40x48, LQ 20x24 pixels; most pairs are x4"
-    assert reasons["lq/p005.png"] == "HQ is 40x12, LQ 10x3 pixels; HQ sides of 16 or more are needed"
-    assert reasons["lq/p006.png"] == "HQ is 40x48, LQ 10x13 pixels; HQ sides must be 1, 2 or 4 times those of LQ"
+    assert reasons["lq/p004.png"] == "got HQ of 40x48 px and LQ of 20x24 px; expected scale 4, as in most pairs"
+    assert reasons["lq/p005.png"] == "got HQ of 40x12 px and LQ of 10x3 px; expected HQ sides of 16 px or more"
+    assert (
+        reasons["lq/p006.png"]
+        == "got HQ of 40x48 px and LQ of 10x13 px; expected HQ sides of 1, 2 or 4 times the LQ sides"
+    )
     assert "not a PNG" in reasons["hq/p007.png"] and reasons["lq/p008.png"] == "the file is empty"
     assert len(reasons) == 5
 
@@ -57,14 +60,16 @@ def test_places_share_one_scale(tmp_path):
     assert checked.scale == 4 and [[p.key for p in pairs] for pairs in checked.pairs][1] == ["p005"]
     (few / "lq" / "p005.png").unlink()
     with pytest.raises(
-        ValueError, match=r"--data.pairs_dir: none of the 1 pairs of .*few.* can be used \(lq/p004.png: HQ"
+        ValueError, match=r"--data.pairs_dir: none of the 1 pairs in .*few.* can be used \(lq/p004.png: got HQ"
     ):
         check_pairs([place(many), place(few)])
 
 
 def test_no_pair_of_any_scale(tmp_path):
     save_pair(tmp_path, "a", np.zeros((48, 48, 3), np.uint8), np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"none of the 1 pairs .*\(lq/a.png: HQ is 48x48, LQ 16x16 .*1, 2 or 4 times"):
+    with pytest.raises(
+        ValueError, match=r"none of the 1 pairs .*\(lq/a.png: got HQ of 48x48 px and LQ of 16x16 px; .*1, 2 or 4 times"
+    ):
         check_pairs([place(tmp_path)])
 
 
@@ -97,7 +102,7 @@ def test_the_floor_leaves_out_unlike_pairs(tmp_path):
     assert len(check_pairs([place(tmp_path)]).pairs[0]) == 3
     checked = check_pairs([place(tmp_path)], psnr_floor=15)  # 20 log10(255 / 10) = 28.13, 255 / 100 gives 8.13
     assert [pair.key for pair in checked.pairs[0]] == ["p0", "p1"]
-    assert checked.failures == [Failure("lq/p2.png", "PSNR of 8.1 dB is under --data.psnr_floor 15")]
+    assert checked.failures == [Failure("lq/p2.png", "PSNR of 8.1 dB is below --data.psnr_floor 15")]
     with pytest.raises(ValueError, match=r"none of the 1 pairs .*PSNR of 8.1 dB"):
         for key in ("p0", "p1"):
             (tmp_path / "hq" / f"{key}.png").unlink()

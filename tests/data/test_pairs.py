@@ -91,7 +91,9 @@ def test_two_ranks_see_what_one_would(photo_pairs):
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:LQ seems shifted")  # as it is: every fourth pixel lies 1.5 from its block's centre
+@pytest.mark.filterwarnings(
+    "ignore:LQ appears shifted"
+)  # as it is: every fourth pixel lies 1.5 from its block's centre
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_resumed_fit_sees_what_an_unbroken_one_would(photo_pairs, tmp_path, num_workers):
     other = flat_pairs(tmp_path / "flat", [1, 2, 3])
@@ -135,7 +137,7 @@ def test_sides_of_a_batch_belong_together(tmp_path, scale):
     assert whole["hq"].shape == (1, 3, 30 * scale, 41 * scale) and whole["lq"].shape == (1, 3, 30, 41)
 
 
-@pytest.mark.filterwarnings("ignore:LQ seems shifted")
+@pytest.mark.filterwarnings("ignore:LQ appears shifted")
 def test_batches_of_a_fit(photo_pairs, photos, tmp_path):
     model = Keeper()
     data = RestorationPairs(str(photo_pairs), crop_size=32, batch_size=5, num_workers=0, flip=False, rotate=False)
@@ -221,7 +223,7 @@ def test_a_place_without_training_pairs(tmp_path):
     keys = [pair.key for pair in module(many, val_fraction=0.5).val_pairs]
     (one / "hq" / "p001.png").rename(one / "hq" / f"{keys[0]}.png")
     (one / "lq" / "p001.png").rename(one / "lq" / f"{keys[0]}.png")
-    with pytest.raises(ValueError, match=r"--data.pairs_dir: all pairs of .*one.* are split off for validation"):
+    with pytest.raises(ValueError, match=r"--data.pairs_dir: all pairs in .*one.* were assigned to validation"):
         module([many, one], val_fraction=0.5)
 
 
@@ -269,7 +271,7 @@ def test_test_goes_over_whole_pairs_and_passes_over_broken_ones(photo_pairs, pho
 
 def test_fewer_validation_pairs_than_ranks(folder):
     data = module(folder, world_size=9, val_fraction=0)
-    with pytest.raises(ValueError, match=r"1 validation pictures are too few for 9 ranks"):
+    with pytest.raises(ValueError, match=r"got 1 validation samples; expected 9 or more, one per rank"):
         data.setup("fit")
     data.setup("test")
 
@@ -364,9 +366,9 @@ def test_a_shift_is_warned_of_before_a_fit_once_and_on_one_rank(tmp_path, photos
         data.setup("fit")
     (text,) = [str(warning.message) for warning in caught]
     assert text.startswith(
-        "LQ seems shifted against HQ by more than 1 HQ pixel (down, right) in 3 of 4 pairs looked at: p0 ("
+        "LQ appears shifted relative to HQ by more than 1 HQ pixel (down, right) in 3 of 4 checked pairs: p0 ("
     )
-    assert "p1" not in text and "estimate is unsure" in text and "\n" not in text
+    assert "p1" not in text and "estimate is uncertain" in text and "\n" not in text
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.setup("fit")
@@ -375,14 +377,16 @@ def test_a_shift_is_warned_of_before_a_fit_once_and_on_one_rank(tmp_path, photos
 
 
 def test_what_a_stage_needs(tmp_path, folder, photos):
-    with pytest.raises(ValueError, match="^--data.pairs_dir: none was given; give pairs, or --data.lq_dir"):
+    with pytest.raises(
+        ValueError, match="^--data.pairs_dir: got none; expected pairs, or images to restore in --data.lq_dir"
+    ):
         RestorationPairs().find()
-    with pytest.raises(ValueError, match="^--data.lq_dir: none was given"):
+    with pytest.raises(ValueError, match="^--data.lq_dir: got none; expected the folder"):
         module(folder).setup("predict")
     (tmp_path / "lq").mkdir()
     Image.fromarray(photos[0]).save(tmp_path / "lq" / "a.png")
     for stage in ("fit", "validate", "test"):
-        with pytest.raises(ValueError, match=f"^--data.pairs_dir: none was given; `{stage}` needs pairs"):
+        with pytest.raises(ValueError, match=f"^--data.pairs_dir: got none; `{stage}` needs pairs"):
             RestorationPairs(lq_dir=str(tmp_path / "lq")).setup(stage)
     both = RestorationPairs(str(folder), lq_dir=str(tmp_path / "lq"))
     for stage in ("fit", "test", "predict"):
@@ -395,16 +399,16 @@ def test_what_a_stage_needs(tmp_path, folder, photos):
     [
         ({"batch_size": 0}, "--data.batch_size: got 0"),
         ({"crop_size": 0}, "--data.crop_size: got 0"),
-        ({"crop_size": 18}, "--data.crop_size: got 18; give a multiple of 4, the scale"),
+        ({"crop_size": 18}, "--data.crop_size: got 18; expected a multiple of the scale, 4"),
         ({"val_fraction": 1.0}, "--data.val_fraction: got 1.0"),
-        ({"mix": [1, 2]}, r"--data.mix: got [1, 2]; give 1 positive weights"),
+        ({"mix": [1, 2]}, r"--data.mix: got [1, 2]; expected 1 positive weights"),
         ({"mix": [0]}, "--data.mix: got [0]"),
         ({"mix": [math.nan]}, "--data.mix: got [nan]"),
         ({"psnr_floor": 50}, "--data.pairs_dir: none of the 11 pairs"),
         ({"val_dir": "nowhere"}, "--data.val_dir: there is no 'nowhere'"),
         ({"lq_dir": "nowhere"}, "--data.lq_dir: there is no folder 'nowhere'"),
         ({"pairs_dir": "nowhere"}, "--data.pairs_dir: there is no 'nowhere'"),
-        ({"pairs_dir": []}, "--data.pairs_dir: none was given"),
+        ({"pairs_dir": []}, "--data.pairs_dir: got none"),
     ],
 )
 def test_errors_name_the_option_in_one_line(folder, options, text):

@@ -94,7 +94,7 @@ def test_a_file_in_place_of_a_folder(tmp_path):
 
 
 def test_no_pictures(tmp_path):
-    assert "no picture in" in error(tmp_path)
+    assert "no images in" in error(tmp_path)
     touch(tmp_path, "notes.txt")
     assert "1 other files" in error(tmp_path)
 

@@ -114,11 +114,11 @@ def test_trained_rrdb_in_tiles(photo):
 
 
 def test_wrong_arguments(photo):
-    with pytest.raises(ValueError, match="tile is 8 and overlap 8"):
+    with pytest.raises(ValueError, match="got tile 8 and overlap 8; expected"):
         restore_picture(Local(), photo, 8, 8)
     net = Local()
     net.side = 64
-    with pytest.raises(ValueError, match="the picture is 128x96 px: the network takes 64x64 only"):
+    with pytest.raises(ValueError, match="got an image of 128x96 px; expected 64x64 px"):
         restore_picture(net, photo, None)
     assert restore_picture(net, photo[:, :64, :64], 16).shape == (3, 128, 128)
     assert net.sizes == [(64, 64)]

@@ -133,7 +133,7 @@ def test_records_that_tell_wrong_sizes_or_none(tmp_path, photos):
     assert [pair.key for pair in one.pairs] == ["good", "wrong"]
     good, wrong = map(decode_pair, one.pairs)
     assert good[0].shape == (96, 128, 3)
-    assert wrong == Failure("pairs-000000.tar/wrong.hq.png", "it is 128x96 pixels, but was said to be 96x128")
+    assert wrong == Failure("pairs-000000.tar/wrong.hq.png", "got 128x96 px; expected 96x128 px as recorded")
 
 
 def test_a_record_too_long_to_read_is_left_out(tmp_path):

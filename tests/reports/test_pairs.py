@@ -49,7 +49,7 @@ def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
     text = capsys.readouterr().out
     assert "pairs made now      2 (total in the folder: 2)\n" in text
     assert "pairs/s" in text and "evaluations per pair" in text
-    assert "notes.txt: not a picture" in text
+    assert "notes.txt: no image suffix" in text
     assert f"{root / 'contact_sheet.png'}\n" in text  # whole, however long
     assert "\x1b" not in text
     with Image.open(root / "contact_sheet.png") as sheet:

@@ -204,7 +204,7 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
         ({"psnr_drop": -0.5}, "psnr_drop is -0.5: expected 0 or more"),
         ({"tile": 63}, "tile is 63: expected 64 or more"),
         ({"t_weights": [-1.0]}, "t_weights is"),
-        ({"gray_hq": 1.5}, "gray HQ pictures is 1.5: give 0 to 1"),
+        ({"gray_hq": 1.5}, "share of gray HQ images: got 1.5; expected a number from 0 to 1"),
     ],
 )
 def test_options_are_checked(options, text):

@@ -1,4 +1,4 @@
-"""A filter with given gains in bands of frequency, of luminance and of colour apart."""
+"""A filter with given gains per frequency band, separate for luminance and color."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,39 +12,42 @@ from ddpm_pairs.degradations.ops.resize import resize_bicubic
 from ddpm_pairs.devices import to_device
 from ddpm_pairs.errors import UserError
 
-SIDE = 11  # px of a kernel
-GRID = 3 * SIDE  # px of the grid on which a kernel is found from its spectrum
+SIDE = 11  # side of a kernel in px
+GRID = 3 * SIDE  # side in px of the grid on which a kernel is computed from its spectrum
 HIGHEST = 4.0
 
 
 class BandGain:
-    """Blur or sharpen by a spectrum, at the size of LQ: an operation of `Chain`.
+    """Blur or sharpen at LQ size with given gains per frequency band; an operation of ``Chain``.
 
-    A picture that is not of the size of LQ is first resized to it (bicubic, antialiased). Its luminance Y, and R - Y,
-    G - Y and B - Y, are then convolved with an isotropic kernel of 11 px each. `ddpm-pairs calibrate` finds the gains.
+    An image that does not have LQ size yet is first resized to it (bicubic, antialiased). Then the luminance Y is
+    convolved with one isotropic kernel of 11 px, and R - Y, G - Y and B - Y with another. ``ddpm-pairs calibrate``
+    finds the gains.
 
     Args:
-        luma: Gains of Y in equal bands that cover 0 to 1/2 cycle an LQ pixel, lowest first. They hold at the centres of
-            the bands, with straight lines between; the mean of a picture stays as it is.
-        chroma: Gains of R - Y, G - Y and B - Y, likewise.
+        luma: Gains of Y in bands of equal width from 0 to 1/2 cycle per LQ pixel, lowest band first. Each gain applies
+            at the center of its band, with linear interpolation in between. The mean of an image does not change.
+        chroma: Gains of R - Y, G - Y and B - Y, in the same form.
 
     Raises:
-        UserError: without gains, or for gains outside 0 to 4.
+        UserError: If there are no gains, or a gain is outside 0 to 4.
     """
 
     def __init__(self, luma: Sequence[float], chroma: Sequence[float]) -> None:
         self.luma, self.chroma = list(luma), list(chroma)
         for option, gains in (("luma", self.luma), ("chroma", self.chroma)):
             if not gains or not all(0 <= gain <= HIGHEST for gain in gains):
-                raise UserError(f"BandGain got {option} {gains}: give one gain a band, each from 0 to {HIGHEST:g}")
+                raise UserError(
+                    f"BandGain.{option}: got {gains}; expected one gain per band, each from 0 to {HIGHEST:g}"
+                )
         self._kernels = torch.stack([_kernel(self.luma), _kernel(self.chroma)])
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Nothing is random: no parameters, and the generator is left as it is."""
+        """Return no parameters: nothing is random, and the generator is not used."""
         return {}
 
     def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
-        """Filter (N, 3, H, W); gives (N, 3, *lq_size), clamped to [0, 1]."""
+        """Filter (N, 3, H, W); returns (N, 3, *lq_size), clamped to [0, 1]."""
         if tuple(images.shape[-2:]) != tuple(lq_size):
             images = resize_bicubic(images, lq_size)
         luma_kernel, chroma_kernel = to_device(self._kernels, images.device).split(1)
@@ -53,7 +56,7 @@ class BandGain:
 
 
 def _kernel(gains: list[float]) -> Tensor:
-    """(SIDE, SIDE) float32 whose spectrum comes near the gains; sums to 1."""
+    """Compute a float32 kernel (SIDE, SIDE) that sums to 1 and whose spectrum approximates the gains."""
     frequency = torch.fft.fftfreq(GRID, dtype=torch.float64)
     radius = torch.hypot(frequency[:, None], frequency[None, :])
     width = 0.5 / len(gains)

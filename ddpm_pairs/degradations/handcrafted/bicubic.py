@@ -11,15 +11,15 @@ from ddpm_pairs.images.pixels import round_to_8_bit
 
 
 class Bicubic(BuiltIn):
-    """LQ is HQ shrunk by an antialiased bicubic filter, and nothing else.
+    """Downsample HQ with an antialiased bicubic filter, without any other degradation.
 
-    At scale 1 LQ is HQ as it is, a start that only a DDPM degrades.
+    At scale 1, LQ equals HQ; as a start, this leaves the whole degradation to the DDPM.
 
     Args:
         scale: HQ side over LQ side: 1, 2 or 4.
 
     Raises:
-        UserError: For another scale.
+        UserError: If the scale is not 1, 2 or 4.
     """
 
     name = "bicubic"
@@ -28,7 +28,7 @@ class Bicubic(BuiltIn):
         self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Nothing is random: no parameters, and the generator is left as it is."""
+        """Return no parameters: nothing is random, and the generator is not used."""
         return {}
 
     @torch.no_grad()
@@ -36,7 +36,7 @@ class Bicubic(BuiltIn):
         """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: If shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         size = lq_size(*hq.shape[-2:], self.scale)
@@ -45,7 +45,7 @@ class Bicubic(BuiltIn):
 
     @torch.no_grad()
     def apply_on_hq_grid(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """LQ enlarged to the size of HQ by the same filter; for ``OnHQGrid``."""
+        """Degrade and enlarge LQ to the size of HQ with the same filter; for ``OnHQGrid``."""
         size = lq_size(*hq.shape[-2:], self.scale)
         with torch.autocast(hq.device.type, enabled=False):
             lq = resize_bicubic(hq.float().contiguous(), size).clamp(0, 1)

@@ -1,15 +1,15 @@
-"""BSRGAN's practical degradation (Zhang et al., arXiv 2103.14006): its steps in random order.
+"""BSRGAN's degradation (Zhang et al., arXiv 2103.14006), with its steps in random order.
 
-The numbers are those of the released code (`degradation_bsrgan`), which differ from the paper's here and there. Two
-blurs, two downsamplings, noise and JPEG come in an order drawn per picture, the second downsampling always after the
-first; a JPEG ends the chain. The seventh shuffled step, camera noise, needs a camera model that was never released,
-and was not part of the released training either.
+The numbers are those of the released code (``degradation_bsrgan``), which differ from the paper in places. Two blurs,
+two downsamplings, noise and JPEG are applied in an order drawn per image, with the second downsampling always after the
+first. A final JPEG ends the chain. The seventh shuffled step, camera noise, needs a camera model that was never
+released, and was not part of the released training either.
 
-The original resizes to named sizes and so stays in place, but for its decimation: with sides that are no multiple of
-the factor it would stretch the picture by up to three pixels, so such sides (possible with `OnHQGrid` only) are padded
-first.
+The original resizes to explicit sizes, which keeps LQ aligned. The exception is its decimation: if the sides are not
+multiples of the factor, it would stretch the image by up to three pixels. Such sides are only possible with
+``OnHQGrid``, and are padded first.
 
-Orders and sizes differ from picture to picture, so the chain runs picture by picture; `degrade_one_by_one` says why.
+Order and sizes differ between images, so the chain runs image by image; see ``degrade_one_by_one``.
 """
 
 import math
@@ -38,7 +38,7 @@ KERNEL_SIDES = tuple(range(7, 26, 2))
 KERNEL_SIDE = max(KERNEL_SIDES)
 ANISOTROPIC_PROBABILITY = 0.5
 SMALLEST_SIGMA = 0.1
-"""No blur at all to seven digits; below it, at 0, the original divides by zero."""
+"""Equal to no blur to seven digits. The original divides by zero at a sigma of 0."""
 DECIMATE_PROBABILITY = 0.25
 NOISE_LEVELS = range(2, 26)
 NOISE_KINDS = {"colour": 0.4, "gray": 0.4, "correlated": 0.2}
@@ -47,15 +47,15 @@ JPEG_QUALITIES = range(30, 96)
 
 
 class BSRGAN(BuiltIn):
-    """LQ by BSRGAN's shuffled degradation, without camera noise.
+    """Degrade with BSRGAN's shuffled degradation, without camera noise.
 
-    The original knows scales 2 and 4; scale 1 is our reading of its formulas with a factor of 1.
+    The original supports scales 2 and 4; scale 1 uses its formulas with a factor of 1.
 
     Args:
         scale: HQ side over LQ side: 1, 2 or 4.
 
     Raises:
-        UserError: For another scale.
+        UserError: If the scale is not 1, 2 or 4.
     """
 
     name = "bsrgan"
@@ -64,17 +64,17 @@ class BSRGAN(BuiltIn):
         self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw one picture's parameters.
+        """Draw the parameters of one image.
 
         Args:
-            generator: a CPU generator of this picture alone.
+            generator: A CPU generator used for this image only.
 
         Returns:
-            `halve` (None, or the `mode` by which a quarter of the x4 pictures are halved before all else), `operations`
-            in their order, each with its name under `operation`, and the `quality` of the last JPEG. Operations:
-            `blur`; `down`, either `resize` by a factor or a Gaussian `kernel`, which looks `shift` px to the right and
-            below, and every `step`-th pixel; `resize` to the LQ size; `noise`; `jpeg`, left out in a tenth of the
-            pictures.
+            ``halve``: ``None``, or the ``mode`` in which the image is halved first (a quarter of the images at scale
+            4). ``operations``: the steps in their order, each with its name under ``operation``. ``quality``: that of
+            the final JPEG. The operations are ``blur``; ``down``, which is either a ``resize`` by a factor or a
+            Gaussian ``kernel``, offset by ``shift`` px to the right and down, followed by keeping every ``step``-th
+            pixel; ``resize`` to the LQ size; ``noise``; and ``jpeg``, omitted for a tenth of the images.
         """
         factor = self.scale
         halve = None
@@ -91,17 +91,17 @@ class BSRGAN(BuiltIn):
         return {"halve": halve, "operations": operations, "quality": choice(generator, JPEG_QUALITIES)}
 
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """Degrade a batch; see `Degradation.apply`.
+        """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: when shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         size = lq_size(*hq.shape[-2:], self.scale)
         return degrade_one_by_one(partial(_degrade, lq_size=size), hq, parameters, _kernels(parameters))
 
     def apply_on_hq_grid(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """LQ enlarged bilinearly to the size of HQ; for ``OnHQGrid``."""
+        """Degrade and enlarge LQ bilinearly to the size of HQ; for ``OnHQGrid``."""
         height, width = hq.shape[-2:]
         size = lq_size(height, width, self.scale)
         grid = tuple(side * self.scale for side in size)
@@ -114,7 +114,7 @@ class BSRGAN(BuiltIn):
 
 
 def _draw_operation(step: str, factor: int, generator: torch.Generator) -> dict[str, Any]:
-    """Draw what one step needs; `factor` is by how much the picture is still to shrink."""
+    """Draw the parameters of one step; ``factor`` is the total downsampling factor of the shuffled steps."""
     if step == "blur":
         return {"blur": _draw_blur(factor, generator)}
     if step == "down":
@@ -133,7 +133,7 @@ def _draw_operation(step: str, factor: int, generator: torch.Generator) -> dict[
 def _draw_blur(factor: int, generator: torch.Generator) -> dict[str, Any]:
     side = choice(generator, KERNEL_SIDES)
     if chance(generator, ANISOTROPIC_PROBABILITY):
-        # the original draws variances here and a standard deviation below
+        # the original draws variances here, and a standard deviation for isotropic kernels
         sigmas = [math.sqrt(uniform(generator, 0, 4 + factor)) for _ in "xy"]
         kind, angle = "aniso", uniform(generator, 0, math.pi)
     else:
@@ -146,23 +146,23 @@ def _draw_blur(factor: int, generator: torch.Generator) -> dict[str, Any]:
 def _draw_noise(generator: torch.Generator) -> dict[str, Any]:
     level = choice(generator, NOISE_LEVELS)
     kind = choice(generator, tuple(NOISE_KINDS), tuple(NOISE_KINDS.values()))
-    if kind == "correlated":  # always of the highest level
+    if kind == "correlated":  # always at the highest level
         covariance = draw_covariance(generator, NOISE_LEVELS[-1])
         return {"kind": "correlated", "covariance": covariance, "noise_seed": seed(generator)}
     return {"kind": "gaussian", "level": level, "gray": kind == "gray", "noise_seed": seed(generator)}
 
 
 def _kernels(parameters: list[dict[str, Any]]) -> list[list[Tensor]]:
-    """Kernels (1, side, side) of each picture's blurs in their order, made at once."""
+    """Kernels (1, side, side) of each image's blurs in their order, built in one batch."""
     blurs = [[step["blur"] for step in entry["operations"] if "blur" in step] for entry in parameters]
     squares = iter(build_kernels([entry for row in blurs for entry in row], KERNEL_SIDE).split(1))
     margins = [[(KERNEL_SIDE - entry["side"]) // 2 for entry in row] for row in blurs]
-    # the zeros around a kernel would only cost time
+    # crop the zeros around a kernel, which only cost time
     return [[next(squares)[:, m : KERNEL_SIDE - m, m : KERNEL_SIDE - m] for m in row] for row in margins]
 
 
 def _degrade(image: Tensor, parameters: dict[str, Any], kernels: list[Tensor], lq_size: tuple[int, int]) -> Tensor:
-    """One picture (1, 3, H, W) to the LQ size."""
+    """Degrade one image (1, 3, H, W) to the LQ size."""
     if parameters["halve"] is not None:
         image = _halve(image, parameters["halve"]["mode"]).clamp(0, 1)
     kernels = iter(kernels)

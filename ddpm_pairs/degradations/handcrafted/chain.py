@@ -1,4 +1,4 @@
-"""A degradation of one's own, put together from operations."""
+"""A degradation assembled from operations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,19 +16,19 @@ KEEP_THE_SIZE = (Blur, Noise, Jpeg)
 
 
 class Chain(BuiltIn):
-    """LQ is HQ after some operations, in their order.
+    """Apply a list of operations to HQ, in order.
 
-    Where they do not end at HQ / scale, an antialiased bicubic resize goes there. Pictures stay in one batch until an
-    operation that may change their sizes, and go one by one from there; which of the two is decided by the operations
-    and not by what was drawn, so that no picture depends on its neighbours.
+    If the result does not have the size HQ / scale, an antialiased bicubic resize is added at the end. Images are
+    processed in one batch up to the first operation that may change their size, and one by one from there. This depends
+    on the operations only, not on the parameters drawn, so no image depends on the rest of its batch.
 
     Args:
-        operations: `Blur`, `Resize`, `Noise`, `Jpeg`, `BandGain` of `ddpm_pairs.degradations`, or objects of one's own
-            with the methods `draw(generator)` and `apply(images, parameters, lq_size)` of those.
+        operations: ``Blur``, ``Resize``, ``Noise``, ``Jpeg`` or ``BandGain`` from ``ddpm_pairs.degradations``, or
+            objects of your own with the same methods ``draw(generator)`` and ``apply(images, parameters, lq_size)``.
         scale: HQ side over LQ side: 1, 2 or 4.
 
     Raises:
-        UserError: for another scale, or without operations.
+        UserError: If the scale is not 1, 2 or 4, or there are no operations.
     """
 
     name = "chain"
@@ -37,27 +37,27 @@ class Chain(BuiltIn):
         check_scale(self.name, scale)
         if not operations:
             raise UserError(
-                "chain got no operations: give at least one of Blur, Resize, Noise, Jpeg, BandGain, or your own"
+                "Chain.operations: got none; expected at least one of Blur, Resize, Noise, Jpeg, BandGain, or your own"
             )
         self.operations, self.scale = list(operations), scale
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw one picture's parameters.
+        """Draw the parameters of one image.
 
         Args:
-            generator: a CPU generator of this picture alone.
+            generator: A CPU generator used for this image only.
 
         Returns:
-            `operations`: what each operation drew, in order.
+            ``operations``: the parameters of each operation, in order.
         """
         return {"operations": [operation.draw(generator) for operation in self.operations]}
 
     @torch.no_grad()
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """Degrade a batch; see `Degradation.apply`.
+        """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: when shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         lq_size = hq.shape[-2] // self.scale, hq.shape[-1] // self.scale

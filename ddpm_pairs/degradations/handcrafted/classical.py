@@ -1,11 +1,11 @@
-"""The classical model: blur, downsampling, Gaussian noise and JPEG, once and in this order.
+"""The classical degradation: blur, downsampling, Gaussian noise and JPEG, once each and in this order.
 
-For faces it is the recipe of GFPGAN (arXiv 2101.04061) and of GPEN's released code, which agree in every number. For
-natural images the literature has the form but no agreed ranges: blur by SRMD's widths (arXiv 1712.06116), antialiased
-bicubic shrinking as SRMD's, noise and JPEG as for faces; the choice of ranges is ours.
+For faces, this is the recipe of GFPGAN (arXiv 2101.04061) and of GPEN's released code, which agree in every number. For
+natural images, the literature agrees on the form but not on the ranges. We use the blur widths (arXiv 1712.06116) and
+the antialiased bicubic downsampling of SRMD, and the noise and JPEG ranges of the face recipe.
 
-Faces have sizes of their own between shrinking and enlarging, so the chain runs image by image; `degrade_one_by_one`
-says why.
+Each face has its own size between downsampling and upsampling, so the chain runs image by image; see
+``degrade_one_by_one``.
 """
 
 import math
@@ -30,21 +30,22 @@ KERNEL_SIDE = 21
 FACES_KERNEL_SIDE = 41
 FACES_SIGMA = (0.1, 10.0)
 NATURAL_SIGMA = (0.2, 2.0)
-"""At scales 1 and 2; SRMD's upper end is the scale, 4 at scale 4."""
+"""At scales 1 and 2. As in SRMD, the upper end is the scale, so it is 4 at scale 4."""
 FACES_SHRINKING = (0.8, 8.0)
 NOISE_SIGMA = (0.0, 20.0)
 JPEG_QUALITIES = range(60, 100)
 
 
 class Classical(BuiltIn):
-    """LQ is HQ blurred, shrunk, noisy and compressed. The noise is colored, on gray images too.
+    """Blur, downsample, add noise, and compress. The noise is colored, even on gray images.
 
     Args:
         scale: HQ side over LQ side: 1, 2 or 4.
-        colour: Whether LQ gets GFPGAN's color shifts, gray and color jitter; a restorer trained on that recolors.
+        colour: Whether to apply GFPGAN's color shift, gray conversion and color jitter to LQ. A restorer trained on
+            such pairs changes colors.
 
     Raises:
-        UserError: For another scale.
+        UserError: If the scale is not 1, 2 or 4.
     """
 
     name = "classical"
@@ -56,11 +57,11 @@ class Classical(BuiltIn):
         """Draw the parameters of one image.
 
         Args:
-            generator: A CPU generator of this image alone.
+            generator: A CPU generator used for this image only.
 
         Returns:
-            `blur`, `resize` (its `mode`), `noise`, `quality`, and `colour` (None, or see
-            `ddpm_pairs.degradations.ops.color.draw_colour`).
+            ``blur``, ``resize`` (its ``mode``), ``noise``, ``quality``, and ``colour`` (``None``, or a result of
+            ``ddpm_pairs.degradations.ops.color.draw_colour``).
         """
         low, high = NATURAL_SIGMA
         return {
@@ -73,7 +74,7 @@ class Classical(BuiltIn):
         """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: If shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         size = lq_size(*hq.shape[-2:], self.scale)
@@ -86,13 +87,13 @@ class Classical(BuiltIn):
 
 
 class ClassicalFaces(BuiltIn):
-    """LQ on the HQ grid by the recipe of GFPGAN and GPEN: blurred, shrunk, noisy, compressed, enlarged.
+    """Degrade by the recipe of GFPGAN and GPEN: blur, downsample, add noise, compress, and resize back to HQ size.
 
-    Each image is shrunk by a factor of its own, 0.8 to 8, and brought back to the HQ grid, both bilinearly without
-    antialiasing. The noise is colored, on gray images too.
+    Each image is downsampled by its own factor, 0.8 to 8, and resized back to the HQ grid, both bilinearly without
+    antialiasing. The noise is colored, even on gray images.
 
     Args:
-        colour: As in `Classical`.
+        colour: As in ``Classical``.
     """
 
     name = "classical_faces"
@@ -105,10 +106,10 @@ class ClassicalFaces(BuiltIn):
         """Draw the parameters of one image.
 
         Args:
-            generator: A CPU generator of this image alone.
+            generator: A CPU generator used for this image only.
 
         Returns:
-            As `Classical.draw`; `resize` holds the `factor` by which sides are divided.
+            As ``Classical.draw``, but ``resize`` contains the ``factor`` by which the sides are divided.
         """
         return {
             "blur": _draw_blur(generator, FACES_KERNEL_SIDE, *FACES_SIGMA),
@@ -120,7 +121,7 @@ class ClassicalFaces(BuiltIn):
         """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: If shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         height, width = hq.shape[-2:]

@@ -1,4 +1,4 @@
-"""LQ of another degradation, brought back to the HQ grid."""
+"""Resize the LQ of another degradation back to the HQ grid."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from ddpm_pairs.images.pixels import round_to_8_bit
 
 
 class OnHQGrid(BuiltIn):
-    """Degrade at a fraction of the sides, then enlarge LQ to the size of HQ again: scale 1, as face restoration does.
+    """Degrade at a scale above 1, then enlarge LQ to the size of HQ. The result has scale 1, as in face restoration.
 
-    Our `bicubic`, `bsrgan` and `real_esrgan` enlarge before they round; LQ of any other degradation is enlarged
-    bilinearly. Sides that are not multiples of `factor` are rounded up.
+    ``bicubic``, ``bsrgan`` and ``real_esrgan`` are enlarged before rounding to 8 bits. The LQ of any other degradation
+    is enlarged bilinearly. Sides that are not multiples of ``factor`` are rounded up.
 
     Args:
-        degradation: The degradation at scale `factor`, by name or as an object.
-        factor: HQ side over the side at which LQ is made.
+        degradation: The degradation at scale ``factor``, by name or as an object.
+        factor: HQ side over the side of the inner LQ.
 
     Raises:
-        UserError: If there is no such degradation, or its scale is not `factor`.
+        UserError: If the degradation is unknown, or its scale is not ``factor``.
     """
 
     name = "on_hq_grid"
@@ -33,7 +33,7 @@ class OnHQGrid(BuiltIn):
         self.degradation, self.factor = by_name(degradation, factor, "factor"), factor
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw `degradation`, the inner entry: `name` and `parameters`."""
+        """Draw ``degradation``, the entry of the inner degradation: ``name`` and ``parameters``."""
         return {"degradation": {"name": self.degradation.name, "parameters": self.degradation.draw(generator)}}
 
     @torch.no_grad()
@@ -41,7 +41,7 @@ class OnHQGrid(BuiltIn):
         """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: If shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         drawn = [one["degradation"]["parameters"] for one in parameters]
@@ -58,5 +58,5 @@ class OnHQGrid(BuiltIn):
         prepare(self.degradation, device)
 
     def facts(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """The inner degradation's."""
+        """Facts of the inner degradation."""
         return facts_of(self.degradation)(parameters["degradation"]["parameters"])

@@ -1,9 +1,9 @@
-"""Single operations with their ranges, from which a chain of one's own is put together in YAML.
+"""Operations with configurable ranges, from which you can assemble a ``Chain`` in YAML.
 
-Each draws the parameters of one picture (`draw`) and applies them to a batch (`apply`), like a whole model. `apply` is
-also told at which size the chain will end. An operation is left out of a picture, by chance, where `probability` is
-below 1; the record then holds None. Pictures are in [0, 1] before and after each. The computing is done by the same
-functions as in the models.
+Like a degradation, each operation draws the parameters of one image (``draw``) and applies them to a batch (``apply``).
+``apply`` also gets the size of the final LQ. If ``probability`` is below 1, an operation is randomly skipped for some
+images, whose record is then None. Images are in [0, 1] before and after each operation. The operations use the same
+functions as the built-in degradations.
 """
 
 import math
@@ -28,19 +28,20 @@ Range = tuple[float, float]
 
 
 class Blur:
-    """Convolution with a kernel of each picture's own.
+    """Convolve each image with its own kernel.
 
     Args:
-        kinds: Families to draw from, equally likely; one named twice counts twice. Any of `iso`, `aniso`,
-            `generalized_iso`, `generalized_aniso`, `plateau_iso`, `plateau_aniso`, `sinc`.
-        sigma: Range of the standard deviations in pixels, uniform; both axes of an `aniso` kernel are drawn.
-        sides: Sides of the kernel to draw from, odd.
+        kinds: Kernel families to draw from, equally likely; a family listed twice counts twice. Any of ``iso``,
+            ``aniso``, ``generalized_iso``, ``generalized_aniso``, ``plateau_iso``, ``plateau_aniso``, ``sinc``.
+        sigma: Range of the standard deviation in pixels, uniform; drawn separately for both axes of an ``aniso``
+            kernel.
+        sides: Kernel sides to draw from, in pixels, odd.
         beta: Range of the exponent of generalized and plateau kernels, uniform.
-        cutoff: Range of the cutoff of a `sinc` in radians a pixel, uniform, within (0, pi].
-        probability: Share of pictures that are blurred.
+        cutoff: Range of the cutoff of a ``sinc`` in radians per pixel, uniform, within (0, pi].
+        probability: Share of images that are blurred.
 
     Raises:
-        UserError: for an unknown family, an even side, or a range that is none.
+        UserError: If a family is unknown, a side is even, or a range is invalid.
     """
 
     def __init__(
@@ -56,13 +57,13 @@ class Blur:
         self.sigma = _check_range("Blur", "sigma", sigma, 0.01, math.inf)
         self.sides = list(sides)
         if not self.sides or any(side % 2 == 0 or side < 1 for side in self.sides):
-            raise UserError(f"Blur got sides {self.sides}: give odd numbers, at least one")
+            raise UserError(f"Blur.sides: got {self.sides}; expected one or more odd numbers")
         self.beta = _check_range("Blur", "beta", beta, 0.01, math.inf)
         self.cutoff = _check_range("Blur", "cutoff", cutoff, 0.01, math.pi)
         self.probability = _check_probability("Blur", "probability", probability)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw `blur`: the parameters of a kernel, see `build_kernels`, or None."""
+        """Draw ``blur``: the parameters of a kernel (see ``build_kernels``), or None."""
         if not chance(generator, self.probability):
             return {"blur": None}
         kind, side = choice(generator, self.kinds), choice(generator, self.sides)
@@ -82,22 +83,22 @@ class Blur:
         return {"blur": kernel}
 
     def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
-        """Blur (N, 3, H, W); what a kernel overshoots is clamped to [0, 1]."""
+        """Blur (N, 3, H, W); overshoot is clamped to [0, 1]."""
         kernels = build_kernels([entry["blur"] for entry in parameters], max(self.sides))
         return blur(images, to_device(kernels, images.device)).clamp(0, 1)
 
 
 class Resize:
-    """Resampling without antialiasing to a size that is named, so that content stays in its place.
+    """Resize to an explicit size without antialiasing, so that content stays aligned.
 
     Args:
-        factor: Range of the factor on the sides that the picture has at this point, uniform; None resizes to the size
-            at which the chain ends, HQ / scale.
-        modes: Interpolations to draw from, equally likely: any of `area`, `bilinear`, `bicubic`.
-        probability: Share of pictures that are resized.
+        factor: Range of the factor by which the current sides are multiplied, uniform; ``None`` resizes to the final LQ
+            size, HQ / scale.
+        modes: Interpolation modes to draw from, equally likely: any of ``area``, ``bilinear``, ``bicubic``.
+        probability: Share of images that are resized.
 
     Raises:
-        UserError: for an unknown mode or a range that is none.
+        UserError: If a mode is unknown or a range is invalid.
     """
 
     def __init__(self, factor: Range | None = None, modes: Sequence[str] = MODES, probability: float = 1.0) -> None:
@@ -106,7 +107,7 @@ class Resize:
         self.probability = _check_probability("Resize", "probability", probability)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw `resize`: `mode` and, unless it goes to the final size, `factor`; or None."""
+        """Draw ``resize``: ``mode`` and, unless the target is the final LQ size, ``factor``; or None."""
         if not chance(generator, self.probability):
             return {"resize": None}
         drawn: dict[str, Any] = {"mode": choice(generator, self.modes)}
@@ -115,7 +116,7 @@ class Resize:
         return {"resize": drawn}
 
     def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
-        """Resize one picture (1, 3, H, W), since others will have another size; clamped to [0, 1]."""
+        """Resize a batch of one image (1, 3, H, W), because sizes differ between images; clamped to [0, 1]."""
         (entry,) = (one["resize"] for one in parameters)
         if entry is None:
             return images
@@ -126,17 +127,17 @@ class Resize:
 
 
 class Noise:
-    """Noise from a recorded seed, white from pixel to pixel.
+    """Add noise from a recorded seed, independent from pixel to pixel.
 
     Args:
-        kinds: Kinds to draw from, equally likely: `gaussian`, `poisson`.
+        kinds: Kinds to draw from, equally likely: ``gaussian``, ``poisson``.
         sigma: Range of the standard deviation of Gaussian noise in 8-bit units, uniform.
-        factor: Range of the factor on Poisson noise, uniform; see `poisson_noise`.
-        gray: Share of noisy pictures whose three channels have the same noise.
-        probability: Share of pictures that get noise.
+        factor: Range of the factor on Poisson noise, uniform; see ``poisson_noise``.
+        gray: Share of noisy images with the same noise in all three channels.
+        probability: Share of images to which noise is added.
 
     Raises:
-        UserError: for an unknown kind or a range that is none.
+        UserError: If a kind is unknown or a range is invalid.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Noise:
         self.probability = _check_probability("Noise", "probability", probability)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw `noise`: `kind`, `level`, `gray` and `noise_seed`, see `add_noise`; or None."""
+        """Draw ``noise``: ``kind``, ``level``, ``gray`` and ``noise_seed`` (see ``add_noise``), or None."""
         if not chance(generator, self.probability):
             return {"noise": None}
         kind = choice(generator, self.kinds)
@@ -170,14 +171,14 @@ class Noise:
 
 
 class Jpeg:
-    """JPEG compression with 4:2:0 chroma.
+    """Compress as JPEG with 4:2:0 chroma.
 
     Args:
         quality: Range of the quality, 1 to 100, uniform and not rounded.
-        probability: Share of pictures that are compressed.
+        probability: Share of images that are compressed.
 
     Raises:
-        UserError: for a range that is none.
+        UserError: If a range is invalid.
     """
 
     def __init__(self, quality: Range = (30.0, 95.0), probability: float = 1.0) -> None:
@@ -185,7 +186,7 @@ class Jpeg:
         self.probability = _check_probability("Jpeg", "probability", probability)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw `quality`, or None."""
+        """Draw ``quality``, or None."""
         return {"quality": uniform(generator, *self.quality) if chance(generator, self.probability) else None}
 
     def apply(self, images: Tensor, parameters: list[dict[str, Any]], lq_size: tuple[int, int]) -> Tensor:
@@ -194,7 +195,7 @@ class Jpeg:
         left_out = [quality is None for quality in qualities]
         if all(left_out):
             return images
-        # all rows are encoded, because a part of them would be another batch size and might have other bits
+        # encode all rows, because a smaller batch might give different bits
         encoded = jpeg(images, [100.0 if quality is None else quality for quality in qualities])
         mask = to_device(torch.tensor(left_out), images.device)
         return torch.where(mask.view(-1, 1, 1, 1), images, encoded)
@@ -202,19 +203,21 @@ class Jpeg:
 
 def _check_names(owner: str, option: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     if isinstance(names, str) or not names or any(name not in known for name in names):
-        raise UserError(f"{owner} got {option} {names!r}: give a list of {', '.join(known)}")
+        raise UserError(f"{owner}.{option}: got {names!r}; expected a list of one or more of {', '.join(known)}")
     return list(names)
 
 
 def _check_range(owner: str, option: str, given: Range, lowest: float, highest: float) -> Range:
     low, high = given
     if not lowest <= low <= high <= highest:
-        top = "" if highest == math.inf else f", at most {highest:.4g}"
-        raise UserError(f"{owner} got {option} [{low}, {high}]: give [low, high], at least {lowest:.4g}{top}")
+        top = "" if highest == math.inf else f" <= {highest:.4g}"
+        raise UserError(
+            f"{owner}.{option}: got [{low}, {high}]; expected [low, high], {lowest:.4g} <= low <= high{top}"
+        )
     return float(low), float(high)
 
 
 def _check_probability(owner: str, option: str, given: float) -> float:
     if not 0 <= given <= 1:
-        raise UserError(f"{owner} got {option} {given}: give a share from 0 to 1")
+        raise UserError(f"{owner}.{option}: got {given}; expected a number from 0 to 1")
     return float(given)

@@ -1,4 +1,4 @@
-"""What may be done to HQ itself, before it is degraded."""
+"""Optional preparation of HQ before it is degraded."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ from ddpm_pairs.images.pixels import round_to_8_bit
 
 
 class HQPreparation(BuiltIn):
-    """Sharpening (Real-ESRGAN trains on sharpened HQ) and gray pictures (GPEN turns a fifth of its faces gray).
+    """Sharpen HQ (as Real-ESRGAN does) or convert a share of it to gray (as GPEN does with a fifth of its faces).
 
-    The prepared picture then is the HQ of the pair. `draw` and `apply` are those of a degradation of scale 1.
+    The prepared image becomes the HQ of the pair. The interface is that of a degradation of scale 1.
 
     Args:
-        sharpen: Sharpen every picture by `unsharp_mask`.
-        gray: Share of pictures that become gray, three equal channels; GPEN's is 0.2.
+        sharpen: Whether to sharpen all images with ``unsharp_mask``.
+        gray: Share of images that become gray, with three equal channels; GPEN uses 0.2.
 
     Raises:
-        UserError: if `gray` is no share.
+        UserError: If ``gray`` is not between 0 and 1.
     """
 
     name = "hq_preparation"
@@ -32,11 +32,11 @@ class HQPreparation(BuiltIn):
 
     def __init__(self, sharpen: bool = False, gray: float = 0.0) -> None:
         if not 0 <= gray <= 1:
-            raise UserError(f"the share of gray HQ pictures is {gray}: give 0 to 1")
+            raise UserError(f"share of gray HQ images: got {gray}; expected a number from 0 to 1")
         self.sharpen, self.gray = sharpen, float(gray)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw `gray`; `sharpened` is the same for all pictures."""
+        """Draw ``gray``; ``sharpened`` is the same for all images."""
         return {"sharpened": self.sharpen, "gray": self.gray > 0 and chance(generator, self.gray)}
 
     @torch.no_grad()
@@ -45,10 +45,10 @@ class HQPreparation(BuiltIn):
 
         Args:
             hq: (N, 3, H, W) in [0, 1], multiples of 1/255, on any device.
-            parameters: N results of `draw`.
+            parameters: N results of ``draw``.
 
         Returns:
-            (N, 3, H, W) in [0, 1], rounded to multiples of 1/255; the same tensor where there is nothing to do.
+            (N, 3, H, W) in [0, 1], rounded to multiples of 1/255; ``hq`` itself if there is nothing to do.
         """
         sharpened, gray = ([one[name] for one in parameters] for name in ("sharpened", "gray"))
         for wanted, change in ((sharpened, unsharp_mask), (gray, to_gray)):

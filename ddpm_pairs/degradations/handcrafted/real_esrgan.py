@@ -1,12 +1,13 @@
-"""The second-order model of Real-ESRGAN (Wang et al., arXiv 2107.10833), with every draw made per picture.
+"""The second-order degradation of Real-ESRGAN (Wang et al., arXiv 2107.10833), with all parameters drawn per image.
 
-Two rounds of blur, resize, noise and JPEG; between the second noise and the end a resize to the LQ size and a final
-sinc, before or after the second JPEG. The released training code draws resizes, noise kinds and the order of the tail
-once a batch and mixes by a pool; here each picture has its own. That code resizes by factors and loses what is left of
-a pixel, which moves content by up to 5.6 HQ pixels, and its `area` moves it by fractions of one; here resizes go to
-named sizes and areas are exact. Sharpening of HQ belongs to training on these pairs, not to this model.
+It has two rounds of blur, resize, noise and JPEG. After the second noise, the image is resized to the LQ size and
+filtered by a final sinc, before or after the second JPEG. The released training code draws resizes, noise kinds and
+the order of these last steps once per batch, and mixes batches with a pool; here each image has its own. The released
+code resizes by factors and drops fractions of pixels, which shifts content by up to 5.6 HQ pixels, and its ``area``
+mode shifts it by fractions of a pixel; here resizes have explicit output sizes, and ``area`` is exact. Sharpening of HQ
+is not part of this degradation; see ``HQPreparation``.
 
-Sizes and steps differ from picture to picture, so the chain runs picture by picture; `degrade_one_by_one` says why.
+Sizes and steps differ between images, so the chain runs image by image; see ``degrade_one_by_one``.
 """
 
 import math
@@ -48,7 +49,7 @@ JPEG_LAST_PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class Stage:
-    """What differs between the two rounds; ranges are uniform."""
+    """Parameters that differ between the two rounds; ranges are uniform."""
 
     blur_probability: float
     sigma: tuple[float, float]
@@ -66,13 +67,13 @@ STAGES = (
 
 
 class RealESRGAN(BuiltIn):
-    """LQ by Real-ESRGAN's second-order degradation.
+    """Degrade with Real-ESRGAN's second-order degradation.
 
     Args:
         scale: HQ side over LQ side: 1, 2 or 4.
 
     Raises:
-        UserError: For another scale.
+        UserError: If the scale is not 1, 2 or 4.
     """
 
     name = "real_esrgan"
@@ -81,15 +82,15 @@ class RealESRGAN(BuiltIn):
         self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw one picture's parameters.
+        """Draw the parameters of one image.
 
         Args:
-            generator: a CPU generator of this picture alone.
+            generator: A CPU generator used for this image only.
 
         Returns:
-            `stages` (two of `blur` or None, `resize`, `noise`, `quality`) and `tail` (`mode` of the last resize,
-            `sinc` or None, `jpeg_last`). Resize factors are against HQ in the first round and against the LQ size in
-            the second.
+            ``stages``, one per round, each with ``blur`` (or ``None``), ``resize``, ``noise`` and ``quality``; and
+            ``tail``, with the ``mode`` of the last resize, ``sinc`` (or ``None``) and ``jpeg_last``. Resize factors are
+            relative to HQ in the first round and to the LQ size in the second.
         """
         stages = [_draw_stage(stage, generator) for stage in STAGES]
         tail = {"mode": choice(generator, MODES), "sinc": None, "jpeg_last": chance(generator, JPEG_LAST_PROBABILITY)}
@@ -100,10 +101,10 @@ class RealESRGAN(BuiltIn):
 
     @torch.no_grad()
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """Degrade a batch; see `Degradation.apply`.
+        """Degrade a batch; see ``Degradation.apply``.
 
         Raises:
-            UserError: when shapes, type or number of parameters do not fit.
+            ValueError: If the shape, the type or the number of parameters does not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         size = lq_size(*hq.shape[-2:], self.scale)
@@ -111,7 +112,7 @@ class RealESRGAN(BuiltIn):
 
     @torch.no_grad()
     def apply_on_hq_grid(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """LQ enlarged bilinearly to the size of HQ, as face restoration does; for ``OnHQGrid``."""
+        """Degrade and enlarge LQ bilinearly to the size of HQ, as in face restoration; for ``OnHQGrid``."""
         grid = tuple(hq.shape[-2:])
 
         def chain(image: Tensor, entry: dict[str, Any], kernels: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ class RealESRGAN(BuiltIn):
 
 
 def _kernels(parameters: list[dict[str, Any]]) -> Tensor:
-    """Kernels (N, 3, side, side) of the two rounds and of the final sinc, made at once."""
+    """Kernels (N, 3, side, side) of the two rounds and of the final sinc, built in one batch."""
     blurs = [
         entry for row in parameters for entry in (*(stage["blur"] for stage in row["stages"]), row["tail"]["sinc"])
     ]
@@ -129,7 +130,7 @@ def _kernels(parameters: list[dict[str, Any]]) -> Tensor:
 
 
 def _degrade(image: Tensor, parameters: dict[str, Any], kernels: Tensor, lq_size: tuple[int, int]) -> Tensor:
-    """One picture (1, 3, H, W) to the LQ size."""
+    """Degrade one image (1, 3, H, W) to the LQ size."""
     (first, second), tail = parameters["stages"], parameters["tail"]
     image = _blur(image, kernels[0], first["blur"])
     image = resize(image, scaled_size(tuple(image.shape[-2:]), first["resize"]["factor"]), first["resize"]["mode"])
@@ -146,7 +147,7 @@ def _degrade(image: Tensor, parameters: dict[str, Any], kernels: Tensor, lq_size
 def _blur(image: Tensor, kernel: Tensor, parameters: dict[str, Any] | None) -> Tensor:
     if parameters is None:
         return image
-    margin = (KERNEL_SIDE - parameters["side"]) // 2  # the zeros around the kernel would only cost time
+    margin = (KERNEL_SIDE - parameters["side"]) // 2  # crop the zeros around the kernel, which only cost time
     return blur(image, kernel[None, margin : KERNEL_SIDE - margin, margin : KERNEL_SIDE - margin])
 
 
@@ -170,7 +171,7 @@ def _draw_stage(stage: Stage, generator: torch.Generator) -> dict[str, Any]:
 def _draw_blur(stage: Stage, generator: torch.Generator) -> dict[str, Any]:
     side = choice(generator, KERNEL_SIDES)
     if chance(generator, SINC_PROBABILITY):
-        # a small window cannot hold the ripples of a low cutoff
+        # a small window is too narrow for the ripples of a low cutoff
         lowest = math.pi / 3 if side < 13 else math.pi / 5
         return {"kind": SINC, "side": side, "cutoff": uniform(generator, lowest, math.pi)}
     kind = choice(generator, tuple(FAMILY_PROBABILITIES), tuple(FAMILY_PROBABILITIES.values()))

@@ -1,1 +1,1 @@
-"""Pure batched operations that degradations are made of."""
+"""Pure batched operations from which degradations are built."""

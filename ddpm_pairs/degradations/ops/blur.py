@@ -1,4 +1,4 @@
-"""Blurring every picture of a batch with its own kernel."""
+"""Blur each image of a batch with its own kernel."""
 
 import math
 
@@ -11,16 +11,19 @@ from ddpm_pairs.devices import to_device
 from ddpm_pairs.images.pixels import pad_by_reflection
 
 LARGEST_DIRECT_SIDE = 11
-"""Larger kernels go by Fourier transform, whose time hardly depends on the kernel. On a CPU both take the same time at
-11 px whatever the picture's size; at 21 px and 512x512 direct convolution takes twice as long, at 41 px six times."""
+"""Largest kernel side, in px, for direct convolution.
+
+Larger kernels use the Fourier transform, whose time hardly depends on the kernel size. On a CPU both take the same time
+at 11 px for any image size; for 512x512 images, direct convolution takes twice as long at 21 px and six times at 41 px.
+"""
 
 STRIPS = 8
 
 
 def blur(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve every picture with its own point-symmetric kernel; the border mirrors without repeating the edge pixel.
+    """Convolve each image with its own point-symmetric kernel; borders are mirrored without repeating the edge pixel.
 
-    A CPU takes one picture after the other, which fit its caches where a batch does not.
+    On a CPU images are processed one by one, because a single image fits into the caches and a batch does not.
 
     Args:
         images: (N, C, H, W), sides of at least 1 px.
@@ -45,7 +48,7 @@ def _convolve(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _convolve_in_strips(image: Tensor, kernel: Tensor) -> Tensor:
-    """The same for one picture: a CPU convolves 8 or 16 channels as fast as 3, so it goes in as a batch of strips."""
+    """Convolve one image as a batch of strips, because a CPU convolves 8 or 16 channels as fast as 3."""
     margin, height = kernel.shape[-1] // 2, image.shape[-2]
     if height < STRIPS * margin:
         return _convolve(image, kernel)
@@ -60,7 +63,7 @@ def _multiply_spectra(images: Tensor, kernels: Tensor) -> Tensor:
     margin = kernels.shape[-1] // 2
     height, width = images.shape[-2:]
     size = _fast_length(height + 2 * margin), _fast_length(width + 2 * margin)
-    beyond = size[0] - height - margin, size[1] - width - margin  # no less than the margin, and cheaper than zeros
+    beyond = size[0] - height - margin, size[1] - width - margin  # at least the margin, and cheaper than zeros
     if max(beyond) < min(height, width):
         padded = F.pad(images, (margin, beyond[1], margin, beyond[0]), mode="reflect")
     else:
@@ -72,7 +75,7 @@ def _multiply_spectra(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _kernel_spectra(kernels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Spectra of (N, k, k) kernels about their centre at the frequencies of `rfft2`: real, since they are symmetric."""
+    """Spectra of (N, k, k) kernels about their center at the frequencies of ``rfft2``; symmetry makes them real."""
     margin = kernels.shape[-1] // 2
     offsets = torch.arange(-margin, margin + 1, dtype=torch.float64, device=kernels.device)
 
@@ -80,13 +83,13 @@ def _kernel_spectra(kernels: Tensor, size: tuple[int, int]) -> Tensor:
         return torch.outer(torch.arange(count, device=kernels.device) * (2 * math.pi / length), offsets)
 
     y, x = angles(size[0], size[0]), angles(size[1] // 2 + 1, size[1])
-    # cos(y + x), row by row and column by column
+    # cos(y + x) by the addition theorem, separably over rows and columns
     even = y.cos().float() @ kernels @ x.cos().float().mT
     return even.sub_(y.sin().float() @ kernels @ x.sin().float().mT)
 
 
 def _fast_length(least: int) -> int:
-    """The smallest product of powers of 2, 3 and 5 from `least` on, which Fourier transforms like."""
+    """The smallest product of powers of 2, 3 and 5 that is at least ``least``; Fourier transforms of it are fast."""
     length = least
     while 30**10 % length:
         length += 1

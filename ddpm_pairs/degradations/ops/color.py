@@ -1,4 +1,4 @@
-"""Gray pictures, and the colour changes by which GFPGAN widens the LQ of faces."""
+"""Gray images, and the color augmentations that GFPGAN applies to the LQ images of faces."""
 
 from typing import Any
 
@@ -28,19 +28,20 @@ ADJUST = {
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """Luminance of (..., 3, H, W) RGB in all three channels."""
+    """Copy the luminance of RGB (..., 3, H, W) to all three channels."""
     return luminance(images).expand_as(images).contiguous()
 
 
 def draw_colour(generator: torch.Generator) -> dict[str, Any]:
-    """Draw the colour changes of one picture (`train_gfpgan_v1.yml` of GFPGAN, arXiv 2101.04061).
+    """Draw the color changes of one image (``train_gfpgan_v1.yml`` of GFPGAN, arXiv 2101.04061).
 
     Args:
-        generator: a CPU generator of this picture alone.
+        generator: A CPU generator used for this image only.
 
     Returns:
-        `shift` (None, or what is added to R, G and B in 8-bit units), `gray`, and `jitter` (None, or factors of
-        `brightness`, `contrast` and `saturation`, the turn of the `hue` in fractions of a circle, and their `order`).
+        ``shift`` (``None``, or the offsets of R, G and B in 8-bit units), ``gray``, and ``jitter`` (``None``, or the
+        factors of ``brightness``, ``contrast`` and ``saturation``, the rotation of ``hue`` in fractions of a circle,
+        and their ``order``).
     """
     shift = [uniform(generator, *SHIFT) for _ in range(3)] if chance(generator, SHIFT_PROBABILITY) else None
     gray = chance(generator, GRAY_PROBABILITY)
@@ -53,11 +54,11 @@ def draw_colour(generator: torch.Generator) -> dict[str, Any]:
 
 
 def change_colour(image: Tensor, parameters: dict[str, Any]) -> Tensor:
-    """Shift the channels, drop the colour and jitter, in this order, each where `parameters` say so.
+    """Shift the channels, convert to gray, and apply color jitter, in this order, as drawn in ``parameters``.
 
     Args:
         image: (1, 3, H, W) in [0, 1].
-        parameters: what `draw_colour` returns.
+        parameters: A result of ``draw_colour``.
 
     Returns:
         (1, 3, H, W) in [0, 1].

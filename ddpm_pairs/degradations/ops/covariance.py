@@ -1,7 +1,7 @@
-"""The colour covariance of correlated noise, in plain double-precision arithmetic.
+"""Color covariance of correlated noise, in plain double-precision arithmetic.
 
-Products, quotients and square roots of Python floats round alike on every machine, which a linear-algebra library does
-not promise; so a generator's state gives the same covariance everywhere.
+Products, quotients and square roots of Python floats are rounded the same way on every machine. A linear-algebra
+library does not guarantee this. The same generator state therefore gives the same covariance everywhere.
 """
 
 import math
@@ -13,18 +13,18 @@ from ddpm_pairs.degradations.ops.draws import uniform
 Matrix = list[list[float]]
 
 CHANNELS = range(3)
-SWEEPS = 8  # cyclic Jacobi converges quadratically: 3x3 matrices are diagonal to the last bit after five or six
+SWEEPS = 8  # cyclic Jacobi converges quadratically: a 3x3 matrix is diagonal to the last bit after five or six
 
 
 def draw_covariance(generator: torch.Generator, level: float) -> Matrix:
     """Draw the covariance of BSRGAN's channel-correlated noise (Zhang et al., arXiv 2103.14006, as released).
 
-    It is L^2 |U^T diag(d) U| with d ~ U(0, 1)^3, U the left singular vectors of a matrix of U(0, 1) and the absolute
-    value of every element.
+    The covariance is L^2 |U^T diag(d) U|, with d ~ U(0, 1)^3 and U the left singular vectors of a matrix drawn from
+    U(0, 1). The absolute value is taken of each element.
 
     Args:
-        generator: a CPU generator.
-        level: L, in 8-bit units.
+        generator: A CPU generator.
+        level: Noise level L, in 8-bit units.
 
     Returns:
         3x3 covariance of R, G and B in [0, 1] units.
@@ -36,13 +36,14 @@ def draw_covariance(generator: torch.Generator, level: float) -> Matrix:
 
 
 def absolute_covariance(basis: Matrix, diagonal: list[float]) -> Matrix:
-    """|U^T diag(d) U| with U the left singular vectors of `basis`, and the absolute value of every element.
+    """Compute |U^T diag(d) U|, with U the left singular vectors of ``basis`` and absolute values element by element.
 
-    Absolute values leave a 3x3 matrix positive semidefinite: its 2x2 minors stay and its determinant can only grow.
+    A 3x3 matrix stays positive semidefinite: taking absolute values leaves the principal 2x2 minors unchanged and
+    cannot decrease the determinant.
 
     Args:
         basis: 3x3 matrix of full rank.
-        diagonal: three numbers d >= 0.
+        diagonal: Three numbers d >= 0.
 
     Returns:
         Symmetric, positive semidefinite 3x3 matrix.
@@ -57,7 +58,7 @@ def absolute_covariance(basis: Matrix, diagonal: list[float]) -> Matrix:
 
 
 def square_root(covariance: Matrix) -> Matrix:
-    """The symmetric matrix whose square is `covariance` (symmetric, 3x3, positive semidefinite but for rounding)."""
+    """Symmetric square root of ``covariance``, a symmetric 3x3 matrix, positive semidefinite up to rounding errors."""
     values, vectors = eigen(covariance)
     roots = [math.sqrt(max(value, 0.0)) for value in values]
     return [
@@ -66,7 +67,7 @@ def square_root(covariance: Matrix) -> Matrix:
 
 
 def eigen(matrix: Matrix) -> tuple[list[float], Matrix]:
-    """Eigenvalues, in no order, and eigenvectors, as rows, of a symmetric 3x3 matrix by Jacobi's rotations."""
+    """Unsorted eigenvalues and eigenvectors (rows) of a symmetric 3x3 matrix, computed by Jacobi rotations."""
     a = [list(row) for row in matrix]
     vectors = [[float(i == j) for j in CHANNELS] for i in CHANNELS]
     for p, q in ((0, 1), (0, 2), (1, 2)) * SWEEPS:

@@ -1,4 +1,4 @@
-"""Keeping every step-th pixel of a blurred picture, with LQ in place."""
+"""Blur and decimation that keep LQ aligned with HQ."""
 
 import torch
 import torch.nn.functional as F
@@ -13,37 +13,38 @@ KERNEL_SIDE = 25
 def decimate(images: Tensor, sigma: float, shift: float, step: int) -> Tensor:
     """Blur with a shifted Gaussian and keep the pixels 0, step, 2 step, ...
 
-    The pixel kept lies (step - 1) / 2 px up and left of the middle of the cell of step x step pixels that it stands
-    for. With that number for `shift` the kernel looks just as far down and right, and nothing moves. Sides must be
-    multiples of `step`, else the last cell is cut and the picture stretched by what follows.
+    Each kept pixel represents a cell of step x step pixels and is (step - 1) / 2 px above and to the left of the
+    center of that cell. With ``shift = (step - 1) / 2`` the kernel compensates for this offset, and the content does
+    not move. Sides must be multiples of ``step``; otherwise the last cell is incomplete, and a later resize to the LQ
+    size stretches the image.
 
     Args:
         images: (N, C, H, W).
-        sigma: standard deviation of the Gaussian in pixels.
-        shift: pixels by which the kernel's centre lies to the right and below.
-        step: distance of the pixels kept.
+        sigma: Standard deviation of the Gaussian in pixels.
+        shift: Offset of the kernel's center in pixels, both to the right and down.
+        step: Distance between kept pixels.
 
     Returns:
         (N, C, H / step, W / step), rounded up.
     """
     line = to_device(shifted_gaussian(sigma, shift, KERNEL_SIDE).float(), images.device)
     planes = pad_by_reflection(images, KERNEL_SIDE // 2).flatten(0, 1).unsqueeze(1)
-    # a shifted Gaussian is a product of two lines, and only the pixels that are kept are computed
+    # a shifted Gaussian is separable, and only the kept pixels are computed
     planes = F.conv2d(planes, line.view(1, 1, -1, 1), stride=(step, 1))
     planes = F.conv2d(planes, line.view(1, 1, 1, -1), stride=(1, step))
     return planes.view(*images.shape[:2], *planes.shape[-2:])
 
 
 def shifted_gaussian(sigma: float, shift: float, side: int) -> Tensor:
-    """A sampled Gaussian moved by linear interpolation between its samples, as BSRGAN's released code moves it.
+    """Shift a sampled Gaussian by linear interpolation between its samples, as BSRGAN's released code does.
 
     Args:
-        sigma: standard deviation in pixels, at least 0.1.
-        shift: pixels towards higher indices; beyond its ends the sampled Gaussian goes on with its last value.
-        side: odd number of samples.
+        sigma: Standard deviation in pixels, at least 0.1.
+        shift: Shift in pixels toward higher indices; beyond its ends the Gaussian is extended by its last value.
+        side: Number of samples, odd.
 
     Returns:
-        (side,) float64 of sum 1.
+        (side,) float64 that sums to 1.
     """
     radius = side // 2
     offsets = torch.arange(side, dtype=torch.float64) - radius

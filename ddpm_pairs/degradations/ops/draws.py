@@ -1,11 +1,11 @@
-"""Draws of plain Python numbers from a CPU generator."""
+"""Draw plain Python numbers from a CPU generator."""
 
 from collections.abc import Sequence
 
 import torch
 
 SEED_LIMIT = 2**53
-"""Seeds stay below this, so that any JSON reader keeps them exactly."""
+"""Seeds are smaller than this, so any JSON reader represents them exactly."""
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -19,7 +19,7 @@ def chance(generator: torch.Generator, probability: float) -> bool:
 
 
 def choice(generator: torch.Generator, options: Sequence, weights: Sequence[float] | None = None):  # noqa: ANN201
-    """Draw one of the options, equally likely or with weights that sum to 1."""
+    """Draw one of the options, with equal probability or with weights that sum to 1."""
     position = uniform(generator, 0, 1)
     if weights is None:
         return options[int(position * len(options))]
@@ -27,7 +27,7 @@ def choice(generator: torch.Generator, options: Sequence, weights: Sequence[floa
         position -= weight
         if position < 0:
             return option
-    return options[-1]  # weights such as ten times 0.1 sum to slightly less than 1
+    return options[-1]  # rounding: ten weights of 0.1 sum to slightly less than 1
 
 
 def seed(generator: torch.Generator) -> int:

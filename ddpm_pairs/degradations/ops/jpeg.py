@@ -1,8 +1,8 @@
-"""JPEG compression of a batch on any device, without the entropy coding, which loses nothing.
+"""JPEG compression of a batch on any device, without the entropy coding, which is lossless.
 
-Everything that loses something is here, as libjpeg does it: YCbCr of full range in whole levels (JFIF), chroma averaged
-over 2x2 pixels, the discrete cosine transform of 8x8 blocks, quantisation by the standard tables (ITU-T T.81, Annex K),
-and on the way back whole levels again and chroma interpolated between its samples.
+All lossy steps are implemented as in libjpeg: full-range YCbCr rounded to integer levels (JFIF), chroma averaged over
+2x2 pixels, the discrete cosine transform of 8x8 blocks, and quantization with the standard tables (ITU-T T.81, Annex
+K). Decoding rounds to integer levels again and interpolates chroma between its samples.
 """
 
 import math
@@ -33,26 +33,26 @@ CHROMA_TABLE = (
     *((99,) * 8,) * 4,
 )
 SIDE = 8
-"""Side of a block."""
+"""Side of a block in pixels."""
 
 LUMA_MIDDLE = 128.0
-"""What is taken from Y before the transform, in levels; Cb and Cr are worked about that of gray, so gray stays gray."""
+"""Level subtracted from Y before the transform. Cb and Cr are already centered on gray, so gray stays gray."""
 
 PIXELS_AT_ONCE = 2**16
-"""What a CPU works on at a time, so that it stays in the caches."""
+"""Number of pixels that a CPU processes at a time, so that they stay in the caches."""
 
 
 def jpeg(images: Tensor, qualities: Sequence[float]) -> Tensor:
     """Encode and decode with 4:2:0 chroma and the standard tables.
 
-    Kornia's codec, made for gradients, is several times slower, smooths chroma before averaging it, rounds softly, and
-    turns gray magenta by a level; LQ for training should have the noise that real JPEG leaves.
+    Kornia's codec is designed to be differentiable. It is several times slower, smooths chroma before averaging it,
+    rounds softly, and shifts gray toward magenta by one level. LQ for training should have the artifacts of real JPEG.
 
-    Blocks lie in rows of 64 numbers, so that transforming all of them is one product with a 64x64 matrix.
+    Each block is stored as a row of 64 numbers, so that one product with a 64x64 matrix transforms all blocks.
 
     Args:
         images: (N, 3, H, W) float32 in [0, 1], any size.
-        qualities: N qualities in 1..100, not necessarily whole.
+        qualities: N qualities in 1..100, not necessarily integers.
 
     Returns:
         (N, 3, H, W) in [0, 1].
@@ -68,13 +68,13 @@ def jpeg(images: Tensor, qualities: Sequence[float]) -> Tensor:
 
 
 def quantisation_tables(qualities: Sequence[float]) -> Tensor:
-    """Scale the standard tables to the given qualities as libjpeg does.
+    """Scale the standard quantization tables to the given qualities as libjpeg does.
 
     Args:
         qualities: N qualities in 1..100.
 
     Returns:
-        (N, 2, 64) whole steps from 1 to 255 of luminance and chroma, on the CPU.
+        (N, 2, 64) integer-valued quantization steps of luminance and chroma, from 1 to 255, on the CPU.
     """
     quality = torch.tensor(qualities, dtype=torch.float32).view(-1, 1, 1)
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
@@ -99,7 +99,7 @@ def _encode_and_decode(images: Tensor, tables: Tensor) -> Tensor:
 
 
 def _quantise_(planes: Tensor, tables: Tensor, transform: Tensor, middle: float) -> None:
-    """Round the transform of (N, C, H, W) planes less their middle to multiples of (N, 1, 64) steps, in place."""
+    """Quantize the transform of (N, C, H, W) planes minus ``middle`` with (N, 1, 64) steps, in place."""
     blocks = planes.unflatten(-1, (-1, SIDE)).unflatten(-3, (-1, SIDE)).transpose(-3, -2)
     tables = tables.unsqueeze(1)
     rows = torch.sub(blocks, middle, out=torch.empty_like(blocks, memory_format=torch.contiguous_format))
@@ -111,7 +111,7 @@ def _quantise_(planes: Tensor, tables: Tensor, transform: Tensor, middle: float)
 
 @cache
 def _matrices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """From RGB in [0, 1] to levels of Y, Cb and Cr about 0; the way back; the transform of a block's 64 numbers."""
+    """Matrices from RGB in [0, 1] to Y, Cb and Cr in levels (Cb and Cr around 0), back to RGB, and of a block's DCT."""
     luma = torch.tensor((0.299, 0.587, 0.114), dtype=torch.float64)
     red, _, blue = torch.eye(3, dtype=torch.float64)
     to_ycc = 255 * torch.stack((luma, (blue - luma) / (2 - 2 * 0.114), (red - luma) / (2 - 2 * 0.299)))

@@ -1,8 +1,8 @@
-"""Poisson counts for pictures of 256 levels, on a CPU.
+"""Poisson counts for images of 256 levels, on a CPU.
 
-A level has few likely counts, so drawing one is a look at a table: Walker's alias method (Vose, IEEE Transactions on
-Software Engineering 17, 1991) needs one uniform number and one comparison, and no logarithm. It is six times as fast as
-`torch.poisson`, which draws by rejection, pixel after pixel.
+Each level has few likely counts, so one can be drawn by a table lookup: Walker's alias method (Vose, IEEE Transactions
+on Software Engineering 17, 1991) needs one uniform number and one comparison, and no logarithm. It is six times as fast
+as ``torch.poisson``, which draws by rejection, pixel by pixel.
 """
 
 import math
@@ -13,24 +13,25 @@ from torch import Tensor
 
 LEVELS = 256
 COLUMNS = 256
-"""Counts that a level's table holds: at least eight standard deviations to both sides, all but 1e-14 of the chance."""
+"""Number of counts in the table of a level: at least eight standard deviations on both sides of the mean. Only 1e-14 of
+the probability is outside."""
 
 
 def poisson_counts(levels: Tensor, peak: int, generator: torch.Generator) -> Tensor:
     """Draw Poisson counts of mean levels / 255 * peak.
 
     Args:
-        levels: whole numbers 0..255 of any shape, float32 on the CPU.
-        peak: mean count at white, 1 to 256.
-        generator: on the CPU.
+        levels: Integers 0..255 of any shape, stored as float32 on the CPU.
+        peak: Mean count at white, 1 to 256.
+        generator: A generator on the CPU.
 
     Returns:
-        Counts of the same shape, float32. Chances are exact to 2^-24, the step of the uniform numbers.
+        Counts of the same shape, float32. Probabilities are exact to 2^-24, the resolution of the uniform numbers.
     """
     first, threshold, detour = _tables(peak)
     column = torch.rand(levels.shape, generator=generator).mul_(COLUMNS)
     level, whole = levels.int(), column.int()
-    column -= whole  # what is left is uniform again
+    column -= whole  # the fractional part is uniform, too
     cell = (level * COLUMNS).add_(whole).flatten()
     beyond = column.flatten().ge_(threshold.index_select(0, cell))
     counts = beyond.mul_(detour.index_select(0, cell)).add_(whole.flatten())
@@ -39,7 +40,7 @@ def poisson_counts(levels: Tensor, peak: int, generator: torch.Generator) -> Ten
 
 @cache
 def _tables(peak: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Per level the first count, and per level and column the threshold and what to add beyond it."""
+    """The first count per level; per level and column, the threshold and the number to add above it."""
     firsts, thresholds, detours = [], [], []
     for level in range(LEVELS):
         mean = level / 255 * peak
@@ -58,13 +59,13 @@ def _chance(count: int, mean: float) -> float:
 
 
 def alias_table(chances: list[float]) -> tuple[list[float], list[int]]:
-    """Split chances over columns of equal chance that hold at most two outcomes each.
+    """Distribute outcomes over equally likely columns, with at most two outcomes per column.
 
     Args:
-        chances: of the outcomes 0, 1, ..., of sum 1.
+        chances: Probabilities of the outcomes 0, 1, ..., which sum to 1.
 
     Returns:
-        Per column c the share of outcome c, and the outcome that has the rest.
+        Per column c, the share of outcome c, and the outcome that gets the rest.
     """
     shares = [chance * len(chances) for chance in chances]
     alias = list(range(len(shares)))

@@ -1,7 +1,7 @@
-"""Resizing to a named size.
+"""Resize images to an explicit output size.
 
-Only sizes are given, never factors: a factor whose product is no whole number loses up to a pixel on one side and so
-moves the content against HQ.
+Sizes are used instead of factors, because a factor that does not give an integer size loses up to a pixel on one side
+and shifts the content relative to HQ.
 """
 
 import torch
@@ -14,7 +14,7 @@ MODES = ("area", "bilinear", "bicubic")
 
 
 def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """(height, width) times a factor, rounded down, at least 1 px."""
+    """Multiply (height, width) by a factor and round down; the result is at least 1 px per side."""
     height, width = size
     return max(1, int(height * factor)), max(1, int(width * factor))
 
@@ -24,17 +24,18 @@ def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
     Args:
         images: (N, C, H, W).
-        size: (height, width) to come out.
-        mode: `area` (exact, see `resize_area`), `bilinear` or `bicubic` (a = -0.75), the last two without antialiasing.
+        size: (height, width) of the result.
+        mode: ``area`` (exact, see ``resize_area``), ``bilinear`` or ``bicubic`` (a = -0.75); the last two without
+            antialiasing.
 
     Returns:
         (N, C, *size); bicubic may overshoot [0, 1].
 
     Raises:
-        ValueError: for an unknown mode.
+        ValueError: If the mode is unknown.
     """
     if mode not in MODES:
-        raise ValueError(f"resize mode {mode!r} is unknown: give one of {', '.join(MODES)}")
+        raise ValueError(f"resize mode: got {mode!r}; expected one of {', '.join(MODES)}")
     if tuple(images.shape[-2:]) == tuple(size):
         return images
     if mode == "area":
@@ -43,11 +44,11 @@ def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 
 def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize with the antialiased cubic (a = -0.5, stretched when shrinking), the one called "MATLAB bicubic".
+    """Resize with the antialiased bicubic filter known as "MATLAB bicubic" (a = -0.5, stretched when downsampling).
 
     Args:
         images: (N, C, H, W).
-        size: (height, width) to come out.
+        size: (height, width) of the result.
 
     Returns:
         (N, C, *size); may overshoot [0, 1].
@@ -56,26 +57,27 @@ def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_area(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average over the exact area that a pixel of the result covers, whole pixels and fractions.
+    """Average over the exact area that each output pixel covers, including fractions of input pixels.
 
-    That is OpenCV's INTER_AREA: when shrinking by definition, and when enlarging too, where its linear variant weighs
-    the two pixels that a smaller pixel straddles by their share. (Where one side shrinks and the other grows, OpenCV
-    uses that variant for both; here each side is averaged exactly.) torch's `area` averages whole pixels only; where
-    the sizes are nearly in a simple ratio, that moves content by up to half a pixel, one way on the left and the other
-    way on the right, so `area` is exact for the model that was written with torch's, too.
+    This is OpenCV's INTER_AREA: by definition when downsampling, and also when upsampling, where OpenCV's linear
+    variant weights the two input pixels under an output pixel by the covered area. (If one side shrinks and the other
+    grows, OpenCV uses the linear variant for both; here each side is averaged exactly.) torch's ``area`` averages whole
+    pixels only. If the sizes are close to a simple ratio, it shifts content by up to half a pixel, in opposite
+    directions on the left and on the right. So the exact ``area`` is also used for Real-ESRGAN, which was written with
+    torch's.
 
-    Rows are gathered once per pixel that a cell touches and added up: on a CPU several times faster than a product with
-    a matrix of weights, and the weights are single precision on every device.
+    Rows are gathered once per input pixel that an output pixel touches, and summed. On a CPU this is several times
+    faster than a product with a weight matrix, and the weights are single precision on every device.
 
     Args:
         images: (N, C, H, W).
-        size: (height, width) to come out.
+        size: (height, width) of the result.
 
     Returns:
         (N, C, *size).
     """
     for length in size:
-        # rows first, then columns as rows of the transposed picture: whole rows are gathered quickest
+        # rows first, then columns as rows of the transposed image, because gathering whole rows is fastest
         images = _average_rows(images, length).mT.contiguous()
     return images
 
@@ -84,7 +86,7 @@ def _average_rows(images: Tensor, length: int) -> Tensor:
     before = images.shape[-2]
     if length == before:
         return images
-    # in units of 1 / length of a row everything is whole: row i covers [i * length, (i + 1) * length]
+    # in units of 1 / length of a row, all positions are integers: row i covers [i * length, (i + 1) * length]
     taps = -(-before // length) + 1
     start = torch.arange(length) * before
     rows = start // length + torch.arange(taps).view(-1, 1)

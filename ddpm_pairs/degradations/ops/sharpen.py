@@ -1,4 +1,4 @@
-"""Sharpening of HQ, as Real-ESRGAN prepares its targets."""
+"""Sharpen HQ images, as Real-ESRGAN does for its training targets."""
 
 import torch
 from torch import Tensor
@@ -8,20 +8,20 @@ from ddpm_pairs.degradations.ops.kernels import build_kernels
 
 SIDE = 51
 SIGMA = 8.0
-"""In pixels; what OpenCV takes for a Gaussian of 51 px."""
+"""In pixels; OpenCV's default for a Gaussian kernel of 51 px."""
 WEIGHT = 0.5
 THRESHOLD = 10 / 255
 
 
 @torch.no_grad()
 def unsharp_mask(images: Tensor) -> Tensor:
-    """Sharpen where there is something to sharpen (Wang et al., arXiv 2107.10833, section 3.3).
+    """Sharpen edges and texture but not flat regions (Wang et al., arXiv 2107.10833, section 3.3).
 
-    With r the difference of a picture and its Gaussian blur, half of r is added, weighted by the blurred mask of the
-    places where |r| is above 10 of 255, so that flat noise stays as it is.
+    Let r be an image minus its Gaussian blur. Half of r is added to the image, weighted by a blurred mask of the pixels
+    where |r| exceeds 10/255, so noise in flat regions is not amplified.
 
     Args:
-        images: (N, 3, H, W) float in [0, 1] on any device.
+        images: (N, 3, H, W), floating, in [0, 1], on any device.
 
     Returns:
         (N, 3, H, W) float32 in [0, 1].

@@ -62,5 +62,5 @@ def test_works_at_the_size_of_lq_and_within_a_chain(photos):
 
 @pytest.mark.parametrize("gains", [[], [1.0, -0.1], [4.1], [float("nan")]])
 def test_gains_that_are_none(gains):
-    with pytest.raises(ValueError, match=r"BandGain got chroma .*: give one gain a band, each from 0 to 4"):
+    with pytest.raises(ValueError, match=r"BandGain.chroma: got .*; expected one gain per band, each from 0 to 4"):
         BandGain([1.0], gains)

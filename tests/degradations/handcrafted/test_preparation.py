@@ -33,5 +33,5 @@ def test_all_pictures_are_sharpened_and_a_share_is_gray():
 
 
 def test_no_share():
-    with pytest.raises(ValueError, match="gray HQ pictures is 1.2: give 0 to 1"):
+    with pytest.raises(ValueError, match="share of gray HQ images: got 1.2; expected a number from 0 to 1"):
         HQPreparation(gray=1.2)
