@@ -44,7 +44,7 @@ docs: $(INSTALLED)  ## build the documentation site, strictly; open site/index.h
 doctor: $(INSTALLED)  ## check packages, devices, weights, and the command lightning
 	$(BIN)/ddpm-pairs doctor
 
-# Studies of results/, on the images in DATA; they write to WORK, and resume from what is there.
+# Studies of results/, on the images in DATA; they write to WORK and can be resumed.
 DATA ?= data
 WORK ?= work
 

@@ -45,7 +45,7 @@ class Curve:
         name: Name of the degradation.
         color: Number of its color and marker.
         ts: Steps.
-        values: One per step; there is no point where a value is not finite.
+        values: One per step; values that are not finite are not drawn.
         median: Whether the values are medians: the line is dashed, its markers are open, and the legend omits it.
     """
 
