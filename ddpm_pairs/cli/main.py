@@ -139,9 +139,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     demo.add_argument("--pretrained", action="store_true", help="use the bundled DDPM instead of training one")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
-    preview = parser(
-        "preview", "show random draws of degradations as contact sheets, and their parameters as histograms"
-    )
+    preview = parser("preview", "show random degradations as contact sheets, and their parameters as histograms")
     preview.add_argument(
         "--degradation",
         required=True,
