@@ -1,4 +1,4 @@
-# `make demo` and `make test` need git, make and Python 3.11 or newer; they set up .venv by themselves, once.
+# `make demo` and `make test` need git, make and Python 3.11 or newer; they create .venv the first time.
 PYTHON ?= python3
 BIN := .venv/bin
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
@@ -11,18 +11,18 @@ INSTALLED := .venv/installed
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## make .venv with everything in it (about 6 GB)
+install: $(INSTALLED)  ## create .venv with all dependencies (about 6 GB)
 
-# The stamp is written last, so that a broken installation is tried again.
+# The stamp is written last, so that a failed installation is repeated.
 $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "'$(PYTHON)' is no Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
+		{ echo "'$(PYTHON)' is not Python 3.11 or newer; choose one: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)  ## make pairs from embedded pictures, in minutes on two CPU cores; writes demo/
+demo: $(INSTALLED)  ## run the full pipeline on bundled images (about 4 minutes); writes demo/
 	$(BIN)/ddpm-pairs demo
 
 test: $(INSTALLED)  ## run the default tests, on all cores
@@ -35,24 +35,24 @@ lint: $(INSTALLED)  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(INSTALLED)  ## mend style and format where that can be done mechanically
+format: $(INSTALLED)  ## fix style and format automatically where possible
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)  ## build the documentation site, strictly; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-doctor: $(INSTALLED)  ## report what is installed and found
+doctor: $(INSTALLED)  ## check packages, devices, weights, and the command lightning
 	$(BIN)/ddpm-pairs doctor
 
-# Studies of results/, from a folder of pictures DATA; everything that they make lies in WORK, and they go on where they were.
+# Studies of results/, on the images in DATA; they write to WORK and can be resumed.
 DATA ?= data
 WORK ?= work
 
-study-known-world: $(INSTALLED)  ## rerun results/known_world; DATA=folder of pictures, WORK=folder to fill
+study-known-world: $(INSTALLED)  ## rerun results/known_world; DATA=image folder, WORK=output folder
 	$(BIN)/python -m results.known_world.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
-study-search: $(INSTALLED)  ## rerun the search for a recipe of results/study_b
+study-search: $(INSTALLED)  ## rerun the recipe search of results/study_b
 	$(BIN)/python -m results.study_b.search --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
 study-a: $(INSTALLED)  ## rerun results/study_a
@@ -68,7 +68,7 @@ study-c: $(INSTALLED)  ## rerun results/study_c
 study-d: $(INSTALLED)  ## rerun results/study_d, after study-search
 	$(BIN)/python -m results.study_d.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
 
-tables: $(INSTALLED)  ## print the tables of studies a, b and d from what results/ holds
+tables: $(INSTALLED)  ## print the tables of studies a, b and d from the files in results/
 	$(BIN)/python -m results.tables
 
 clean:  ## remove .venv and build outputs

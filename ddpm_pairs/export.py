@@ -1,6 +1,6 @@
-"""Write trained networks in forms that other programs open.
+"""Write trained networks in formats that other programs open.
 
-A DDPM becomes one safetensors file or a diffusers folder; a restorer one safetensors file or a ``.pth``.
+A DDPM becomes a safetensors file or a diffusers folder; a restorer becomes a safetensors file or a ``.pth`` file.
 """
 
 import argparse
@@ -26,23 +26,23 @@ from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import weights_file
 
 _SPANDRELS_GROWTH = 32
-"""The only ``gc`` that spandrel builds an RRDBNet with, whatever the weights say."""
+"""The only ``gc`` with which spandrel builds an RRDBNet, whatever the weights have."""
 
 _PICTURE_SIDE = 64
-"""Pixels a side of what ``DDPMPipeline`` draws by default, where the network itself names none."""
+"""Default side in pixels of the images that ``DDPMPipeline`` generates, if the network does not define one."""
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """``ddpm-pairs export CKPT OUT``.
+    """Run ``ddpm-pairs export CKPT OUT``.
 
     Args:
-        arguments: ``ckpt``, ``out`` and ``half``, as the command line parsed them.
+        arguments: ``ckpt``, ``out`` and ``half`` of the command line.
 
     Returns:
         0.
 
     Raises:
-        UserError: in one line, before anything is written, for a checkpoint or an OUT that cannot be used.
+        UserError: If the checkpoint or OUT is unusable, before anything is written.
     """
     path, out = weights_file(arguments.ckpt), Path(arguments.out)
     _check_name(out)
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
         net = load_restorer(path)
         export_restorer(net, out, half=arguments.half)
         if isinstance(net, RRDBNet) and net.init_args["gc"] != _SPANDRELS_GROWTH:
-            print(f"note: its gc is {net.init_args['gc']}; spandrel and chaiNNer open an RRDBNet of gc 32 only")
+            print(f"note: spandrel and chaiNNer open only an RRDBNet with gc 32; this one has gc {net.init_args['gc']}")
     print(f"wrote {arguments.out}")
     return 0
 
@@ -60,33 +60,38 @@ def main(arguments: argparse.Namespace) -> int:
 def export_denoiser(
     denoiser: Denoiser, out: str | Path, half: bool = False, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a denoiser; ``load_denoiser`` reads either form, and always gives float32.
+    """Write a denoiser; ``load_denoiser`` reads both formats, and always returns float32.
 
-    It appears under its name only when it is complete.
+    The file or folder appears under its name only when it is complete.
 
     Args:
-        denoiser: What to write, on any device.
+        denoiser: The denoiser, on any device.
         out: ``<name>.safetensors`` for one file with ``Denoiser.spec()`` as JSON under the metadata key
             ``ddpm_pairs``; a name without suffix for a folder that ``diffusers.DDPMPipeline.from_pretrained`` opens.
-        half: Store the weights as float16, half the size.
-        metadata: Further texts for the metadata of a safetensors file, such as ``{"license": "Apache-2.0"}``.
+        half: Store the weights as float16, at half the size.
+        metadata: More entries for the metadata of a safetensors file, such as ``{"license": "Apache-2.0"}``.
 
     Raises:
-        UserError: if ``out`` exists or its name fits no form; for a folder, if the network is no ``UNet`` or there is
-            ``metadata``, which a folder has no place for.
+        UserError: If ``out`` exists or has an unsupported suffix; for a folder, also if the network is not a ``UNet``
+            or there is ``metadata``, which a folder cannot store.
     """
     out = Path(out)
     _check_name(out)
     if out.suffix == ".pth":
-        raise UserError(f"a DDPM is not written as .pth: name {out} .safetensors, or without suffix")
+        raise UserError(
+            f"OUT: got {out} for a DDPM; expected a name ending in .safetensors, or without suffix for a folder"
+        )
     if out.suffix != ".safetensors":
         if not isinstance(denoiser.net, UNet):
             raise UserError(
-                f"a {type(denoiser.net).__name__} cannot be written as a diffusers folder, only a UNet can: "
-                f"give OUT a name ending in .safetensors, not {out}"
+                f"OUT: got {out}; a {type(denoiser.net).__name__} cannot be written as a diffusers folder, only a UNet "
+                "can; use a name ending in .safetensors"
             )
         if metadata:
-            raise UserError(f"a diffusers folder holds no metadata: leave it out, or name {out} .safetensors")
+            raise UserError(
+                f"OUT: got {out}; a diffusers folder cannot store metadata; leave it out, or use a name ending in "
+                ".safetensors"
+            )
     if out.suffix == ".safetensors":
         _write_safetensors(_weights(denoiser.net, half), out, {**(metadata or {}), **_described(denoiser.spec())})
     else:
@@ -95,24 +100,24 @@ def export_denoiser(
 
 
 def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None:
-    """Write a restorer, with its weights under their official names; ``load_restorer`` reads either form.
+    """Write a restorer, with its weights under their official names; ``load_restorer`` reads both formats.
 
-    It appears under its name only when it is complete.
+    The file appears under its name only when it is complete.
 
     Args:
         net: An RRDBNet, which Real-ESRGAN, spandrel and chaiNNer open; a SpandrelNet, which spandrel and chaiNNer open;
             or a GPEN, which GPEN opens as ``.pth``.
-        out: ``<name>.safetensors`` with kind and network as JSON under the metadata key ``ddpm_pairs``; or
-            ``<name>.pth``, with the weights under ``params_ema``, except for GPEN, which has no such entry.
-        half: Store the weights as float16, half the size.
+        out: ``<name>.safetensors``, with kind and network as JSON under the metadata key ``ddpm_pairs``; or
+            ``<name>.pth``, with the weights under ``params_ema`` (for a GPEN, at the top level).
+        half: Store the weights as float16, at half the size.
 
     Raises:
-        UserError: if ``out`` exists or its name fits no form.
+        UserError: If ``out`` exists or has an unsupported suffix.
     """
     out = Path(out)
     _check_name(out)
     if out.suffix not in (".safetensors", ".pth"):
-        raise UserError(f"a restorer is written as a file: give OUT a name ending in .safetensors or .pth, not {out}")
+        raise UserError(f"OUT: got {out} for a restorer; expected a name ending in .safetensors or .pth")
     spec = network_spec(net)
     if isinstance(net, SpandrelNet):
         weights = _stored(net.released_weights(), half)
@@ -133,11 +138,11 @@ def _is_denoiser(path: str) -> bool:
 def _check_name(out: Path) -> None:
     if out.suffix not in ("", ".safetensors", ".pth"):
         raise UserError(
-            f"{out} ends in {out.suffix}: expected .safetensors; or .pth for a restorer; or, for a DDPM, no suffix "
-            "for a folder in the form of diffusers"
+            f"OUT: got {out}; expected a name ending in .safetensors, in .pth (for a restorer), or without suffix (for "
+            "a DDPM as a diffusers folder)"
         )
     if out.exists():
-        raise UserError(f"{out} exists already: delete it, or give another name")
+        raise UserError(f"OUT: {out} already exists; delete it, or choose another name")
 
 
 def _described(spec: dict[str, Any]) -> dict[str, str]:
@@ -153,7 +158,7 @@ def _weights(net: nn.Module, half: bool) -> dict[str, Tensor]:
 
 
 def _stored(weights: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
-    """Convert weights to what safetensors requires: on the CPU, contiguous, none sharing memory."""
+    """Convert weights to what safetensors requires: on the CPU, contiguous, without shared memory."""
     return {
         name: value.detach()
         .to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype, copy=True)
@@ -173,13 +178,13 @@ def _write_folder(denoiser: Denoiser, folder: Path, half: bool) -> None:
         clip_sample=True,
         **_diffusers_betas(denoiser.schedule),
     )
-    # Kept by diffusers when it loads and saves the folder, and read by ``load_denoiser``.
+    # diffusers keeps these when it loads and saves the folder, and ``load_denoiser`` reads them.
     scheduler.register_to_config(ddpm_pairs_schedule=denoiser.schedule.name, ddpm_pairs_t_max=denoiser.t_max)
     DDPMPipeline(unet.half() if half else unet, scheduler).save_pretrained(folder)
 
 
 def _diffusers_betas(schedule: Schedule) -> dict[str, Any]:
-    """The schedule in diffusers' words, whose own ``sigmoid`` is another one than ours."""
+    """Return the schedule as arguments of diffusers, whose own ``sigmoid`` differs from ours."""
     steps = schedule.num_train_timesteps
     if schedule.name == "linear":
         return {"beta_schedule": "linear", "beta_start": 1e-4 * 1000 / steps, "beta_end": 0.02 * 1000 / steps}

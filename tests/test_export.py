@@ -82,11 +82,11 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("out", "said"),
         [
-            ("x.pth", "a DDPM is not written as .pth"),
-            ("x.onnx", "ends in .onnx: expected .safetensors; or .pth for a restorer; or, for a DDPM, no suffix"),
-            ("last.ckpt", "ends in .ckpt"),
-            ("there", "there exists already"),
-            ("there.safetensors", "there.safetensors exists already"),
+            ("x.pth", "x.pth for a DDPM; expected a name ending in .safetensors, or without suffix"),
+            ("x.onnx", "x.onnx; expected a name ending in .safetensors, in .pth (for a restorer), or without suffix"),
+            ("last.ckpt", "last.ckpt; expected a name ending in .safetensors"),
+            ("there", "there already exists"),
+            ("there.safetensors", "there.safetensors already exists"),
         ],
     )
     def test_out_that_cannot_be_written(self, checkpoint, tmp_path, capsys, out, said):
@@ -191,7 +191,7 @@ class TestFolder:
     def test_other_networks_cannot(self, tmp_path):
         with pytest.raises(ValueError, match="OwnNetwork cannot be written as a diffusers folder"):
             export_denoiser(denoiser(net=OwnNetwork()), tmp_path / "x")
-        with pytest.raises(ValueError, match="holds no metadata"):
+        with pytest.raises(ValueError, match="a diffusers folder cannot store metadata"):
             export_denoiser(denoiser(), tmp_path / "x", metadata={"license": "CC0-1.0"})
         assert list(tmp_path.iterdir()) == []
 

@@ -105,14 +105,18 @@ def test_weights_of_other_programs_are_exported_too(tmp_path):
 def test_growth_that_spandrel_does_not_open_is_told(tmp_path, capsys):
     path = checkpoint(tmp_path / "last.ckpt", rrdb(gc=16))
     assert cli.main(["export", path, str(tmp_path / "x.safetensors")]) == 0
-    assert "note: its gc is 16; spandrel and chaiNNer open an RRDBNet of gc 32 only" in capsys.readouterr().out
+    assert "note: spandrel and chaiNNer open only an RRDBNet with gc 32; this one has gc 16" in capsys.readouterr().out
     with pytest.raises(RuntimeError):
         ModelLoader().load_from_file(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(
     ("out", "said"),
-    [("folder", "a restorer is written as a file"), ("x.onnx", "ends in .onnx"), ("last.ckpt", "ends in .ckpt")],
+    [
+        ("folder", "folder for a restorer; expected a name ending in"),
+        ("x.onnx", "x.onnx; expected a name ending in"),
+        ("last.ckpt", "last.ckpt; expected a name ending in"),
+    ],
 )
 def test_out_that_cannot_be_written(tmp_path, capsys, out, said):
     path = checkpoint(tmp_path / "last.ckpt", rrdb())

@@ -148,4 +148,4 @@ def test_installed_package_finds_what_it_ships(environment):
 
 @pytest.mark.slow
 def test_installed_doctor_has_nothing_to_mend(environment):
-    assert "Nothing to mend." in answer(str(environment / "bin" / "ddpm-pairs"), "doctor")
+    assert "No problems found." in answer(str(environment / "bin" / "ddpm-pairs"), "doctor")

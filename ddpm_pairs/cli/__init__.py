@@ -1,1 +1,1 @@
-"""The command line: the program, the Trainer's verbs, their jobs."""
+"""The command line: the program, the Trainer's verbs and their jobs."""

@@ -1,7 +1,7 @@
-"""The one program behind ``lightning``, ``ddpm-pairs`` and ``python -m ddpm_pairs``.
+"""The program behind ``lightning``, ``ddpm-pairs`` and ``python -m ddpm_pairs``.
 
-This module stays light: it imports no torch, so that help, version and ``doctor`` answer at once and also where torch
-is broken. What a verb does is imported when the verb is called.
+This module does not import torch, so that help, version and ``doctor`` answer at once, even if torch is broken. The
+module that implements a verb is imported when the verb is called.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LIGHTNING_VERBS = {
     "test": "score a restorer, or run the t study of a DDPM",
     "predict": "make pairs from HQ images, or restore LQ images",
 }
-"""Verbs of LightningCLI, with the line that stands for each in the help."""
+"""Verbs of LightningCLI with their help texts."""
 
 OWN_VERBS = {
     "demo": "ddpm_pairs.demo.main",
@@ -35,11 +35,11 @@ OWN_VERBS = {
     "dashboard": "ddpm_pairs.reports.wandb.dashboard",
     "doctor": "ddpm_pairs.cli.doctor",
 }
-"""Our own verbs, with the module whose ``main(arguments: argparse.Namespace) -> int`` does the work."""
+"""Our own verbs, each with a module whose ``main(arguments: argparse.Namespace) -> int`` does the work."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"ddpm-pairs: error: {message}; see '{self.prog} --help'\n")
@@ -48,18 +48,18 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run the program.
 
-    A first word that is no verb of ours goes to Lightning's cloud client where that is installed, since it owns a
-    ``lightning`` command too and has none of our verbs.
+    If the first word is not one of our verbs, Lightning's cloud client handles it if installed: it provides a
+    ``lightning`` command too, and shares no verb with ours.
 
     Args:
-        argv: the words after the program's name; None takes those of the process. They are never rewritten, because
+        argv: Words after the program's name; ``None`` uses those of the process. They are never rewritten, because
             Lightning starts further ranks by repeating ``sys.argv``.
 
     Returns:
         The exit status: 0 for success, 2 for a user error (one line on stderr), 130 after Ctrl-C.
 
     Raises:
-        SystemExit: after help and version (0) and for arguments that do not parse (2).
+        SystemExit: After help and version (0), and for arguments that do not parse (2).
     """
     argv = sys.argv[1:] if argv is None else argv
     first = argv[0] if argv else "--help"
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         if not first.startswith("-"):
             return _hand_over(first)
         _program_parser().parse_args([first])
-        return _user_error(f"expected a verb, got '{first}'; see 'ddpm-pairs --help'")
+        return _user_error(f"got '{first}'; expected a verb; see 'ddpm-pairs --help'")
     except KeyboardInterrupt:
         print("ddpm-pairs: interrupted", file=sys.stderr)
         return 130
@@ -86,11 +86,13 @@ def _run_own_verb(verb: str, words: list[str]) -> int:
 
 
 def _hand_over(word: str) -> int:
-    """Leave a word that is not ours to Lightning's cloud client, which reads ``sys.argv`` itself."""
+    """Run Lightning's cloud client, which reads ``sys.argv`` itself, for a word that is not one of our verbs."""
     if importlib.util.find_spec("lightning_sdk") is not None:
         return importlib.import_module("lightning_sdk.cli.entrypoint").main_cli()
     verbs = ", ".join([*LIGHTNING_VERBS, *OWN_VERBS])
-    return _user_error(f"no verb '{word}', expected one of {verbs} (Lightning Fabric's launcher is called 'fabric')")
+    return _user_error(
+        f"got the unknown verb '{word}'; expected one of {verbs} (Lightning Fabric's launcher is called 'fabric')"
+    )
 
 
 def _user_error(message: str) -> int:
@@ -99,7 +101,7 @@ def _user_error(message: str) -> int:
 
 
 def _program_parser() -> _Parser:
-    """The parser of the options that stand before a verb; its help lists the verbs."""
+    """Return the parser of the options before a verb; its help lists the verbs."""
     lightning_verbs = [f"  {verb:<11}{summary}" for verb, summary in LIGHTNING_VERBS.items()]
     own_verbs = [f"  {verb:<11}{parser.description}" for verb, parser in _verb_parsers().items()]
     parser = _Parser(
@@ -127,7 +129,7 @@ def _program_parser() -> _Parser:
 
 
 def _verb_parsers() -> dict[str, _Parser]:
-    """The parsers of our own verbs, in the order of the help."""
+    """Return the parsers of our own verbs, in the order of the help."""
 
     def parser(verb: str, description: str) -> _Parser:
         return _Parser(prog=f"ddpm-pairs {verb}", description=description, allow_abbrev=False)
@@ -137,27 +139,25 @@ def _verb_parsers() -> dict[str, _Parser]:
     demo.add_argument("--pretrained", action="store_true", help="use the bundled DDPM instead of training one")
     demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
-    preview = parser(
-        "preview", "show random draws of degradations as contact sheets, and their parameters as histograms"
-    )
+    preview = parser("preview", "show random degradations as contact sheets, and their parameters as histograms")
     preview.add_argument(
         "--degradation",
         required=True,
         nargs="+",
         metavar="NAME",
-        help="a name (bicubic, classical, classical_faces, bsrgan, real_esrgan), a class path, a YAML file or a "
-        "weights file; several are also shown side by side",
+        help="a name (bicubic, classical, classical_faces, bsrgan, real_esrgan), a class path, a YAML file, or "
+        "a weights file; if there are several, they are also shown side by side",
     )
     preview.add_argument(
-        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ pictures"
+        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ images"
     )
-    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="folder to write (default: preview)")
+    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="output folder (default: preview)")
     preview.add_argument(
-        "--scale", type=int, help="HQ side over LQ side (default: the degradation's own; 4 for a name)"
+        "--scale", type=int, help="HQ size divided by LQ size (default: the degradation's own; 4 for a name)"
     )
     preview.add_argument("--draws", type=int, default=4, help="random degradations per image (default: 4)")
     preview.add_argument("--pictures", type=int, default=6, help="images to show, evenly sampled (default: 6)")
-    preview.add_argument("--seed", type=int, default=0, help="seed of everything drawn (default: 0)")
+    preview.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
     calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")
     calibrate.add_argument(
@@ -177,15 +177,17 @@ def _verb_parsers() -> dict[str, _Parser]:
     )
     verify.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
     verify.add_argument(
-        "--fix", action="store_true", help="remove what is damaged or orphaned, so that 'predict' makes it again"
+        "--fix", action="store_true", help="remove damaged and orphaned files, so that 'predict' makes the pairs again"
     )
 
-    merge = parser("merge", "join the manifests of an interrupted multi-GPU 'predict' (which does so when it finishes)")
+    merge = parser(
+        "merge", "join the manifests of an interrupted multi-GPU 'predict' (a finished one has done so already)"
+    )
     merge.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
 
     pack = parser("pack", "pack a pairs folder into WebDataset shards, or into LMDB as BasicSR reads it")
     pack.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
-    pack.add_argument("out", type=Path, metavar="OUT", help="folder to create; it appears once everything is packed")
+    pack.add_argument("out", type=Path, metavar="OUT", help="folder to create; it appears when everything is packed")
     pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="output format")
     pack.add_argument("--include_rejected", action="store_true", help="include pairs that were not accepted")
     pack.add_argument(
@@ -204,7 +206,7 @@ def _verb_parsers() -> dict[str, _Parser]:
         "--metrics",
         default="fid,kid,lpips,psnr,ssim",
         metavar="LIST",
-        help="metrics to compute (default: fid,kid,lpips,psnr,ssim); the last three need equal file names",
+        help="metrics to compute (default: fid,kid,lpips,psnr,ssim); the last three compare images with equal names",
     )
     score.add_argument(
         "--patch", type=int, metavar="PX", help="compare sets on native patches of this size (default: whole images)"
@@ -216,7 +218,7 @@ def _verb_parsers() -> dict[str, _Parser]:
         "out",
         type=Path,
         metavar="OUT",
-        help="NAME.safetensors for either, NAME.pth for a restorer, NAME for a DDPM as a diffusers folder",
+        help="NAME.safetensors; NAME.pth for a restorer; NAME for a DDPM as a diffusers folder",
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16")
 

@@ -1,4 +1,4 @@
-"""How a command line of the Trainer's verbs is parsed and built: configs, options, classes, and their errors."""
+"""Parse the command line of the Trainer's verbs and build its classes, with errors in one line."""
 
 import contextlib
 import traceback
@@ -15,7 +15,7 @@ from ddpm_pairs.cli.plain_errors import causes, one_line, plain_error
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import config_names, shipped_config
 
-# --seed_everything overwrites them silently, so they are refused where they are typed.
+# --seed_everything would silently override these, so they are rejected on the command line.
 LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_args.seed")
 
 
@@ -23,17 +23,17 @@ MOVED = {
     "ddpm_pairs.pairs.": "ddpm_pairs.synthesis.",
     "ddpm_pairs.reports.TStudy": "ddpm_pairs.study.TStudy",
     "ddpm_pairs.reports.t_study.": "ddpm_pairs.study.",
-    "preset: faces": "degradation: {class_path: ddpm_pairs.degradations.OnHQGrid} with scale: 1, as pairs.yaml does",
-    "preset: natural": "nothing in its place",
+    "preset: faces": "degradation: {class_path: ddpm_pairs.degradations.OnHQGrid} with scale: 1, as in pairs.yaml",
+    "preset: natural": "nothing",
 }
-"""What configs of version 0.1 may say, and what takes its place."""
+"""Class paths and options in configs of version 0.1, each with its replacement."""
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors end in one line, made by ``parse``."""
+    """A parser that raises its errors; ``parse`` reduces them to one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the error: the parser of a class does not know under which option the class stands, its caller does."""
+        """Raise the error; the parser of a class does not know the option that names the class, but its caller does."""
         raise ArgumentError(None, message) from ex
 
 
@@ -47,8 +47,8 @@ class ConfigFile(ActionConfigFile):
             if found is None:
                 mains = [name for name in config_names() if "/" not in name]
                 parser.error(
-                    f"config {values} does not exist: expected a file, or a shipped one ({', '.join(mains)}, or one of "
-                    "the overlays in parts/)"
+                    f"config {values} does not exist; expected a file or a shipped config ({', '.join(mains)}, or an "
+                    "overlay in parts/)"
                 )
             values = str(found)
         if isinstance(values, str) and Path(values).is_file():
@@ -61,11 +61,11 @@ class ConfigFile(ActionConfigFile):
 
 
 def _check_moved(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
-    """Refuse a config that names a class by its path of version 0.1, or an option that is gone, with what to write."""
+    """Reject a config that contains a class path or an option of version 0.1, and name the replacement."""
     text = Path(config).read_text(encoding="utf-8", errors="replace")
     for before, after in MOVED.items():
         if before in text:
-            parser.error(f"--config {config} names {before}: write {after}")
+            parser.error(f"--config {config}: got '{before}' of version 0.1; replace it with {after}")
 
 
 def configs_first(words: list[str]) -> list[str]:
@@ -83,13 +83,13 @@ def configs_first(words: list[str]) -> list[str]:
 
 
 def one_seed(value: int | bool) -> int:
-    """What seeds model and data.
+    """Return the seed of model and data.
 
     Raises:
-        UserError: For ``true``, with which Lightning draws a seed that nobody else learns.
+        UserError: If the seed is ``true``: Lightning would draw one without passing it on.
     """
     if value is True:
-        raise UserError("--seed_everything is true: expected a number, from which everything random follows")
+        raise UserError("--seed_everything: got true; expected a number")
     return int(value)
 
 
@@ -97,12 +97,12 @@ def parse(parser: LightningArgumentParser, words: list[str]) -> Namespace:
     """Parse a command line.
 
     Args:
-        parser: The program's.
-        words: The verb and its words.
+        parser: The parser of the program.
+        words: The verb and the words after it.
 
     Raises:
-        UserError: In one line, for a wrong command line or config. What a module raises when it is imported, other
-            than that something is missing, is raised as it is.
+        UserError: If the command line or a config is wrong.
+        Exception: What a user's module raises on import, unchanged, unless it is an ``ImportError``.
     """
     try:
         return parser.parse_args(words)
@@ -116,15 +116,15 @@ def parse(parser: LightningArgumentParser, words: list[str]) -> Namespace:
 
 @contextlib.contextmanager
 def building(parser: LightningArgumentParser) -> Iterator[None]:
-    """Let the classes of a config be built inside the block, with their own errors.
+    """Let exceptions of the classes that are built inside the block through.
 
-    jsonargparse turns what a class raises into a text of its own; here the first exception counts.
+    jsonargparse replaces the exception of a class with a text of its own; this raises the original one.
 
     Args:
-        parser: The verb's.
+        parser: The parser of the verb.
 
     Raises:
-        UserError: In one line, where a class or Lightning refuses its arguments.
+        UserError: If a class or Lightning rejects its arguments.
         Exception: Any other exception of a class, with its own traceback.
     """
     failures: list[Exception] = []

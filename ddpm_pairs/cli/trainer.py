@@ -28,7 +28,7 @@ import ddpm_pairs.data.pairs
 import ddpm_pairs.data.unpaired
 import ddpm_pairs.restoration
 import ddpm_pairs.study
-import ddpm_pairs.synthesis  # noqa: F401 - like the lines above, makes short class names known to the parser
+import ddpm_pairs.synthesis  # noqa: F401 - these imports make short class names known to the parser
 from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_first, one_seed, parse
 from ddpm_pairs.cli.plain_errors import one_line
@@ -38,23 +38,23 @@ from ddpm_pairs.run import Run
 USER_ERROR, INTERRUPTED = 2, 130
 
 LONGEST_WAIT = timedelta(days=7)
-"""For ranks that have finished their share of images; after the usual half hour the slower ones would be stopped."""
+"""How long a finished rank waits for the others; with Lightning's half hour, slower ranks would be stopped."""
 
 HOOKS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 """What a module must implement for each verb."""
 
 JOBS = dict.fromkeys(HOOKS, "ddpm_pairs.cli.jobs.generic") | {"fit": "ddpm_pairs.cli.jobs.fit"}
-"""The jobs of modules that name none by ``verb_jobs``; see ``ddpm_pairs.run.Run``."""
+"""The jobs of modules without ``verb_jobs``; see ``ddpm_pairs.run.Run``."""
 
 
 def run(argv: list[str]) -> int:
     """Run a verb of the Trainer.
 
     Args:
-        argv: The words after the program's name, the verb first.
+        argv: Words after the program's name, the verb first.
 
     Returns:
-        The exit status: 0 for success, 2 for a user error (one line on stderr; what was written before is complete),
+        The exit status: 0 for success, 2 for a user error (one line on stderr; files written before it are complete),
         130 after Ctrl-C.
     """
     try:
@@ -77,7 +77,7 @@ def _work(cli: "TrainerCLI", work: Callable[[], None]) -> int:
             work()
     except (SystemExit, KeyboardInterrupt) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
-            raise  # Lightning turns Ctrl-C into SystemExit; this one is another
+            raise  # not the SystemExit that Lightning makes of Ctrl-C
         if rank_zero_only.rank == 0:
             print(f"interrupted; to resume, run: {cli.resume_command()}", file=sys.stderr)
         return INTERRUPTED
@@ -86,7 +86,7 @@ def _work(cli: "TrainerCLI", work: Callable[[], None]) -> int:
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide what Lightning says about itself (devices, seeds, products); its warnings stay."""
+    """Hide Lightning's messages about devices, seeds and products, but not its warnings."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -100,7 +100,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def finishing(loggers: list[Logger]) -> Iterator[None]:
-    """End the runs of loggers that have something to say then (W&B), whether the work is done or has failed."""
+    """Finish the loggers that need it (W&B), whether the work succeeds or fails."""
     exit_code = 1
     try:
         yield
@@ -112,10 +112,10 @@ def finishing(loggers: list[Logger]) -> Iterator[None]:
 
 
 class TrainerCLI(LightningCLI):
-    """LightningCLI in subclass mode with our defaults; it parses and builds, and ``prepare`` says what is to be run.
+    """LightningCLI in subclass mode with our defaults: it parses and builds, and ``prepare`` returns the work.
 
     Args:
-        argv: The words after the program's name, the verb first.
+        argv: Words after the program's name, the verb first.
     """
 
     def __init__(self, argv: list[str]) -> None:
@@ -133,15 +133,18 @@ class TrainerCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 - Lightning's signature
-        """A parser with our ``--config``."""
+        """Create a parser with our ``--config``."""
         parser = self.parser_class(prog="ddpm-pairs", **kwargs)
         parser.add_argument(
-            "-c", "--config", action=ConfigFile, help="YAML config, your own or a shipped one; may be repeated"
+            "-c",
+            "--config",
+            action=ConfigFile,
+            help="YAML config, your own or a shipped one; if repeated, later ones override earlier ones",
         )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our own options, and one seed for everything."""
+        """Add our own options, and use one seed for everything."""
         parser.add_argument(
             "--output_dir", type=str | None, default=None, help="output folder (default: runs/<config name>)"
         )
@@ -149,7 +152,7 @@ class TrainerCLI(LightningCLI):
             "--allow_mixed",
             type=bool,
             default=False,
-            help="predict: resume although the folder contains pairs made with different settings",
+            help="predict: resume even if the folder contains pairs made with different settings",
         )
         parser.add_argument(
             "--checkpoint_every_n_steps",
@@ -161,46 +164,46 @@ class TrainerCLI(LightningCLI):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=one_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse with the configs first, so that typed options override them wherever ``--config`` stands.
+        """Parse the configs first, so that options on the command line override them regardless of their order.
 
         Raises:
-            UserError: In one line, for a wrong command line or config.
+            UserError: If the command line or a config is wrong.
         """
         verb, *words = self.argv
         for word in words:
             if word.split("=")[0] in LINKED:
-                raise UserError(f"{word} cannot be given: --seed_everything seeds model and data")
+                raise UserError(f"{word} cannot be set; use --seed_everything, which seeds model and data")
         self.config = parse(parser, [verb, *configs_first(words)])
 
     def _parse_ckpt_path(self) -> None:
-        """Keep Lightning from reading hyperparameters out of the checkpoint over what was typed."""
+        """Do nothing, so that hyperparameters in the checkpoint do not override the command line."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Leave the running to ``prepare``."""
+        """Do nothing; ``prepare`` returns the work."""
 
     def instantiate_classes(self) -> None:
         """Build data, module and Trainer.
 
         Raises:
-            UserError: In one line, where a class or Lightning refuses its arguments. Any other exception of a class
-                comes with its own traceback, without what jsonargparse makes of it.
+            UserError: If a class or Lightning rejects its arguments.
+            Exception: Any other exception of a class, with its own traceback.
         """
         with building(self._parser(self.subcommand)):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
-        """A Trainer that writes below the run's own folder."""
+        """Create a Trainer that writes to the output folder of the run."""
         given = self._get(self.config_init, "trainer")
         if given.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
         callbacks = given.get("callbacks") or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        if given.get("logger") is False:  # which this one refuses
+        if given.get("logger") is False:  # this callback needs a logger
             callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
         if self.subcommand == "fit":
             every = self._get(self.config, "checkpoint_every_n_steps")
             kwargs["callbacks"] = [*callbacks, LastCheckpoint(str(self.output_dir), every)]
-        else:  # what only serves training would warn or refuse
+        else:  # callbacks for training would warn or raise
             kwargs["callbacks"] = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.output_dir), enable_checkpointing=self.subcommand == "fit", **kwargs
@@ -215,9 +218,9 @@ class TrainerCLI(LightningCLI):
 
     @property
     def output_dir(self) -> Path:
-        """``--output_dir``, or ``runs/<name of the first config>``; further ones are overlays.
+        """``--output_dir``, or ``runs/<name of the first config>``, since further configs are overlays.
 
-        There, the runs of a W&B sweep get a folder each.
+        Without ``--output_dir``, each run of a W&B sweep has its own folder inside.
         """
         given = self._get(self.config, "output_dir")
         if given is not None:
@@ -233,27 +236,27 @@ class TrainerCLI(LightningCLI):
         return self._get(self.config, "ckpt_path")
 
     def resume_command(self) -> str:
-        """The command that resumes after an interruption."""
+        """Return the command that resumes after an interruption."""
         words = ["lightning", *self.argv]
         if self.subcommand == "fit" and self.ckpt_path != "last":
             words += ["--ckpt_path", "last"]
         return shlex.join(words)
 
     def prepare(self) -> Callable[[], None]:
-        """Find every reason not to begin, and return the work.
+        """Check everything before the run, and return the work.
 
         Raises:
-            UserError: In one line, before anything is written.
+            UserError: If a check fails, before anything is written.
         """
         self._describe_own_classes()
         verb, model, output_dir = self.subcommand, self.model, self.output_dir
         if getattr(type(model), HOOKS[verb]) is getattr(L.LightningModule, HOOKS[verb]):
             raise UserError(
-                f"--config describes a {type(model).__name__}, which cannot `{verb}` (it has no {HOOKS[verb]}): "
-                "give another --config"
+                f"--config describes a {type(model).__name__}, which cannot `{verb}` (it has no {HOOKS[verb]}); "
+                "use another --config"
             )
         if output_dir.exists() and not output_dir.is_dir():
-            raise UserError(f"--output_dir {output_dir} is a file: expected a folder or a new name")
+            raise UserError(f"--output_dir: got the file {output_dir}; expected a folder or a new name")
         run = Run(
             verb=verb,
             trainer=self.trainer,
@@ -265,10 +268,10 @@ class TrainerCLI(LightningCLI):
             allow_mixed=self._get(self.config, "allow_mixed"),
         )
         job = getattr(model, "verb_jobs", {}).get(verb, JOBS[verb])
-        return importlib.import_module(job).prepare(run)  # only this job and what it needs is imported
+        return importlib.import_module(job).prepare(run)  # imports only this job and what it needs
 
     def _describe_own_classes(self) -> None:
-        """Let a user's own network and degradation remember their arguments, for checkpoints and ``run.yaml``."""
+        """Store the arguments of a user's own network and degradation on them, for checkpoints and ``run.yaml``."""
         arguments = self._get(self.config, "model").get("init_args", {})
         for name in ("net", "degradation"):
             part, spec = getattr(self.model, name, None), arguments.get(name)
@@ -281,7 +284,7 @@ class TrainerCLI(LightningCLI):
                 part.init_args = spec.get("init_args", jsonargparse.Namespace()).as_dict()
 
     def config_dump(self) -> dict[str, Any]:
-        """The resolved config as plain values."""
+        """Return the resolved config as plain values."""
         text = self._parser(self.subcommand).dump(
             self.config[self.subcommand], skip_link_targets=False, skip_none=False
         )

@@ -1,1 +1,1 @@
-"""``ddpm-pairs demo``: a world whose truth is known."""
+"""``ddpm-pairs demo``: the full pipeline on images of a simulated camera."""

@@ -1,9 +1,9 @@
-"""A simulated camera: a source of "real" LQ pictures whose truth is known.
+"""A simulated camera: a source of "real" LQ images whose HQ is known.
 
-The demo and the tests need an LQ domain with HQ at hand to compare with. This camera does what no handcrafted model of
-`ddpm_pairs.degradations` does: it adds noise to the linear light of a Bayer sensor and develops it, so the noise is
-correlated over pixels and channels, smeared in chroma, sharpened in luminance, and stronger in one channel than in
-another.
+The demo and the tests need an LQ domain that can be compared with HQ. This camera does what no handcrafted degradation
+in ``ddpm_pairs.degradations`` does: it adds noise to linear light on a Bayer sensor and then develops the image. The
+noise is therefore correlated across pixels and channels, smeared in chroma, sharpened in luminance, and stronger in
+some channels than in others.
 """
 
 import math
@@ -26,18 +26,18 @@ OPTICS_RADIUS = 2  # in LQ pixels: more than three standard deviations of the wi
 CHROMA_SIDE = 9
 HALO_SIDE = 7
 
-_AVERAGE_OF_NEIGHBOURS = {
+_AVERAGE_OF_NEIGHBORS = {
     "green": ((0, 0.25, 0), (0.25, 1, 0.25), (0, 0.25, 0)),
     "red_blue": ((0.25, 0.5, 0.25), (0.5, 1, 0.5), (0.25, 0.5, 0.25)),
 }
 
 
 class Camera:
-    """Noisy snapshots of a small, cheap camera.
+    """Takes noisy snapshots like a small, cheap camera.
 
-    Optical blur, area sampling by the sensor, white-balance gains and exposure, shot and read noise in linear light,
-    Bayer mosaic (RGGB), bilinear demosaicking, gamma and a contrast curve, blurred Cb and Cr, sharpened luminance,
-    JPEG. It follows the protocol of `ddpm_pairs.degradations.base.Degradation`.
+    The steps are optical blur, area sampling by the sensor, white-balance gains and exposure, shot and read noise in
+    linear light, a Bayer mosaic (RGGB), bilinear demosaicking, gamma and a contrast curve, blurred Cb and Cr, sharpened
+    luminance, and JPEG. It follows the protocol of ``ddpm_pairs.degradations.base.Degradation``.
     """
 
     name = "camera"
@@ -46,24 +46,24 @@ class Camera:
         """Choose the scale.
 
         Args:
-            scale: HQ side over LQ side: 1, 2 or 4.
+            scale: HQ size divided by LQ size: 1, 2 or 4.
 
         Raises:
-            ValueError: for another scale.
+            ValueError: If the scale is not one of these.
         """
         self.scale = check_scale(self.name, scale)
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw one picture's parameters.
+        """Draw the parameters of one image.
 
         Args:
-            generator: a CPU generator of this picture alone.
+            generator: A CPU generator for this image only.
 
         Returns:
-            A JSON-serialisable dictionary: blurs in LQ pixels (`optics_x`, `optics_y`, `optics_angle`, `chroma_sigma`,
-            `halo_sigma`), `exposure` and the sensor's gains that white balance undoes (`red_gain`, `blue_gain`) with
-            its error (`red_cast`, `blue_cast`), noise variance `shot` * x + `read`^2 of linear light x, `contrast`,
-            `sharpening`, `quality`, `noise_seed`.
+            A JSON-serializable dictionary: blurs in LQ pixels (``optics_x``, ``optics_y``, ``optics_angle``,
+            ``chroma_sigma``, ``halo_sigma``); ``exposure``; the sensor's gains, which white balance undoes
+            (``red_gain``, ``blue_gain``), and its error (``red_cast``, ``blue_cast``); noise variance ``shot`` * x +
+            ``read``^2 for linear light x; ``contrast``, ``sharpening``, ``quality`` and ``noise_seed``.
         """
         ranges = {
             "optics_x": (0.35, 0.6),
@@ -87,24 +87,25 @@ class Camera:
 
     @torch.no_grad()
     def apply(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """Photograph a batch of scenes; see `Degradation.apply`.
+        """Photograph a batch of scenes; see ``Degradation.apply``.
 
         Args:
-            hq: (N, 3, H, W) float in [0, 1]; H and W multiples of `scale`, LQ sides of at least 2 px (one Bayer cell).
-            parameters: N results of `draw`.
+            hq: (N, 3, H, W) float in [0, 1]; H and W are multiples of ``scale``, and LQ has sides of at least 2 px (one
+                Bayer cell).
+            parameters: N results of ``draw``.
 
         Returns:
             (N, 3, H / scale, W / scale) float32 in [0, 1], rounded to multiples of 1/255.
 
         Raises:
-            ValueError: when shapes, type or number of parameters do not fit.
+            ValueError: If shapes, type, or number of parameters do not match.
         """
         check_batch(self.name, hq, parameters, self.scale)
         height, width = hq.shape[-2:]
         if min(height, width) < 2 * self.scale:
             raise ValueError(
-                f"camera got HQ of {width}x{height} px at scale {self.scale}: "
-                f"give sides of at least {2 * self.scale} px"
+                f"camera: got HQ of {width}x{height} px at scale {self.scale}; "
+                f"expected sides of {2 * self.scale} px or more"
             )
 
         def column(key: str) -> Tensor:
@@ -125,7 +126,7 @@ class Camera:
             return round_to_8_bit(jpeg(finished.clamp(0, 1), [entry["quality"] for entry in parameters]))
 
     def _through_lens(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """Blur by the optics and average over the sensor's cells."""
+        """Apply the blur of the optics and average over the cells of the sensor."""
         side = 2 * OPTICS_RADIUS * self.scale + 1
         kernels = [
             {
@@ -141,46 +142,45 @@ class Camera:
 
 
 def to_linear(encoded: Tensor) -> Tensor:
-    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
+    """Convert sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055).clamp(min=0) ** 2.4)
 
 
 def to_srgb(linear: Tensor) -> Tensor:
-    """SRGB values of linear light in [0, 1]; the inverse of `to_linear`."""
+    """Convert linear light in [0, 1] to sRGB values; the inverse of ``to_linear``."""
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def mosaic(images: Tensor) -> Tensor:
-    """Keep of (N, 3, H, W) the one channel that each cell of an RGGB sensor sees: (N, 1, H, W)."""
-    return (images * _colour_filters(images)).sum(dim=1, keepdim=True)
+    """Reduce (N, 3, H, W) to (N, 1, H, W), the one channel that each cell of an RGGB sensor sees."""
+    return (images * _color_filters(images)).sum(dim=1, keepdim=True)
 
 
 def demosaic(raw: Tensor) -> Tensor:
-    """Fill in the missing two channels of an RGGB mosaic bilinearly.
+    """Interpolate the two missing channels of an RGGB mosaic bilinearly.
 
-    A channel's value is the weighted mean of the cells of its colour within the 3x3 window, which also serves the
-    border.
+    The value of a channel is the weighted mean of the cells of its color within the 3x3 window, also at the border.
 
     Args:
-        raw: (N, 1, H, W), sides of at least 2 px.
+        raw: (N, 1, H, W) with sides of at least 2 px.
 
     Returns:
         (N, 3, H, W).
     """
-    filters = _colour_filters(raw)
-    red_blue, green = _AVERAGE_OF_NEIGHBOURS["red_blue"], _AVERAGE_OF_NEIGHBOURS["green"]
+    filters = _color_filters(raw)
+    red_blue, green = _AVERAGE_OF_NEIGHBORS["red_blue"], _AVERAGE_OF_NEIGHBORS["green"]
     weights = torch.tensor((red_blue, green, red_blue), device=raw.device).unsqueeze(1)
     return F.conv2d(raw * filters, weights, padding=1, groups=3) / F.conv2d(filters, weights, padding=1, groups=3)
 
 
 def sensor_noise(raw: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> Tensor:
-    """Signal-dependent noise of standard deviation sqrt(shot * raw + read^2), white before demosaicking.
+    """Draw signal-dependent noise of standard deviation sqrt(shot * raw + read^2), white before demosaicking.
 
     Args:
         raw: (N, 1, H, W) linear light in [0, 1].
-        shot: (N, 1, 1, 1) variance at white.
+        shot: (N, 1, 1, 1) variance of the shot noise at white.
         read: (N, 1, 1, 1) standard deviation at black.
-        seeds: N seeds.
+        seeds: N seeds, one per image.
 
     Returns:
         (N, 1, H, W) noise.
@@ -192,8 +192,8 @@ def sensor_noise(raw: Tensor, shot: Tensor, read: Tensor, seeds: list[int]) -> T
     return torch.stack(fields) * (shot * raw.clamp(min=0) + read**2).sqrt()
 
 
-def _colour_filters(like: Tensor) -> Tensor:
-    """(1, 3, H, W) of zeros and ones: where an RGGB sensor sees R, G and B."""
+def _color_filters(like: Tensor) -> Tensor:
+    """Return (1, 3, H, W) of zeros and ones that mark where an RGGB sensor sees R, G and B."""
     height, width = like.shape[-2:]
     odd_row = (torch.arange(height, device=like.device) % 2 == 1).view(-1, 1)
     odd_column = (torch.arange(width, device=like.device) % 2 == 1).view(1, -1)
@@ -201,18 +201,18 @@ def _colour_filters(like: Tensor) -> Tensor:
 
 
 def _contrast(encoded: Tensor, strength: Tensor) -> Tensor:
-    """Mix with the smooth step 3 x^2 - 2 x^3, which steepens the middle and keeps black and white."""
+    """Blend with the smooth step 3 x^2 - 2 x^3, which steepens midtones and keeps black and white."""
     return encoded + strength * (encoded**2 * (3 - 2 * encoded) - encoded)
 
 
 def _finish(encoded: Tensor, sharpening: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-    """Smear chroma and sharpen luminance, halos included."""
+    """Smear chroma and sharpen luminance, with halos."""
 
     def gaussian(images: Tensor, key: str, side: int) -> Tensor:
         kernels = [{"kind": "iso", "side": side, "sigma_x": entry[key], "sigma_y": entry[key]} for entry in parameters]
         return blur(images, build_kernels(kernels, side))
 
     luma = luminance(encoded)
-    # blurring colour differences is blurring Cb and Cr, which are multiples of two of them
+    # Cb and Cr are multiples of two color differences, so blurring these blurs Cb and Cr
     smeared = gaussian(encoded - luma, "chroma_sigma", CHROMA_SIDE)
     return smeared + luma + sharpening * (luma - gaussian(luma, "halo_sigma", HALO_SIDE))

@@ -1,7 +1,7 @@
-"""``ddpm-pairs demo``: the whole way from LQ pictures to pairs on embedded photographs, without a network connection.
+"""``ddpm-pairs demo``: run the full pipeline on bundled photographs, without a network connection.
 
-Real LQ pictures cannot be embedded, so a simulated camera stands in for the real world. That has one good side: the
-truth is known, and the last step measures how near the pairs came to it.
+Real LQ images cannot be bundled, so a simulated camera takes their place. It can photograph the HQ scenes too, so the
+last step can measure how close the pairs come to its images.
 """
 
 import shlex
@@ -34,16 +34,16 @@ RECORD = "demo.yaml"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How large a demo is; the defaults take about four minutes on two cores.
+    """The size of a demo; the defaults take about four minutes on two cores.
 
     Attributes:
-        lq_pictures: LQ pictures to learn from.
-        lq_side: Their side in pixels.
-        hq_pictures: HQ pictures to make pairs of.
-        hq_side: Their side in pixels.
-        channels: Widths of the network.
-        steps: Training steps.
-        trained_t: Largest t of the training.
+        lq_pictures: Number of LQ images to train on.
+        lq_side: Side of the LQ images in pixels.
+        hq_pictures: Number of HQ images to make pairs from.
+        hq_side: Side of the HQ images in pixels.
+        channels: Channels of the network per level.
+        steps: Number of training steps.
+        trained_t: Largest t in training.
         t_min: Smallest t of the pairs.
         t_max: Largest t of the pairs.
     """
@@ -60,7 +60,7 @@ class Recipe:
 
 
 def main(arguments: Namespace) -> int:
-    """``ddpm-pairs demo``.
+    """Run ``ddpm-pairs demo``.
 
     Args:
         arguments: ``output_dir``, ``pretrained`` and ``seed`` of the command line.
@@ -69,27 +69,27 @@ def main(arguments: Namespace) -> int:
         0, or 130 after Ctrl-C.
 
     Raises:
-        UserError: see ``run_demo``.
+        UserError: See ``run_demo``.
     """
     try:
         run_demo(arguments.output_dir, arguments.pretrained, arguments.seed, Recipe())
     except (SystemExit, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit status 1
-        print("\ninterrupted; the same command goes on from here")
+        print("\ninterrupted; to resume, rerun the same command")
         return INTERRUPTED
     return 0
 
 
 def run_demo(root: Path, pretrained: bool, seed: int, recipe: Recipe) -> None:
-    """Run the demo; what an earlier, equal one left in ``root`` is kept and not made again.
+    """Run the demo, or resume one with the same settings in ``root``.
 
     Args:
-        root: Folder to write.
-        pretrained: Take the shipped weights instead of training.
-        seed: Seed of everything drawn.
-        recipe: How large it is.
+        root: Output folder.
+        pretrained: Use the bundled weights instead of training.
+        seed: Random seed.
+        recipe: Size of the demo.
 
     Raises:
-        UserError: for a folder that holds something else, or weights that are not shipped.
+        UserError: If the folder contains something else, or the weights are not bundled.
     """
     begin = time.monotonic()
     if pretrained:
@@ -97,71 +97,71 @@ def run_demo(root: Path, pretrained: bool, seed: int, recipe: Recipe) -> None:
     claim(root, {"pretrained": pretrained, "seed": seed, "recipe": _plain(recipe)})
     torch.set_num_threads(THREADS)
 
-    _announce(1, "embedded photographs: scenes for the camera, and others as HQ")
+    _announce(1, "cut bundled photographs into HQ images and scenes for the camera")
     hq = scenes(HQ_PHOTOGRAPHS, recipe.hq_pictures, recipe.hq_side, (0.6, 1.0), seed)
     write_pictures(root / "hq", lambda: hq)
-    print(f"      {recipe.hq_pictures} HQ pictures of {', '.join(HQ_PHOTOGRAPHS)} in {root / 'hq'}")
+    print(f"      {recipe.hq_pictures} HQ images from {', '.join(HQ_PHOTOGRAPHS)} in {root / 'hq'}")
 
-    _announce(2, "a simulated camera takes the LQ pictures, in place of the real ones that cannot be embedded")
+    _announce(2, "take LQ images with a simulated camera, because real ones cannot be bundled")
     if not pretrained:
         lq_scenes = recipe.lq_pictures, recipe.lq_side * SCALE, (0.75, 1.5), seed
         write_pictures(root / "lq", lambda: photograph(scenes(LQ_PHOTOGRAPHS, *lq_scenes), seed, "roll 1"))
-        print(f"      {recipe.lq_pictures} LQ pictures of {', '.join(LQ_PHOTOGRAPHS)} in {root / 'lq'}")
+        print(f"      {recipe.lq_pictures} LQ images from {', '.join(LQ_PHOTOGRAPHS)} in {root / 'lq'}")
     for roll in (1, 2):
         write_pictures(root / "camera_truth" / f"roll_{roll}", lambda roll=roll: photograph(hq, seed, f"roll {roll}"))
-    print(f"      two rolls of the HQ scenes in {root / 'camera_truth'}, only for the table at the end")
+    print(f"      two series of the HQ scenes in {root / 'camera_truth'}, only for the table at the end")
 
     checkpoint = PRETRAINED if pretrained else str(root / "ddpm" / "last.ckpt")
     if pretrained:
-        _announce(3, f"no training: the shipped weights {PRETRAINED} are taken, which learnt another camera")
+        _announce(3, f"no training: use the bundled weights {PRETRAINED}, trained on images of another camera")
     else:
-        _announce(3, "a small DDPM learns the LQ pictures (minutes; Ctrl-C is safe)")
+        _announce(3, "train a small DDPM on the LQ images (takes minutes; Ctrl-C is safe)")
         train(root, seed, recipe)
 
-    _announce(4, f"pairs: {recipe.hq_pictures} HQ pictures degraded, noised to step t and walked back")
+    _announce(4, f"make pairs: degrade {recipe.hq_pictures} HQ images, noise them to step t, and denoise them")
     words = ["--config", "pairs_natural.yaml", "--config", "parts/cpu.yaml", "--ckpt_path", checkpoint]
     words += ["--data.hq_dir", str(root / "hq"), "--output_dir", str(root / "pairs")]
     words += ["--model.t_min", str(recipe.t_min), "--model.t_max", str(recipe.t_max)]
     run_verb(["predict", *words, *([] if seed == 0 else ["--seed_everything", str(seed)])])
 
-    _announce(5, "how near did the pairs come to the camera?")
+    _announce(5, "measure how close the pairs come to the camera")
     print(compare(root, seed, pretrained))
     print(closing(root, time.monotonic() - begin))
 
 
 def claim(root: Path, settings: dict[str, Any]) -> None:
-    """Begin the demo's folder, or resume an equal demo.
+    """Start a demo in the folder, or resume one with the same settings.
 
     Raises:
-        UserError: If it contains something else.
+        UserError: If the folder contains something else.
     """
     folder = RunFolder(root, RECORD, "a demo")
     folder.check(settings)
     if folder.settings() is not None:
         print(f"{root} contains this demo already; finished steps are not repeated")
     elif root.is_dir() and any(root.iterdir()):
-        raise UserError(f"--output_dir {root} contains other files; give an empty or a new folder")
+        raise UserError(f"--output_dir {root} contains other files; choose an empty or a new folder")
     else:
         folder.begin(settings)
 
 
 def train(root: Path, seed: int, recipe: Recipe) -> None:
-    """Train the DDPM by ``lightning fit`` with a config that is left in ``root``; a finished one is kept."""
+    """Train the DDPM with ``lightning fit`` and a config in ``root``, unless it is trained already."""
     config, folder = root / "ddpm.yaml", root / "ddpm"
-    text = "# What `ddpm-pairs demo` trains.\n" + yaml.safe_dump(_fit_config(root, seed, recipe))
+    text = "# The DDPM that `ddpm-pairs demo` trains.\n" + yaml.safe_dump(_fit_config(root, seed, recipe))
     write_atomically(config, text.encode())
     words = ["--config", str(config), "--output_dir", str(folder)]
     last = folder / "last.ckpt"
     if last.is_file():
         step = torch.load(last, map_location="cpu", weights_only=True)["global_step"]
         if step >= recipe.steps:
-            print(f"      trained already: {last}")
+            print(f"      already trained: {last}")
             return
         words += ["--ckpt_path", "last"]
     cli = run_verb(["fit", *words])
     losses = {name: float(value) for name, value in cli.trainer.callback_metrics.items() if name.startswith("val/loss")}
     bands = ", ".join(f"{name.removeprefix('val/loss_t')}: {losses[name]:.4f}" for name in losses if "_t" in name)
-    print(f"      validation loss {losses['val/loss']:.4f}; by t {bands}")
+    print(f"      validation loss {losses['val/loss']:.4f}; by band of t {bands}")
 
 
 def _fit_config(root: Path, seed: int, recipe: Recipe) -> dict[str, Any]:
@@ -199,10 +199,10 @@ def _fit_config(root: Path, seed: int, recipe: Recipe) -> dict[str, Any]:
 
 
 def run_verb(argv: list[str]) -> TrainerCLI:
-    """Print a command and run it, in this process.
+    """Print a command and run it in this process.
 
     Returns:
-        The command line object, with its ``trainer``.
+        The parsed command, with its ``trainer``.
     """
     print(f"      $ lightning {shlex.join(argv)}", flush=True)
     cli = TrainerCLI(argv)
@@ -211,7 +211,7 @@ def run_verb(argv: list[str]) -> TrainerCLI:
 
 
 def compare(root: Path, seed: int, pretrained: bool) -> str:
-    """The table of initial and final LQ against the camera's pictures of the same scenes, and what it says."""
+    """Compare initial and final LQ with the camera's images of the same scenes; return the table and its verdicts."""
     records = list(PairsFolder(root / "pairs").records())
     generator = generator_from_run(read_run(root / "pairs"))
     real = [_read(path) for path in sorted((root / "camera_truth").rglob("*.png"))]
@@ -221,20 +221,20 @@ def compare(root: Path, seed: int, pretrained: bool) -> str:
     lines = [render(gap, "camera"), "", *verdicts(gap)]
     if pretrained:
         lines.append(
-            f"{PRETRAINED} learnt another camera than the one in this table: the pairs are not meant to come near it.\n"
-            "Run without --pretrained to learn this one."
+            f"{PRETRAINED} was trained on another camera, so the pairs are not expected to come close to this one.\n"
+            "Run without --pretrained to train on this camera."
         )
     return "\n".join(lines)
 
 
 def verdicts(gap: TextureGap) -> list[str]:
-    """One sentence a measure: whether the second row is nearer to the real pictures than the first."""
+    """Return one sentence per measure: whether the second row is closer to the real images than the first."""
     before, after = gap.rows
     sentences = [_verdict("Chroma noise", before.chroma_gap, after.chroma_gap, gap.floor.chroma_gap, "")]
     bands = band_names(len(before.power_gaps))
     for n in reversed(range(len(bands))):
         powers = [row.power_gaps[n] for row in (before, after, gap.floor)]
-        sentences.append(_verdict(f"Luminance power at {bands[n]} cycles a pixel", *powers, " dB"))
+        sentences.append(_verdict(f"Luminance power at {bands[n]} cycles per pixel", *powers, " dB"))
     return sentences
 
 
@@ -242,19 +242,19 @@ def _verdict(name: str, before: float, after: float, floor: float, unit: str) ->
     if max(abs(before), abs(after)) <= abs(floor):
         found = "is within the floor before and after"
     else:
-        found = "came nearer to the camera" if abs(after) < abs(before) else "did NOT come nearer to the camera"
+        found = "came closer to the camera" if abs(after) < abs(before) else "did NOT come closer to the camera"
     return f"{name} {found}: off by {before:+.2f}{unit}, then {after:+.2f}{unit} (floor {abs(floor):.2f})."
 
 
 def closing(root: Path, seconds: float) -> str:
-    """Where to go from here."""
+    """Return the last lines of the demo, with the next steps."""
     return f"""
 Done in {seconds / 60:.1f} minutes. Look at {root / "pairs" / "contact_sheet.png"}.
-With your own folders of LQ and HQ pictures:
+With your own folders of LQ and HQ images:
   lightning fit     --config ddpm_small.yaml    --data.lq_dir LQ/ --output_dir runs/mine
   lightning predict --config pairs_natural.yaml --ckpt_path runs/mine/last.ckpt --data.hq_dir HQ/ --output_dir pairs/
-The better the DDPM is trained, the larger a t it can walk back from without inventing structure. The walk hardly blurs:
-where colours or edges stay sharper than yours, `ddpm-pairs calibrate` fits the start to your pictures."""
+The better the DDPM is trained, the larger t can be without invented structure. Denoising hardly blurs: if colors or
+edges are sharper than in your LQ images, fit the initial degradation to them with `ddpm-pairs calibrate`."""
 
 
 def _announce(number: int, text: str) -> None:

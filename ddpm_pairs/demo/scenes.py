@@ -1,4 +1,4 @@
-"""The demo's world: embedded photographs cut into scenes, and the pictures that a simulated camera takes of them."""
+"""The images of the demo: scenes cut from bundled photographs, and what a simulated camera takes of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,30 +15,30 @@ from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.seeding import generator_for
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")
-"""Photographs of scikit-image's wheel whose camera pictures the DDPM learns from."""
+"""Photographs from scikit-image's wheel; the DDPM is trained on the camera's images of them."""
 
 HQ_PHOTOGRAPHS = ("astronaut", "stereo_motorcycle", "camera")
-"""Photographs of scikit-image's wheel that are the HQ side; the DDPM never sees them."""
+"""Photographs from scikit-image's wheel for the HQ side; the DDPM never sees them."""
 
 SCALE = 4
 
 
 def photograph_named(name: str) -> Image.Image:
-    """An embedded photograph in RGB."""
+    """Load a bundled photograph in RGB."""
     pixels = getattr(skimage.data, name)()
-    pixels = pixels[0] if isinstance(pixels, tuple) else pixels  # of the stereo pair the left one
+    pixels = pixels[0] if isinstance(pixels, tuple) else pixels  # the left one of the stereo pair
     return Image.fromarray(pixels).convert("RGB")
 
 
 def scenes(names: tuple[str, ...], count: int, side: int, zoom: tuple[float, float], seed: int) -> dict[str, Tensor]:
-    """Square cuttings of photographs at random places and sizes, some mirrored.
+    """Cut squares out of photographs at random positions and sizes, some of them mirrored.
 
     Args:
-        names: Photographs, taken in turn.
-        count: Number of cuttings.
-        side: Their side in pixels.
-        zoom: Limits of the enlargement (log-uniform); under 1 is shrunk.
-        seed: Seed of the places.
+        names: Names of the photographs, used in turn.
+        count: Number of scenes.
+        side: Side of a scene in pixels.
+        zoom: Limits of the enlargement (log-uniform); below 1, scenes are shrunk.
+        seed: Random seed.
 
     Returns:
         uint8 (3, side, side) by key, such as ``coffee_07``.
@@ -60,12 +60,12 @@ def scenes(names: tuple[str, ...], count: int, side: int, zoom: tuple[float, flo
 
 
 def photograph(pictures: dict[str, Tensor], seed: int, roll: str) -> dict[str, Tensor]:
-    """Pictures that the simulated camera takes of scenes.
+    """Photograph scenes with the simulated camera.
 
     Args:
-        pictures: uint8 (3, H, W) of one size, by key.
-        seed: Seed of the exposures.
-        roll: Another roll is another exposure of every scene.
+        pictures: Scenes by key, uint8 (3, H, W) of one size.
+        seed: Random seed of the camera.
+        roll: Name of the series; the camera's random parameters differ between series.
 
     Returns:
         uint8 (3, H / 4, W / 4) by key.
@@ -79,7 +79,7 @@ def photograph(pictures: dict[str, Tensor], seed: int, roll: str) -> dict[str, T
 
 
 def write_pictures(folder: Path, make: Callable[[], dict[str, Tensor]]) -> None:
-    """Write PNGs by key into a folder that appears when it is complete; one that is there already is kept."""
+    """Write PNGs by key to a folder that appears when it is complete; an existing folder is kept."""
     if folder.is_dir():
         return
     with atomic_folder(folder) as unfinished:
@@ -88,5 +88,5 @@ def write_pictures(folder: Path, make: Callable[[], dict[str, Tensor]]) -> None:
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) to (3, H, W)."""
+    """Convert uint8 (H, W, 3) to (3, H, W)."""
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,1 +1,1 @@
-"""What users look at after a run: contact sheets, pages, tables and summaries."""
+"""Reports for users: contact sheets, HTML pages, tables and summaries."""

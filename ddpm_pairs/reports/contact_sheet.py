@@ -163,7 +163,7 @@ def tile(
 def write_line(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, color: tuple[int, int, int], width: int
 ) -> None:
-    """Write one line, shortened in the middle if it is too long, since the end of a key says more than its folders."""
+    """Write one line, shortened in the middle if it is too long, because the end of a key is worth keeping."""
     font = font_of(size)
     keep, shown = len(text), text
     while font.getlength(shown) > width and keep > 4:

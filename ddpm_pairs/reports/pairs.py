@@ -67,11 +67,11 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
 def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> None:
     """Show up to 12 pairs, evenly spaced in the sorted keys: HQ, initial LQ, LQ.
 
-    The initial LQ is made again, and left blank for pairs of another degradation than the generator's.
+    The initial LQ is computed again; it is left blank for pairs made with another degradation than the generator's.
 
     Args:
         root: The pairs folder of a run that has ended.
-        pairs: How many it holds, at least one.
+        pairs: Number of pairs in it, at least 1.
         generator: The generator of the run, on the device it ran on.
     """
     records = joined_at(root, spread(pairs, PAIRS_SHOWN))

@@ -86,7 +86,7 @@ def write_sheet(path: Path, shown: Sequence[Shown], evaluated: Evaluated) -> Non
 
 
 def _words(found: Mapping[str, float], before: Mapping[str, float]) -> str:
-    """Paired scores, preceded by those of the enlarged LQ where they are known."""
+    """Format paired scores, preceded by those of the enlarged LQ if they are known."""
     words = []
     for name, digits in _DIGITS.items():
         if name in found:

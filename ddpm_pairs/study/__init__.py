@@ -1,4 +1,4 @@
-"""The t study: how close pairs are to real images, and how much content they keep, over t and degradations."""
+"""The t study: how close pairs come to real images, and how much content they keep, over t and degradations."""
 
 from ddpm_pairs.study.module import TStudy
 

@@ -1,4 +1,4 @@
-"""The cells of the t study: one degradation at one t, beside the real pictures."""
+"""The cells of the t study: one degradation at one t, compared with the real images."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ class Cell:
     """One degradation at one t.
 
     Attributes:
-        degradation: Its name.
+        degradation: Name of the degradation.
         t: The step.
-        logsnr: Its log-SNR; ``None`` at t = 0.
-        scores: FID, FID at 192-d and KID of the LQ patches against real ones.
-        chroma_noise: Of the LQ patches, 8-bit units.
-        power_gaps: Luminance power over that of real patches, dB by octave, the finest last.
-        psnr: HQ against LQ, mean over pictures, dB; those whose LQ is HQ itself are left out, infinite if all are.
-        psnr_median: The median.
-        n: Number of pictures.
+        logsnr: Log-SNR of the step; ``None`` at t = 0.
+        scores: FID, fid192 and KID of the LQ patches against real ones.
+        chroma_noise: Chroma noise of the LQ patches in 8-bit units.
+        power_gaps: Luminance power relative to real patches in dB, one value per octave, the finest last.
+        psnr: Mean PSNR of HQ against LQ over images in dB. Images whose LQ equals HQ are left out; infinite if all do.
+        psnr_median: Median of the PSNR.
+        n: Number of images.
     """
 
     degradation: str
@@ -49,11 +49,11 @@ def make_cells(
     """Score every cell.
 
     Args:
-        results: All pictures, see ``ddpm_pairs.study.folder.stack``.
+        results: All images, see ``ddpm_pairs.study.folder.stack``.
         degradations: Names of the D degradations.
         ts: The T steps.
-        logsnrs: Their log-SNR.
-        real: What they are compared with.
+        logsnrs: Log-SNR of each step.
+        real: Real LQ patches to compare with.
     """
     reference = band_power(real.patches.float() / 255)
     cells = []
@@ -79,7 +79,7 @@ def make_cells(
 
 
 def write_csv(path: Path, cells: Sequence[Cell], real: RealSet) -> None:
-    """Write ``ablation.csv``: one line a cell, the floor beside it."""
+    """Write ``ablation.csv``: one line per cell, each with the floor."""
     bands = [f"power_{name}" for name in band_names(len(cells[0].power_gaps))]
     names = ["degradation", "t", "logsnr", "fid", "fid192", "kid", "kid_low", "kid_high", "psnr", "psnr_median", "n"]
     floor = [real.floor.fid, real.floor.fid192, real.floor.kid]
@@ -96,7 +96,7 @@ def write_csv(path: Path, cells: Sequence[Cell], real: RealSet) -> None:
 
 
 def table(cells: Sequence[Cell], real: RealSet) -> str:
-    """The cells as text for a terminal of 100 columns."""
+    """Format the cells as text for a terminal of 100 columns."""
     bands = band_names(len(cells[0].power_gaps))[-2:]
     head = f"{'':<14}{'t':>5}{'FID':>9}{'FID192':>9}{'KID':>9}{'chroma':>9}" + "".join(f"{band:>10}" for band in bands)
     lines = [f"{head}{'PSNR':>8}{'median':>8}", f"{'':<55}{'power gap, dB':>20}"]
@@ -113,9 +113,9 @@ def table(cells: Sequence[Cell], real: RealSet) -> str:
 
 
 def fine_power_falls(cells: Sequence[Cell]) -> bool:
-    """Whether the finest octave of one degradation's cells, by t, ends 1 dB or more below both its start and real.
+    """Whether the finest octave of one degradation ends 1 dB or more below both its value at t = 0 and real images.
 
-    A DDPM that was trained too little smooths what it walks back, the more the longer the walk.
+    An undertrained DDPM smooths what it denoises, and more so from a larger t.
     """
     gaps = [cell.power_gaps[-1] for cell in sorted(cells, key=lambda cell: cell.t)]
     return math.isfinite(gaps[-1]) and gaps[-1] <= min(gaps[0], 0.0) - 1.0

@@ -25,10 +25,10 @@ from ddpm_pairs.study.recommendation import Recommendation
 from ddpm_pairs.study.sets import RealSet
 
 PAPER_PSNR = 24.0
-"""The least PSNR that Yang et al. allow, for faces of 512 px; natural x4 pairs seldom reach it."""
+"""Minimum PSNR that Yang et al. allow for faces of 512 px; natural x4 pairs seldom reach it."""
 
 PANEL_WIDTH, AXES_HEIGHT, LEGEND_LINE = 5.0, 3.5, 0.21
-"""Of one plot in inches; 10 pt text stays readable on a phone, where a plot is 4 inches wide or less."""
+"""Sizes in inches; text of 10 pt stays readable on a phone, where a plot is 4 inches wide or less."""
 
 GRID_ROWS, GRID_TILE = 6, 192
 _LABEL = 22
@@ -44,7 +44,7 @@ class Curve:
         name: Name of the degradation.
         color: Number of its color and marker.
         ts: Steps.
-        values: One per step; there is no point where a value is not finite.
+        values: One per step; values that are not finite are not drawn.
         median: Whether the values are medians: the line is dashed, its markers are open, and the legend omits it.
     """
 
@@ -117,7 +117,7 @@ def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommen
 
 
 def panels_as_svg(panels: Sequence[Panel]) -> list[Markup]:
-    """The same panels as ``save_plot`` draws, one SVG each; pointing at a marker shows its value."""
+    """Draw the panels of ``save_plot`` as one SVG each; pointing at a marker shows its value."""
     drawn = []
     for number, panel in enumerate(panels):
         figure, tips = panel_figure(panel)
@@ -127,7 +127,11 @@ def panels_as_svg(panels: Sequence[Panel]) -> list[Markup]:
 
 
 def panel_figure(panel: Panel) -> tuple[Figure, dict[str, list[str]]]:
-    """Draw one panel as a figure; returns the text of every marker too, under the ``gid`` of its line."""
+    """Draw one panel as a figure.
+
+    Returns:
+        The figure, and the text of every marker under the ``gid`` of its line.
+    """
     figure = _figure(PANEL_WIDTH, _height(panel))
     return figure, _draw(figure.subplots(), panel)
 
@@ -175,7 +179,7 @@ def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
     if panel.from_zero:
         axes.set_ylim(bottom=0)
     names = [handle.get_label() for handle in handles]
-    below = offset_copy(axes.transAxes, axes.figure, 0, -0.48, units="inches")  # of ticks and axis label
+    below = offset_copy(axes.transAxes, axes.figure, 0, -0.48, units="inches")  # below ticks and axis label
     place = {
         "loc": "upper left",
         "bbox_to_anchor": (0, 0),
@@ -190,7 +194,7 @@ def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
 
 
 def _short(name: str) -> str:
-    """The name of a degradation for a legend: it may be any text, such as the path of a weights file."""
+    """Shorten the name of a degradation for a legend; it may be any text, such as the path of a weights file."""
     name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     half = _LONGEST_NAME // 2
     return name if len(name) <= _LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
@@ -225,7 +229,7 @@ def save_grid(path: Path, results: PictureResult, degradations: Sequence[str], t
 
 
 def _tile(pixels: Tensor) -> Image.Image:
-    """A uint8 (3, S, S) image enlarged by repeating pixels, or shrunk, to a tile."""
+    """Resize a uint8 (3, S, S) image to a tile: enlarge it by repeating pixels, or shrink it."""
     mode = "nearest" if pixels.shape[-1] <= GRID_TILE else "area"
     scaled = F.interpolate(pixels[None].float(), size=(GRID_TILE, GRID_TILE), mode=mode)[0]
     return Image.fromarray(scaled.round().to(torch.uint8).permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""What a t study has finished, image by image, so that an interrupted study is resumed."""
+"""The finished images of a t study, one file each, so that an interrupted study can be resumed."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,14 +15,14 @@ from ddpm_pairs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PictureResult:
-    """One HQ picture in all cells, D degradations by T steps.
+    """The results of one HQ image in all cells, D degradations by T steps.
 
     Attributes:
-        key: The picture's key.
-        hq: Part of HQ that the patches show, uint8 (3, S * scale, S * scale).
-        patches: The same native place of every LQ, uint8 (D, T, 3, S, S).
-        psnr: HQ against every LQ as a whole, dB, float64 (D, T); infinite for equal ones.
-        features: Of the patches, (D, T, d) under each name of ``ddpm_pairs.metrics.features.LAYERS``.
+        key: The image's key.
+        hq: The part of HQ that the patches show, uint8 (3, S * scale, S * scale).
+        patches: The same native patch of every LQ, uint8 (D, T, 3, S, S).
+        psnr: PSNR of HQ against every whole LQ in dB, float64 (D, T); infinite if they are equal.
+        features: Features of the patches, (D, T, d) under each name of ``ddpm_pairs.metrics.features.LAYERS``.
     """
 
     key: str
@@ -45,11 +45,11 @@ class StudyFolder(RunFolder):
         self.pictures = root / "pictures"
 
     def has(self, key: str) -> bool:
-        """Whether a picture is finished."""
+        """Whether an image is finished."""
         return self._path(key).is_file()
 
     def save(self, result: PictureResult) -> None:
-        """Keep a finished image.
+        """Save a finished image.
 
         Raises:
             OutputError: If its file cannot be written.
@@ -60,9 +60,9 @@ class StudyFolder(RunFolder):
         write_atomically(self._path(result.key), save(tensors, {"key": result.key}), self.rank)
 
     def load(self, key: str) -> PictureResult:
-        """A finished picture."""
+        """Load a finished image."""
         with safe_open(self._path(key), "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         prefix = "features."
         features = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
         return PictureResult(key, tensors["hq"], tensors["patches"], tensors["psnr"], features)
@@ -72,7 +72,7 @@ class StudyFolder(RunFolder):
 
 
 def stack(results: list[PictureResult]) -> PictureResult:
-    """All pictures as one, the pictures as a new first dimension; ``key`` is left empty."""
+    """Stack the results of all images along a new first dimension; ``key`` is left empty."""
     return PictureResult(
         "",
         torch.stack([one.hq for one in results]),

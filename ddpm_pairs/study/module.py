@@ -38,33 +38,34 @@ from ddpm_pairs.study.sets import BATCH, choose_pictures, read_real_set
 
 
 class TStudy(L.LightningModule):
-    """Makes every HQ image's LQ for a list of t and of degradations, and compares the sets with real LQ images.
+    """Makes the LQ of every HQ image at several t and with several degradations, and compares it with real LQ images.
 
-    LQ is what ``predict`` would write at that t, with the same draws and the same noise at each t. Of each, the same
-    native patch is kept; patches of all images in a cell are compared with as many of the real images. t = 0, the start
-    alone, is always among the t.
+    LQ is what ``predict`` would write at that t; the random degradation and the noise of an image are the same at each
+    t. The study keeps the same native patch of each LQ, and compares the patches of a cell with equally many patches of
+    the real images. t = 0, the initial degradation alone, is always included.
 
     Args:
-        degradations: The starts, each as ``--model.degradation`` of ``predict`` takes it: a name, a class path with its
-            arguments, a YAML file (a chain, or what ``calibrate`` wrote), or the weights of a learned degradation.
-        ts: Steps; those beyond the checkpoint's training are left out, and it says so.
-        pictures: HQ images to take, a seeded choice; all where there are fewer.
-        patch: Side of the patches, LQ pixels.
-        scale: HQ sides over LQ sides; null uses the first degradation's own. All must have the same.
-        psnr_drop: The recommended t may cost this many dB of median PSNR against t = 0; null allows any.
-        psnr_floor: The recommended t keeps this median PSNR in dB; null asks for none.
-        mode: As ``PairGenerator``'s.
-        sampler: As ``PairGenerator``'s.
-        num_steps: As ``PairGenerator``'s.
-        slots: As ``PairGenerator``'s.
-        tile: As ``PairGenerator``'s.
-        threads: As ``PairGenerator``'s.
-        precision: As ``PairGenerator``'s; a study that is resumed keeps the one that it began with.
-        features: ``inception``, or ``random`` to try out a study without weights.
-        seed: Seed of everything drawn; the command line sets it to ``seed_everything``.
+        degradations: Initial degradations, each in a form that ``--model.degradation`` of ``predict`` accepts: a name,
+            a class path with its arguments, a YAML file (a chain, or the output of ``calibrate``), or the weights of a
+            learned degradation.
+        ts: Steps; those beyond the ``t_max`` of the checkpoint are skipped, and the report lists them.
+        pictures: Number of HQ images, chosen at random; all if there are fewer.
+        patch: Side of the patches in LQ pixels.
+        scale: HQ size divided by LQ size, the same for all degradations; null uses the first degradation's own.
+        psnr_drop: Largest loss of median PSNR against t = 0 in dB that the recommended t may have; null sets no limit.
+        psnr_floor: Smallest median PSNR in dB that the recommended t may have; null sets no limit.
+        mode: See ``PairGenerator``.
+        sampler: See ``PairGenerator``.
+        num_steps: See ``PairGenerator``.
+        slots: See ``PairGenerator``.
+        tile: See ``PairGenerator``.
+        threads: See ``PairGenerator``.
+        precision: See ``PairGenerator``; a resumed study keeps its precision.
+        features: ``inception``, or ``random`` to try a study without weights.
+        seed: Random seed; the command line sets it to ``seed_everything``.
 
     Raises:
-        UserError: For values outside their range.
+        UserError: If a value is out of range.
     """
 
     verb_jobs: ClassVar = {"test": "ddpm_pairs.cli.jobs.study"}
@@ -90,21 +91,24 @@ class TStudy(L.LightningModule):
     ) -> None:
         super().__init__()
         if not degradations:
-            raise UserError("degradations is empty: give one or more")
+            raise UserError("--model.degradations: got none; expected one or more")
         if min(ts, default=-1) < 0:
-            raise UserError(f"ts is {ts}: expected steps from 0 on")
+            raise UserError(f"--model.ts: got {ts}; expected steps of 0 or more")
         if pictures < LEAST_PICTURES:
-            raise UserError(f"pictures is {pictures}: expected {LEAST_PICTURES} or more")
+            raise UserError(f"--model.pictures: got {pictures}; expected {LEAST_PICTURES} or more")
         if patch < MIN_SIDE:
-            raise UserError(f"patch is {patch}: expected {MIN_SIDE} px or more")
+            raise UserError(f"--model.patch: got {patch}; expected {MIN_SIDE} px or more")
         self.ts = sorted({0, *ts})
         self.starts = [by_name(asked, scale, "--model.scale") for asked in degradations]
         both = zip(degradations, self.starts, strict=True)
         self.degradations = unique([label_of(asked, start) for asked, start in both])
         scales = {label: start.scale for label, start in zip(self.degradations, self.starts, strict=True)}
         if len(set(scales.values())) > 1:
-            raise UserError(f"degradations have different scales ({scales}): give those of one scale, or --model.scale")
-        self.words = dict(zip(self.degradations, degradations, strict=True))  # as they were typed
+            raise UserError(
+                f"--model.degradations: got different scales ({scales}); use degradations of one scale, or set "
+                "--model.scale"
+            )
+        self.words = dict(zip(self.degradations, degradations, strict=True))  # as they were given
         self.sampling, self.tile = Sampling.of_mode(mode, sampler, num_steps), tile
         self.runtime = Runtime(slots, threads, precision)
         self.walks: list[Walk] = []
@@ -136,17 +140,18 @@ class TStudy(L.LightningModule):
     def prepare(
         self, denoiser: Denoiser, checkpoint: str, data: UnpairedImages, root: Path, device: torch.device
     ) -> None:
-        """Find every reason not to begin, and schedule what is not done yet.
+        """Check everything before the study, and schedule the images that are not finished.
 
         Args:
             denoiser: The DDPM.
-            checkpoint: SHA-256 of its file.
-            data: The folders, searched already.
-            root: The study's folder.
+            checkpoint: SHA-256 of the DDPM's file.
+            data: The images, whose folders have been searched.
+            root: Output folder of the study.
             device: Where to compute.
 
         Raises:
-            UserError: for too few pictures, a study of other settings in the folder, or missing weights.
+            UserError: If there are too few images, the folder contains a study with different settings, or weights are
+                missing.
         """
         self.left_out = [t for t in self.ts if t > denoiser.t_max]
         self.ts = [t for t in self.ts if t <= denoiser.t_max]
@@ -155,8 +160,8 @@ class TStudy(L.LightningModule):
         )
         if len(data.real) < 2 * LEAST_PICTURES:
             raise UserError(
-                f"--data.lq_dir {data.lq_dir} has {len(data.real)} pictures: expected {2 * LEAST_PICTURES} or more, "
-                "which can be halved to see how far real pictures lie from real ones"
+                f"--data.lq_dir {data.lq_dir}: got {len(data.real)} images; expected {2 * LEAST_PICTURES} or more, "
+                "because the floor compares two halves of them"
             )
         self.settings |= {"ts": self.ts, "checkpoint": checkpoint}
         self.folder = StudyFolder(root)
@@ -171,10 +176,10 @@ class TStudy(L.LightningModule):
         self._share(self.walks[0].running(device), device)
         todo = [picture for picture in self.chosen if not self.folder.has(picture.key)]
         data.schedule(self._batches(todo))
-        self._data = [data]  # in a list, so as not to become a submodule of anything
+        self._data = [data]  # in a list, so that it does not become a submodule
 
     def _batches(self, pictures: list[Picture]) -> list[list[Picture]]:
-        """Batches of one canvas size, which is alike for all walks unless a start asks for more."""
+        """Group the images into batches of one canvas size, which fits all walks."""
         by_canvas: dict[tuple[int, int], list[Picture]] = {}
         for picture in pictures:
             by_canvas.setdefault(self._canvas(picture.size), []).append(picture)
@@ -186,14 +191,14 @@ class TStudy(L.LightningModule):
         return canvas_size(cropped, math.lcm(*(walk.multiple for walk in self.walks)))
 
     def _share(self, running: Denoiser, device: torch.device) -> None:
-        """Let all walks use one network, placed on the device."""
+        """Let all walks use one network on the device."""
         for walk in self.walks:
             walk.use(running, device)
             prepare(walk.start, device)
         self.settings["precision"] = self.runtime.precision
 
     def on_test_start(self) -> None:
-        """Let the ranks agree on how to work, and write down the settings."""
+        """Agree on the execution settings with the other ranks, and save the settings."""
         self.walks[0].agree(self.trainer.strategy, self.device)
         self._share(self.walks[0].running(self.device), self.device)
         self.folder.rank = self.trainer.global_rank
@@ -209,12 +214,12 @@ class TStudy(L.LightningModule):
                 self.folder.save(result)
 
     def on_test_epoch_end(self) -> None:
-        """Wait until every rank has finished its pictures; the report is made from all of them."""
+        """Wait until every rank has finished its images, because the report needs all of them."""
         self.trainer.strategy.barrier("pictures of all ranks")
 
     @torch.inference_mode()
     def results_of(self, pictures: list[Work]) -> Iterator[PictureResult]:
-        """Images of one canvas size in all cells."""
+        """Yield the results of images of one canvas size in all cells."""
         cropped = [crop_to_multiple(picture.hq, self.scale) for picture in pictures]
         canvas = self._canvas(tuple(cropped[0].shape[1:]))
         hq = torch.stack([pad_to_canvas(one, canvas) for one in cropped]).to(self.device).float().div_(255)
@@ -226,16 +231,16 @@ class TStudy(L.LightningModule):
             yield self._result(key, whole.cpu(), lq)
 
     def _at_each_t(self, walk: Walk, hq: Tensor, keys: list[str]) -> Tensor:
-        """LQ (T, N, 3, h, w) of N images: the start is drawn and applied once, and so is the noise."""
+        """Return LQ (T, N, 3, h, w) of N images; the initial LQ and the noise are the same at all t."""
         drawn = [walk.draw(generator_for(self.seed, key, "degradation")) for key in keys]
         initial = walk.start_lq(hq, drawn)
         return torch.stack([walk.denoise(initial, [one | {"t": t} for one in drawn]) for t in self.ts])
 
     def _result(self, key: str, hq: Tensor, lq: Tensor) -> PictureResult:
-        """What is kept of an image.
+        """Compute what is kept of an image.
 
         Args:
-            key: Its key.
+            key: The image's key.
             hq: uint8 (3, H, W).
             lq: uint8 (D, T, 3, h, w).
         """
@@ -261,14 +266,17 @@ class TStudy(L.LightningModule):
         """Score all cells; write ``ablation.csv`` and ``.png``, ``grid.png``, ``recommendation.json``, ``report.html``.
 
         Args:
-            checkpoint: What ``--ckpt_path`` was typed as, for the command that is recommended.
+            checkpoint: ``--ckpt_path`` as typed, for the recommended command.
+
+        Returns:
+            The recommendation.
 
         Raises:
-            UserError: if fewer than 4 pictures could be finished.
+            UserError: If fewer than 4 images could be finished.
         """
         results = [self.folder.load(picture.key) for picture in self.chosen if self.folder.has(picture.key)]
         if len(results) < LEAST_PICTURES:
-            raise UserError(f"{len(results)} pictures could be finished: expected {LEAST_PICTURES} or more")
+            raise UserError(f"got {len(results)} finished images; expected {LEAST_PICTURES} or more")
         together, (data,) = stack(results), self._data
         real = read_real_set(data.real, len(results), self.patch, self.seed, self.network, self.device, self.failures)
         self.failures = self.folder.join(self.failures)
@@ -288,7 +296,7 @@ class TStudy(L.LightningModule):
         return chosen
 
     def _command(self, checkpoint: str, degradation: str, t: int) -> str:
-        """What to type for pairs from one of the starts, in the words in which it was typed."""
+        """Return the command that makes pairs with one of the starts, which it names as it was given."""
         (data,), start = self._data, self.starts[self.degradations.index(degradation)]
         asked = self.words[degradation]
         options = {
@@ -307,9 +315,9 @@ class TStudy(L.LightningModule):
     def _notes(self) -> list[str]:
         notes = []
         if self.left_out:
-            notes.append(f"t beyond the checkpoint's training was left out: {', '.join(map(str, self.left_out))}")
+            notes.append(f"skipped t beyond the checkpoint's t_max: {', '.join(map(str, self.left_out))}")
         if self.failures:
-            notes.append(f"pictures left out: {len(self.failures)}, such as {vars(self.failures[0])}")
+            notes.append(f"skipped images: {len(self.failures)}, such as {vars(self.failures[0])}")
         return notes
 
     def _print(self, cells: str, chosen: Recommendation) -> None:
@@ -323,7 +331,7 @@ class TStudy(L.LightningModule):
 
 
 def unique(labels: list[str]) -> list[str]:
-    """The labels, numbered from the second of a name on: ``chain``, ``chain-2``."""
+    """Number repeated labels, starting with the second one: ``chain``, ``chain-2``."""
     return [
         label if (before := labels[:n].count(label)) == 0 else f"{label}-{before + 1}" for n, label in enumerate(labels)
     ]

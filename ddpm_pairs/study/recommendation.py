@@ -20,8 +20,8 @@ class Recommendation:
         psnr_least: The required median PSNR for that degradation in dB; ``None`` without a limit.
         best_by_fid: Degradation and t with the lowest FID among the allowed cells.
         best_by_fid192: The same for fid192.
-        warnings: Sentences without a full stop.
-        words: The recommendation as a sentence without a full stop.
+        warnings: Sentences without a final period.
+        words: The recommendation as a sentence without a final period.
         command: The command that makes these pairs.
     """
 
@@ -50,7 +50,7 @@ def recommend(
 ) -> Recommendation:
     """Choose the cell with the lowest KID among those that keep the content.
 
-    Of all scores that need no trained restorer, KID best predicted which pairs train the better one
+    Of all scores that need no trained restorer, KID best predicted which pairs train the better restorer
     (``results/study_d``). Cells at or below the floor count as equally close; the lowest fid192 decides among them.
 
     Args:

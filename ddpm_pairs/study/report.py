@@ -34,7 +34,7 @@ def study_report(
         chosen: The recommendation.
         results: All images; up to ``MOST``, evenly spaced, are shown.
         values: Settings; ``degradations`` and ``ts`` are those of the results.
-        notes: Sentences without a full stop about what was left out.
+        notes: Sentences without a final period about what was left out.
     """
     degradations, ts = values["degradations"], values["ts"]
     what = (

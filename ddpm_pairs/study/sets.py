@@ -1,4 +1,4 @@
-"""The sets that a study compares: HQ pictures that it makes LQ of, and patches of real LQ pictures."""
+"""The sets that a study compares: HQ images to make LQ from, and patches of real LQ images."""
 
 from dataclasses import dataclass, replace
 
@@ -19,12 +19,12 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class RealSet:
-    """Native patches of real LQ pictures and their features.
+    """Native patches of real LQ images and their features.
 
     Attributes:
         patches: uint8 (n, 3, S, S).
-        features: Of the patches, (n, d) by name.
-        floor: Scores of one half of the real pictures against the other, n patches each: no cell can be asked for less.
+        features: Features of the patches, (n, d) by name.
+        floor: Scores of one half of the real images against the other, n patches each; no cell is expected to be lower.
     """
 
     patches: Tensor
@@ -35,21 +35,21 @@ class RealSet:
 def choose_pictures(
     pictures: list[Picture], n: int, patch: int, scale: int, seed: int, failures: list[Failure]
 ) -> list[Picture]:
-    """The first HQ pictures, in a seeded order, whose LQ holds a patch.
+    """Choose the first HQ images, in a seeded order, whose LQ is large enough for a patch.
 
     Args:
-        pictures: To choose from.
-        n: How many; all where there are fewer.
-        patch: Its side, LQ pixels.
-        scale: HQ sides over LQ sides.
-        seed: Of the order.
-        failures: Pictures that were passed over are added, each with its reason.
+        pictures: Images to choose from.
+        n: Number of images; all if there are fewer.
+        patch: Side of the patch in LQ pixels.
+        scale: HQ size divided by LQ size.
+        seed: Seed of the order.
+        failures: Skipped images are appended, each with its reason.
 
     Returns:
-        The chosen ones by key.
+        The chosen images, sorted by key.
 
     Raises:
-        UserError: where they are fewer than a set must have.
+        UserError: If they are fewer than a set must have.
     """
     least, chosen = patch * scale, []
     for picture in sorted(pictures, key=lambda one: seed_of(seed, "study", one.key)):
@@ -59,7 +59,7 @@ def choose_pictures(
             failures.append(Failure(picture.source, str(error)))
             continue
         if min(height, width) < least:
-            reason = f"{width}x{height}, expected {least} px or more a side for LQ patches of {patch} px"
+            reason = f"got {width}x{height} px; expected {least} px or more per side for LQ patches of {patch} px"
             failures.append(Failure(picture.source, reason))
         else:
             chosen.append(replace(picture, size=(height, width)))
@@ -67,8 +67,8 @@ def choose_pictures(
             break
     if len(chosen) < LEAST_PICTURES:
         raise UserError(
-            f"--data.hq_dir has {len(chosen)} pictures of {least} px or more a side: expected {LEAST_PICTURES} or "
-            "more, or give a smaller --model.patch"
+            f"--data.hq_dir: got {len(chosen)} images of {least} px or more per side; expected {LEAST_PICTURES} or "
+            "more; add images, or use a smaller --model.patch"
         )
     return sorted(chosen, key=lambda one: one.key)
 
@@ -82,19 +82,19 @@ def read_real_set(
     device: torch.device,
     failures: list[Failure],
 ) -> RealSet:
-    """Native patches of real LQ pictures, and the floor from two halves of the pictures.
+    """Read native patches of real LQ images, and compute the floor from two halves of the images.
 
     Args:
-        pictures: The real ones.
-        n: How many patches.
-        patch: Their side, px.
-        seed: Of places and halves.
-        network: That makes features.
-        device: Where it is.
-        failures: Pictures that cannot be read are added, each with its reason.
+        pictures: The real LQ images.
+        n: Number of patches.
+        patch: Side of the patches in pixels.
+        seed: Seed of positions and halves.
+        network: The network that computes features.
+        device: Device of the network.
+        failures: Unreadable images are appended, each with its reason.
 
     Raises:
-        UserError: where too few of them hold a patch.
+        UserError: If too few images are large enough for a patch.
     """
     read, paths = [], []
     for picture in pictures:
@@ -108,8 +108,8 @@ def read_real_set(
             paths.append(picture.path)
     if len(read) < 2 * LEAST_PICTURES:
         raise UserError(
-            f"--data.lq_dir has {len(read)} pictures of {patch} px or more a side: expected {2 * LEAST_PICTURES} or "
-            "more, or a smaller --model.patch"
+            f"--data.lq_dir: got {len(read)} images of {patch} px or more per side; expected {2 * LEAST_PICTURES} or "
+            "more; add images, or use a smaller --model.patch"
         )
     cuts = [
         native_patches([one.float() for one in part], n=n, seed=seed, size=patch)

@@ -15,7 +15,7 @@ from ddpm_pairs.reports.wandb.log import wandb_runs
 from ddpm_pairs.study.recommendation import Recommendation
 
 CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "kid": "floor_kid", "psnr": None, "psnr_median": None}
-"""Scores drawn over t, one line per degradation, each with the column of its floor, which is a line too."""
+"""Scores plotted over t, one line per degradation; each with the column of its floor, which is plotted as a line."""
 
 
 def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> None:

@@ -54,7 +54,7 @@ def test_sound_environment_has_nothing_to_mend(tmp_path):
     assert completed.returncode == 0, completed.stdout
     assert completed.stderr == ""
     assert "ok       torch " in completed.stdout
-    assert completed.stdout.endswith("Nothing to mend.\n")
+    assert completed.stdout.endswith("No problems found.\n")
 
 
 def test_mismatched_torchvision_is_recognised(tmp_path):
@@ -98,7 +98,7 @@ def test_import_in_child_goes_on_after_a_crash(tmp_path, monkeypatch):
     ("requirement", "state", "said"),
     [
         ("torch>=2.11,<2.15", "ok", "torch 2.14.1+cpu"),
-        ("torch>=2.15", "problem", "does not fit >=2.15"),
+        ("torch>=2.15", "problem", "does not satisfy >=2.15"),
         ("torch", "ok", "any version"),
         ("surely-not-installed>=1", "problem", "is not installed"),
     ],
@@ -115,9 +115,9 @@ def test_check_version(requirement, state, said, tmp_path, monkeypatch):
 def test_second_owner_of_the_name_that_lost_it_is_a_note(no_imports):
     metadata(no_imports, "lightning-sdk", "2026.10.13", "[console_scripts]\nlightning = lightning_sdk.cli:main_cli\n")
     lines = run(no_imports).stdout.splitlines()
-    assert any(line.startswith("  note     lightning-sdk claims the name as well") for line in lines)
-    assert any(line.startswith("  ok ") and line.endswith("lightning is ours") for line in lines)
-    assert not any("take the name back" in line for line in lines)
+    assert any(line.startswith("  note     lightning-sdk provides this command too") for line in lines)
+    assert any(line.startswith("  ok ") and line.endswith("lightning belongs to ddpm_pairs") for line in lines)
+    assert not any("get the command back" in line for line in lines)
 
 
 def test_second_owner_of_the_name_that_took_it_is_a_problem(no_imports, tmp_path):
@@ -132,7 +132,7 @@ def test_second_owner_of_the_name_that_took_it_is_a_problem(no_imports, tmp_path
 
 
 def test_no_command_on_path_is_a_note(no_imports, tmp_path):
-    assert "note     no 'lightning' on PATH" in run(no_imports, path=tmp_path).stdout
+    assert "note     'lightning' is not on PATH" in run(no_imports, path=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_metric_weights_own_folder_before_torch_hubs_cache(no_imports, tmp_path)
 def test_metric_weights_missing(no_imports, tmp_path):
     nowhere = tmp_path / "nowhere"
     text = run(no_imports, DDPM_PAIRS_WEIGHTS=str(nowhere), TORCH_HOME=str(tmp_path)).stdout
-    assert f"problem  $DDPM_PAIRS_WEIGHTS is {nowhere}, which is no folder" in text
+    assert f"problem  $DDPM_PAIRS_WEIGHTS: got {nowhere}; expected an existing folder" in text
     assert "note     AlexNet (LPIPS): no alexnet_features.pth" in text
     assert "note     VGG19 (perceptual loss): no vgg19-dcbb9e9d.pth" in text
 

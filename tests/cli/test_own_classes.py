@@ -177,7 +177,7 @@ def test_a_bug_ends_the_process_with_its_traceback(place):
         ("--model.degradation own_classes.Refuses", "sigma is 1: expected 2"),
         (
             "--model.degradation own_classes.Builds --model.degradation.sigma x",
-            "--model.degradation.sigma is x: expected int",
+            "--model.degradation.sigma: got x; expected int",
         ),
         ("--data.hq_dir nowhere", "--data.hq_dir: there is no folder 'nowhere'"),
         ("--trainer.strategy warp", "You selected an invalid strategy name"),

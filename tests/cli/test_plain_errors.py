@@ -19,31 +19,31 @@ LITERAL = "Parser key \"sampler\":\n          Expected a typing.Literal['ddim', 
     [
         (
             UNION.format(reason="Option 't_maxx' is not accepted"),
-            "there is no option --model.t_maxx: did you mean --model.t_max?",
+            "unknown option --model.t_maxx; did you mean --model.t_max?",
         ),
         (
             UNION.format(reason="Option 'zzz' is not accepted"),
-            "there is no option --model.zzz: see 'ddpm-pairs predict --help'",
+            "unknown option --model.zzz; see 'ddpm-pairs predict --help'",
         ),
         (
             "Subcommand 'predict' does not accept option 'trainer.devicess'",
-            "there is no option --trainer.devicess: see 'ddpm-pairs predict --help'",
+            "unknown option --trainer.devicess; see 'ddpm-pairs predict --help'",
         ),
         (
             "unrecognized arguments: --modell.t_max 3",
-            "there is no option --modell.t_max: see 'ddpm-pairs predict --help'",
+            "unknown option --modell.t_max; see 'ddpm-pairs predict --help'",
         ),
         (
             "unrecognized arguments: hello",
-            "unexpected argument 'hello': see 'ddpm-pairs predict --help'",
+            "unexpected argument 'hello'; see 'ddpm-pairs predict --help'",
         ),
         (
             UNION.format(reason="the following arguments are required: hq_dir"),
-            "--model.hq_dir must be given, on the command line or in a --config",
+            "--model.hq_dir must be set on the command line or in a --config",
         ),
         (
             "the following arguments are required: predict.data, predict.model",
-            "--data and --model must be given, on the command line or in a --config",
+            "--data and --model must be set on the command line or in a --config",
         ),
         (
             UNION.format(reason="No module named 'x'").replace("ddpm_pairs.synthesis.PairG", "x.G"),
@@ -67,7 +67,7 @@ def raised(text, *causes):
 def test_wrong_value_lists_the_choices_of_the_option_alone():
     innermost = LITERAL.splitlines()[1].strip()
     error = raised(UNION.format(reason=LITERAL), LITERAL, innermost)
-    assert plain_error(error, "predict") == "--model.sampler is euler: expected ddim, ancestral"
+    assert plain_error(error, "predict") == "--model.sampler: got euler; expected ddim, ancestral"
 
 
 def test_the_first_cause_speaks_and_notes_say_where():

@@ -245,13 +245,13 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --outputdir x", ["--outputdir"]),
         (f"{PREDICT} {CKPT} extra", ["unexpected argument 'extra'"]),
         (f"{FIT} --model.net.chanels [8]", ["--model.net.chanels", "did you mean --model.net.channels?"]),
-        ("predict --config nope.yaml", ["nope.yaml", "pairs.yaml, pairs_natural.yaml", "overlays in parts/"]),
+        ("predict --config nope.yaml", ["nope.yaml", "pairs.yaml, pairs_natural.yaml", "overlay in parts/"]),
         ("predict --config", ["--config", "expected one argument"]),
         ("predict --config ../empty", ["--config ../empty"]),
         (f"predict --config ../text.ckpt {CKPT}", ["--config ../text.ckpt"]),
-        ("predict", ["--data", "--model", "must be given"]),
-        ("predict --config pairs.yaml", ["--data.hq_dir must be given"]),
-        ("fit --config ../tiny.yaml", ["--data.lq_dir must be given"]),
+        ("predict", ["--data", "--model", "must be set"]),
+        ("predict --config pairs.yaml", ["--data.hq_dir must be set"]),
+        ("fit --config ../tiny.yaml", ["--data.lq_dir must be set"]),
         (PREDICT, ["no checkpoint", "--ckpt_path"]),
         (f"{PREDICT} --ckpt_path ../nope.ckpt", ["../nope.ckpt does not exist"]),
         (f"{PREDICT} --ckpt_path nope", ["checkpoint nope does not exist", "shipped weights"]),
@@ -259,15 +259,15 @@ def user_error(command, capsys):
         (f"{PREDICT} --ckpt_path ../rrdb.pth", ["conv_first.weight", "expected a DDPM"]),
         (f"{PREDICT} --ckpt_path ../empty", ["../empty lacks unet/config.json"]),
         (f"{PREDICT} {CKPT} --model.t_max 61", ["--model.t_max is 61", "t up to 60"]),
-        (f"{PREDICT} {CKPT} --model.t_max x", ["--model.t_max is x: expected int"]),
+        (f"{PREDICT} {CKPT} --model.t_max x", ["--model.t_max: got x; expected int"]),
         (f"{PREDICT} {CKPT} --model.t_max null", ["t_max"]),
         (f"{PREDICT} {CKPT} --model.schedule linear", ["--model.schedule"]),
         (f"{PREDICT} {CKPT} --model.scale 3", ["scale 3", "1, 2, 4"]),
         (f"{PREDICT} {CKPT} --model.slots 5", ["slots is 5: expected 4 or 8"]),
         (f"{PREDICT} {CKPT} --model.threads 3", ["threads is 3"]),
         (f"{PREDICT} {CKPT} --model.t_min 41", ["t_min is 41 and t_max 40"]),
-        (f"{PREDICT} {CKPT} --model.sampler euler", ["--model.sampler is euler: expected sde-dpmsolver++"]),
-        (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision is fp8: expected fp32, bf16 or null"]),
+        (f"{PREDICT} {CKPT} --model.sampler euler", ["--model.sampler: got euler; expected sde-dpmsolver++"]),
+        (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision: got fp8; expected fp32, bf16 or null"]),
         (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
         (f"{PREDICT} {CKPT} --model.degradation blurr", ["'blurr' is unknown", "bicubic", "real_esrgan"]),
         (f"{PREDICT} {CKPT} --model.preset faces", ["--model.preset"]),
@@ -277,7 +277,7 @@ def user_error(command, capsys):
             f"{CHAIN} {OPERATIONS.format('Blurr', 'sigma: [1, 2]')}",
             ["cannot import class ddpm_pairs.degradations.Blurr"],
         ),
-        (f"{CHAIN} {OPERATIONS.format('Blur', 'sigmaa: [1, 2]')}", ["sigmaa: did you mean --", "sigma?"]),
+        (f"{CHAIN} {OPERATIONS.format('Blur', 'sigmaa: [1, 2]')}", ["sigmaa; did you mean --", "sigma?"]),
         (f"{CHAIN} {OPERATIONS.format('Blur', 'sigma: [2, 1]')}", ["Blur.sigma: got [2.0, 1.0]; expected [low, high]"]),
         (f"{CHAIN} --model.degradation.operations []", ["Chain.operations: got none"]),
         (ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "blurr"), ["'blurr' is unknown", "bicubic"]),
@@ -290,36 +290,39 @@ def user_error(command, capsys):
         (ON_THE_FLY.replace("../hq", "../nowhere"), ["--data.hq_dir", "../nowhere"]),
         (f"{PREDICT} {CKPT} --model.degradation.class_path no.Blur", ["--model.degradation", "no.Blur"]),
         (f"{PREDICT} {CKPT} --model nope.Model", ["--model", "nope.Model"]),
-        (f"{PREDICT} {CKPT} --seed_everything x", ["--seed_everything is x"]),
-        (f"{PREDICT} {CKPT} --seed_everything true", ["--seed_everything is true: expected a number"]),
-        (f"{PREDICT} {CKPT} --model.seed 3", ["--model.seed cannot be given: --seed_everything"]),
-        (f"{PREDICT} {CKPT} --data.init_args.seed=3", ["--data.init_args.seed=3 cannot be given"]),
+        (f"{PREDICT} {CKPT} --seed_everything x", ["--seed_everything: got x"]),
+        (f"{PREDICT} {CKPT} --seed_everything true", ["--seed_everything: got true; expected a number"]),
+        (f"{PREDICT} {CKPT} --model.seed 3", ["--model.seed cannot be set; use --seed_everything"]),
+        (f"{PREDICT} {CKPT} --data.init_args.seed=3", ["--data.init_args.seed=3 cannot be set"]),
         (f"{PREDICT} {CKPT} --model.degradation own_parts.Net", ["own_parts.Net is not a degradation"]),
         (f"{PREDICT} {CKPT} --model.degradation nope.Blur", ["degradation nope.Blur cannot be imported"]),
         (f"{PREDICT} {CKPT} --model.degradation own_parts.Nameless", ["Nameless has no `name`"]),
         (f"{PREDICT} {CKPT} --model.degradation.scale 4", ["--model.degradation"]),
-        (f"{PREDICT} {CKPT} --output_dir ../tiny.ckpt", ["--output_dir ../tiny.ckpt is a file"]),
+        (f"{PREDICT} {CKPT} --output_dir ../tiny.ckpt", ["--output_dir: got the file ../tiny.ckpt"]),
         (f"{PREDICT} {CKPT} --output_dir ../hq/pairs", ["--output_dir", "lie in one another"]),
         (f"{PREDICT} {CKPT} --trainer.devices x", ["devices"]),
-        (f"{PREDICT} {CKPT} --trainer.max_steps x", ["--trainer.max_steps is x: expected int"]),
+        (f"{PREDICT} {CKPT} --trainer.max_steps x", ["--trainer.max_steps: got x; expected int"]),
         (f"{PREDICT} {CKPT} --trainer.callbacks+=own_parts.Nope", ["--trainer.callbacks", "own_parts"]),
         (f"{PREDICT.replace('predict', 'test', 1)} {CKPT}", ["describes a PairGenerator, which cannot `test`"]),
         (f"{PREDICT.replace('predict', 'validate', 1)} {CKPT}", ["describes a PairGenerator, which cannot `validate`"]),
         (f"{PREDICT.replace('predict', 'fit', 1)}", ["describes a PairGenerator, which cannot `fit`"]),
         (f"{FIT.replace('fit', 'predict', 1)} {CKPT}", ["describes a DDPM, which cannot `predict`"]),
-        (f"{FIT.replace('fit', 'validate', 1)}", ["`validate` expects --ckpt_path"]),
+        (f"{FIT.replace('fit', 'validate', 1)}", ["--ckpt_path is missing; `validate` needs a checkpoint"]),
         (f"{FIT.replace('fit', 'validate', 1)} {CKPT} --model.net.channels [8,8]", ["block_out_channels [8, 16]"]),
-        (f"{FIT} --model.loss l7", ["--model.loss is l7: expected l1, mse"]),
+        (f"{FIT} --model.loss l7", ["--model.loss: got l7; expected l1, mse"]),
         (f"{FIT} --model.learning_rate -1", ["learning_rate is -1"]),
-        (f"{FIT} --ckpt_path ../nope.ckpt", ["../nope.ckpt cannot be resumed"]),
+        (f"{FIT} --ckpt_path ../nope.ckpt", ["--ckpt_path: got ../nope.ckpt; expected an existing .ckpt"]),
         (f"{FIT} --ckpt_path ../text.ckpt", ["../text.ckpt cannot be read"]),
-        (f"{FIT} --ckpt_path ../rrdb.pth", ["../rrdb.pth cannot be resumed", "--model.init_from"]),
+        (f"{FIT} --ckpt_path ../rrdb.pth", ["--ckpt_path: got ../rrdb.pth; expected", "--model.init_from"]),
         (
             f"{FIT} --trainer.devices 2 --trainer.strategy ddp",
             ["got 1 validation samples; expected 2 or more, one per rank"],
         ),
-        (f"{FIT} --output_dir ../tiny.ckpt", ["--output_dir ../tiny.ckpt is a file"]),
-        (f"{PREDICT} {CKPT} --data LowQualityImages --data.lq_dir ../lq", ["HighQualityImages, --data is Low"]),
+        (f"{FIT} --output_dir ../tiny.ckpt", ["--output_dir: got the file ../tiny.ckpt"]),
+        (
+            f"{PREDICT} {CKPT} --data LowQualityImages --data.lq_dir ../lq",
+            ["--data: got LowQualityImages; expected HighQualityImages"],
+        ),
     ],
 )
 def test_user_errors_are_one_line_before_any_work(command, parts, place, capsys):
@@ -332,14 +335,17 @@ def test_user_errors_are_one_line_before_any_work(command, parts, place, capsys)
     ("text", "parts"),
     [
         ("model: {init_args: {t_maxx: 3}}", ["--model.t_maxx", "(in --config ../bad.yaml)"]),
-        ("model: {init_args: {t_max: x}}", ["--model.t_max is x: expected int", "(in --config ../bad.yaml)"]),
+        ("model: {init_args: {t_max: x}}", ["--model.t_max: got x; expected int", "(in --config ../bad.yaml)"]),
         ("modell: {class_path: x}", ["--modell"]),
         ("model: [", ["(in --config ../bad.yaml)"]),
         (
             "model: {class_path: ddpm_pairs.pairs.PairGenerator}",
-            ["names ddpm_pairs.pairs.: write ddpm_pairs.synthesis."],
+            ["got 'ddpm_pairs.pairs.' of version 0.1; replace it with ddpm_pairs.synthesis."],
         ),
-        ("model: {init_args: {scale: 1, preset: faces}}", ["names preset: faces: write", "OnHQGrid"]),
+        (
+            "model: {init_args: {scale: 1, preset: faces}}",
+            ["got 'preset: faces' of version 0.1; replace it with", "OnHQGrid"],
+        ),
         ("words", ["(in --config ../bad.yaml)"]),
         ("trainer: {callbacks: [{class_path: ddpm_pairs.callbacks.EMA, init_args: {decay: 3.0}}]}", ["decay: got 3.0"]),
     ],
@@ -526,7 +532,7 @@ def test_fit_resumes_and_never_starts_over_a_run(place, capsys):
     assert main(shlex.split(FIT)) == 0
     last = Path("run/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == 2
-    assert "run already contains a run: resume it with --ckpt_path last" in user_error(FIT, capsys)
+    assert "run already contains a run; resume it with --ckpt_path last" in user_error(FIT, capsys)
     assert "run already contains a run" in user_error(f"{FIT} --ckpt_path ../tiny.ckpt", capsys)
     line = user_error(f"{FIT} --ckpt_path last --model.net.channels [8,8]", capsys)
     assert "block_out_channels [8, 16], the config [8, 8]" in line
@@ -665,7 +671,7 @@ def test_own_module_gets_its_weights(place, capsys):
     assert cli.model.layer.weight.tolist() == [[2.0, 3.0]]
     assert "does not fit Other" in user_error(f"{command} --ckpt_path ../tiny.ckpt", capsys)
     assert "does not fit Other" in user_error(f"{command} --ckpt_path ../text.ckpt", capsys)
-    assert "expects --ckpt_path" in user_error(command, capsys)
+    assert "--ckpt_path is missing" in user_error(command, capsys)
 
 
 def environment(place):

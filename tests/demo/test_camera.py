@@ -101,6 +101,6 @@ def test_transfer_curve():
 
 
 def test_sensors_without_a_bayer_cell_are_refused():
-    with pytest.raises(ValueError, match="4x16 px at scale 4: give sides of at least 8 px"):
+    with pytest.raises(ValueError, match="4x16 px at scale 4; expected sides of 8 px or more"):
         Camera().apply(torch.rand(1, 3, 16, 4), drawn(Camera(), 1))
     assert Camera().apply(torch.rand(1, 3, 8, 20), drawn(Camera(), 1)).isfinite().all()

@@ -106,9 +106,11 @@ def test_verdicts_say_what_did_not_come_nearer():
     rows = TextureRow("initial", 1, -1.0, (0.1, -3.0)), TextureRow("final", 2, 0.2, (0.2, -3.5))
     gap = TextureGap(2.0, rows, TextureRow("floor", 2, -0.1, (-0.5, 0.3)), 10, 16)
     chroma, fine, coarse = demo.verdicts(gap)
-    assert chroma == "Chroma noise came nearer to the camera: off by -1.00, then +0.20 (floor 0.10)."
-    assert fine.startswith("Luminance power at 1/4-1/2 cycles a pixel did NOT come nearer to the camera: off by -3.00")
-    assert coarse.startswith("Luminance power at 1/8-1/4 cycles a pixel is within the floor before and after")
+    assert chroma == "Chroma noise came closer to the camera: off by -1.00, then +0.20 (floor 0.10)."
+    assert fine.startswith(
+        "Luminance power at 1/4-1/2 cycles per pixel did NOT come closer to the camera: off by -3.00"
+    )
+    assert coarse.startswith("Luminance power at 1/8-1/4 cycles per pixel is within the floor before and after")
 
 
 @pytest.mark.slow
@@ -133,7 +135,7 @@ def test_whole_demo_and_again(tmp_path, monkeypatch, capsys):
     made = {path: path.stat().st_mtime_ns for path in root.rglob("*.png") if path.name != "contact_sheet.png"}
     demo.run_demo(root, False, 3, TINY)
     text = capsys.readouterr().out
-    assert "trained already" in text and "pairs made now      0 (total in the folder: 3)" in text
+    assert "already trained" in text and "pairs made now      0 (total in the folder: 3)" in text
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
     (root / "ddpm" / "last.ckpt").unlink()  # as if killed before the first save

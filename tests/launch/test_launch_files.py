@@ -33,9 +33,9 @@ def test_help_without_a_verb():
 @pytest.mark.parametrize(
     ("name", "environment", "text"),
     [
-        ("torchrun.sh", {"NNODES": "3"}, "NODE_RANK: is not set: give this node its number, from 0 to 2"),
-        ("torchrun.sh", {"NNODES": "3", "NODE_RANK": "1"}, "MASTER_ADDR: is not set: give the name"),
-        ("slurm.sbatch", {"SLURM_NNODES": "2"}, "SLURM_NTASKS_PER_NODE: is not set: give sbatch --ntasks-per-node"),
+        ("torchrun.sh", {"NNODES": "3"}, "NODE_RANK: is not set; give this node its number, from 0 to 2"),
+        ("torchrun.sh", {"NNODES": "3", "NODE_RANK": "1"}, "MASTER_ADDR: is not set; give the name"),
+        ("slurm.sbatch", {"SLURM_NNODES": "2"}, "SLURM_NTASKS_PER_NODE: is not set; give sbatch --ntasks-per-node"),
     ],
 )
 def test_what_is_missing_is_named(name, environment, text):

@@ -120,7 +120,7 @@ def test_without_pictures_or_weights(place, capsys):
     save_rrdb("x2.pth")
     words = ["predict", "--config", "rrdb_small.yaml", "--trainer.accelerator", "cpu"]
     assert main([*words, "--data.lq_dir", "lq"]) == 2
-    assert "no checkpoint was given" in capsys.readouterr().err
+    assert "--ckpt_path is missing" in capsys.readouterr().err
     assert main([*words, "--data.pairs_dir", "lq", "--ckpt_path", "x2.pth"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -69,7 +69,7 @@ def test_study_of_a_checkpoint(place, capsys):
     assert rows[0]["logsnr"] == ""
     assert float(rows[1]["logsnr"]) > float(rows[2]["logsnr"])
     printed = capsys.readouterr().out
-    assert "t beyond the checkpoint's training was left out: 100" in printed
+    assert "skipped t beyond the checkpoint's t_max: 100" in printed
     recommended = json.loads((place / "study" / "recommendation.json").read_text())
     assert recommended["command"] in printed.replace("\n", "")
 
@@ -134,7 +134,7 @@ def test_a_class_a_chain_a_calibrated_start_and_a_name_side_by_side(place, capsy
     options = ["--trainer.accelerator", "cpu", "--data.num_workers", "0", "--model.threads", "1"]
     assert main([*words[1:], *options]) == 0
     assert main([*WORDS, *asked[:1], "[bicubic, pairs.yaml]"]) == 2
-    assert "degradations have different scales" in capsys.readouterr().err
+    assert "--model.degradations: got different scales" in capsys.readouterr().err
 
 
 def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
@@ -156,10 +156,10 @@ def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--ckpt_path", "null"], "no checkpoint was given"),
-        (["--model.patch", "200"], "--data.hq_dir has 0 pictures of 800 px or more a side"),
-        (["--model.ts", "[-1]"], "ts is [-1]: expected steps from 0 on"),
-        (["--model.pictures", "2"], "pictures is 2: expected 4 or more"),
+        (["--ckpt_path", "null"], "--ckpt_path is missing"),
+        (["--model.patch", "200"], "--data.hq_dir: got 0 images of 800 px or more per side"),
+        (["--model.ts", "[-1]"], "--model.ts: got [-1]; expected steps of 0 or more"),
+        (["--model.pictures", "2"], "--model.pictures: got 2; expected 4 or more"),
         (["--model.degradations", "[bicubic,sharp]"], "degradation 'sharp' is unknown"),
         (["--data.lq_dir", "hq/nowhere"], "--data.lq_dir"),
     ],

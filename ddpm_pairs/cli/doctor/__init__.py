@@ -1,6 +1,6 @@
-"""``ddpm-pairs doctor``: what is installed and found, and how to mend what is not right.
+"""``ddpm-pairs doctor``: report what is installed and found, and how to fix problems.
 
-It imports nothing outside the standard library by itself, so that it also works where torch is broken.
+It imports only the standard library itself, so it works even if torch is broken.
 """
 
 import argparse
@@ -18,10 +18,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Print the report.
 
     Args:
-        arguments: of the command line; the verb has none.
+        arguments: Unused; the verb has no arguments.
 
     Returns:
-        0 where nothing must be mended, else 1.
+        0 if there is nothing to fix, else 1.
     """
     print(f"ddpm_pairs {__version__} in {shipped.PACKAGE}")
     print(f"Python {platform.python_version()} at {sys.executable}")
@@ -42,9 +42,9 @@ def main(arguments: argparse.Namespace) -> int:
         print()
     mends = [finding.mend for findings in sections.values() for finding in findings if finding.state == "problem"]
     if not mends:
-        print("Nothing to mend.")
+        print("No problems found.")
         return 0
-    print("To mend:")
+    print("To fix:")
     for mend in dict.fromkeys(mends):
         print(f"  * {mend}")
     return 1

@@ -1,4 +1,4 @@
-"""Who owns the command ``lightning``, and how ours is installed again."""
+"""Find out which package owns the command ``lightning``, and how to reinstall ours."""
 
 import importlib.metadata
 import json
@@ -10,14 +10,14 @@ from ddpm_pairs.cli.doctor.finding import Finding
 
 
 def check_command() -> list[Finding]:
-    """Find out who owns the script ``lightning``: the last one installed of those that claim the name."""
+    """Find out who owns the script ``lightning``: of the packages that provide it, the one installed last."""
     scripts = importlib.metadata.entry_points(group="console_scripts", name="lightning")
     rivals = sorted({script.dist.name for script in scripts if script.dist is not None} - {"ddpm_pairs"})
     findings = [
-        Finding("note", f"{rival} claims the name as well; uninstalling either package deletes the script")
+        Finding("note", f"{rival} provides this command too; uninstalling either package deletes the script")
         for rival in rivals
     ]
-    mend = f"take the name back: {reinstall_command()} ('ddpm-pairs' works all the same)"
+    mend = f"get the command back: {reinstall_command()} ('ddpm-pairs' works without it)"
     ours = _installed_script()
     if ours is not None and not ours.exists():
         findings.append(Finding("problem", f"{ours} has been deleted", mend))
@@ -26,26 +26,26 @@ def check_command() -> list[Finding]:
     for path in dict.fromkeys(path for path in candidates if path is not None and path.exists()):
         owner = script_owner(path)
         if owner == "ddpm_pairs":
-            findings.append(Finding("ok", f"{path} is ours"))
+            findings.append(Finding("ok", f"{path} belongs to ddpm_pairs"))
         elif owner is None:
             findings.append(
-                Finding("note", f"{path} does not show whose it is; 'lightning --version' should say ddpm_pairs")
+                Finding("note", f"{path} does not show its package; 'lightning --version' should print ddpm_pairs")
             )
         else:
             findings.append(Finding("problem", f"{path} belongs to {owner}, not to ddpm_pairs", mend))
     if on_path is None:
-        findings.append(Finding("note", "no 'lightning' on PATH; activate the environment or type the path in full"))
+        findings.append(Finding("note", "'lightning' is not on PATH; activate the environment or type the full path"))
     return findings
 
 
 def script_owner(path: Path) -> str | None:
-    """The package that a console script imports; None where it shows none (a shim, a binary launcher)."""
+    """Return the package that a console script imports; ``None`` if it shows none (a shim, a binary launcher)."""
     match = re.search(r"^\s*from (\w+)", path.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE)
     return match[1] if match else None
 
 
 def reinstall_command() -> str:
-    """The command that writes our scripts again: from the place that the package was installed from."""
+    """Return the command that reinstalls our scripts from the source that the package was installed from."""
     command = "python -m pip install --force-reinstall --no-deps"
     try:
         record = importlib.metadata.distribution("ddpm_pairs").read_text("direct_url.json")
@@ -60,7 +60,7 @@ def reinstall_command() -> str:
 
 
 def _installed_script() -> Path | None:
-    """Where installing ddpm_pairs put the script ``lightning``; None where that is not recorded."""
+    """Return the path of the script ``lightning`` that ddpm_pairs installed; ``None`` if it is not recorded."""
     try:
         files = importlib.metadata.files("ddpm_pairs") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Configs and embedded DDPMs of the package, and the weights of metrics and losses."""
+"""Check the configs and bundled DDPMs of the package, and the weights of metrics and losses."""
 
 import os
 from pathlib import Path
@@ -9,34 +9,34 @@ from ddpm_pairs.cli.doctor.finding import Finding
 
 
 def check_shipped() -> list[Finding]:
-    """List the embedded DDPMs and count the configs."""
+    """List the bundled DDPMs and count the configs."""
     configs, weights = shipped.config_names(), shipped.weights_names()
-    mend = f"install the package again: {reinstall_command()}"
+    mend = f"reinstall the package: {reinstall_command()}"
     return [
         Finding("ok", f"{len(configs)} configs in {shipped.configs_folder()}")
         if configs
         else Finding("problem", f"no configs in {shipped.configs_folder()}", mend),
-        Finding("ok", f"embedded DDPMs: {', '.join(weights)}")
+        Finding("ok", f"bundled DDPMs: {', '.join(weights)}")
         if weights
-        else Finding("note", f"no embedded DDPM in {shipped.ASSETS}"),
+        else Finding("note", f"no bundled DDPM in {shipped.ASSETS}"),
     ]
 
 
 def check_metric_weights() -> list[Finding]:
-    """Look for the weights of metrics and losses where those look."""
+    """Look for the weights of metrics and losses in their search folders."""
     from ddpm_pairs.metrics import weights
 
     findings = []
     own_folder = os.environ.get("DDPM_PAIRS_WEIGHTS")
     if own_folder and not Path(own_folder).is_dir():
         mend = "point $DDPM_PAIRS_WEIGHTS at an existing folder, or unset it"
-        findings.append(Finding("problem", f"$DDPM_PAIRS_WEIGHTS is {own_folder}, which is no folder", mend))
+        findings.append(Finding("problem", f"$DDPM_PAIRS_WEIGHTS: got {own_folder}; expected an existing folder", mend))
     places = " or ".join(str(folder) for folder in weights.weights_folders())
     for file in (weights.INCEPTION, weights.ALEXNET, weights.VGG19):
         found = weights.find_weights(file)
         findings.append(
             Finding("ok", f"{file.network}: {found}")
             if found
-            else Finding("note", f"{file.network}: no {file.patterns[0]} in {places}; downloaded when needed")
+            else Finding("note", f"{file.network}: no {file.patterns[0]} in {places}; it is downloaded when needed")
         )
     return findings

@@ -1,4 +1,4 @@
-"""What the report is made of."""
+"""The lines of the report."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,9 +9,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        state: ``ok``; ``note`` for what may be as it is; ``problem`` for what must be mended.
-        text: what was found.
-        mend: for a problem, what to do.
+        state: ``ok``; ``note`` if nothing needs to be done; ``problem`` if something must be fixed.
+        text: What was found.
+        mend: How to fix a problem; empty otherwise.
     """
 
     state: Literal["ok", "note", "problem"]

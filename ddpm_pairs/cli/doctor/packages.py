@@ -1,6 +1,6 @@
-"""Installed packages beside the requirements, and the devices that torch finds.
+"""Compare the installed packages with the requirements, and list the devices that torch finds.
 
-Packages are imported in a child process, so that a broken torch ends in a line of the report and not in a traceback.
+Packages are imported in a child process, so that a broken torch becomes a line of the report instead of a traceback.
 """
 
 import importlib
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
-"""Releases that carried a credential stealer (GHSA-w37p-236h-pfx3); they must never be imported."""
+"""Releases that contained a credential stealer (GHSA-w37p-236h-pfx3); they must never be imported."""
 
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pillow": "PIL", "PyYAML": "yaml", "scikit-image": "skimage"}
-"""Import names of the distributions whose import name is not their own with underscores."""
+"""Import names of distributions whose import name is not simply their name with underscores."""
 
 _PROBE = "import sys; from ddpm_pairs.cli.doctor.packages import probe; probe(sys.argv[1:])"
 _QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def check_packages() -> tuple[list[Finding], list[Finding]]:
-    """Compare what is installed with the requirements, import it, and look at the devices.
+    """Compare the installed packages with the requirements, import them, and list the devices.
 
     Returns:
-        The findings on packages, one a requirement, and those on devices.
+        The findings on packages, one per requirement, and those on devices.
     """
-    no_devices = [_cpu(), Finding("note", "accelerators unknown, since torch was not imported")]
+    no_devices = [_cpu(), Finding("note", "accelerators unknown, because torch was not imported")]
     try:
         requirements = _requirements()
     except importlib.metadata.PackageNotFoundError:
         mend = "install the package: python -m pip install -e ."
-        return [Finding("problem", "ddpm_pairs itself is not installed, nothing was compared", mend)], no_devices
+        return [Finding("problem", "ddpm_pairs itself is not installed, so nothing was compared", mend)], no_devices
     except ModuleNotFoundError:
         mend = "install the requirements: python -m pip install -r requirements.txt"
         return [Finding("problem", "packaging is not installed, so nothing was compared", mend)], no_devices
@@ -56,7 +56,7 @@ def check_packages() -> tuple[list[Finding], list[Finding]]:
     accelerators = imports.get("torch", {}).get("accelerators")
     if accelerators is None:
         return list(findings.values()), no_devices
-    devices = [Finding("ok", name) for name in accelerators] or [Finding("note", "no accelerator that torch can use")]
+    devices = [Finding("ok", name) for name in accelerators] or [Finding("note", "torch finds no accelerator")]
     return list(findings.values()), [_cpu(), *devices]
 
 
@@ -74,25 +74,25 @@ def check_version(requirement: "Requirement") -> Finding:
             f"{install}, and change every password, key and token that this machine could read",
         )
     if not requirement.specifier.contains(installed, prereleases=True):
-        return Finding("problem", f"{requirement.name} {installed} does not fit {wanted}", install)
+        return Finding("problem", f"{requirement.name} {installed} does not satisfy {wanted}", install)
     return Finding("ok", f"{requirement.name} {installed} ({wanted})")
 
 
 def import_in_child(names: list[str]) -> dict[str, dict]:
-    """Import distributions one after the other in a child process.
+    """Import distributions one by one in a child process.
 
-    A package that ends the process is blamed for it, and a further child goes on with those after it.
+    If a package ends the process, its import counts as failed, and another child continues with the next package.
 
     Args:
-        names: of distributions, as in the requirements.
+        names: Names of distributions, as in the requirements.
 
     Returns:
-        For each name ``{"error": str | None}``, a line that says why the import failed; torch has ``accelerators`` too,
-        a list of str.
+        For each name ``{"error": str | None}``, the reason in one line if the import failed; torch also has
+        ``accelerators``, a list of str.
     """
     results: dict[str, dict] = {}
     while remaining := [name for name in names if name not in results]:
-        # stderr is of no interest: packages warn there while they are imported.
+        # stderr contains only warnings of the imports.
         child = subprocess.run(
             [sys.executable, "-c", _PROBE, *remaining], env={**os.environ, **_QUIET}, capture_output=True, text=True
         )
@@ -105,20 +105,20 @@ def import_in_child(names: list[str]) -> dict[str, dict]:
 
 
 def probe(names: list[str]) -> None:
-    """Import distributions and print one line ``probed {name: result}`` each; the child of :func:`import_in_child`."""
+    """Import distributions and print a line ``probed {name: result}`` for each, in the child of ``import_in_child``."""
     for name in names:
         result: dict = {"error": None}
         try:
             importlib.import_module(IMPORT_NAMES.get(name, name.replace("-", "_")))
             if name == "torch":
                 result["accelerators"] = _accelerators()
-        except Exception as error:  # whatever a broken package raises is what is asked for here
+        except Exception as error:  # a broken package may raise anything
             result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(f"\nprobed {json.dumps({name: result})}", flush=True)
 
 
 def _requirements() -> "list[Requirement]":
-    """What the package needs without any extra, from its installed metadata."""
+    """Return the requirements of the package without extras, from its installed metadata."""
     from packaging.requirements import Requirement
 
     parsed = [Requirement(line) for line in importlib.metadata.requires("ddpm_pairs") or []]
@@ -136,10 +136,10 @@ def _mend_import(requirement: "Requirement", error: str, requirements: "list[Req
     if "torchvision::nms" in error:
         pair = " ".join(f"'{entry}'" for entry in requirements if entry.name in ("torch", "torchvision"))
         return (
-            "torch and torchvision are different builds (such as a CPU-only torch beside PyPI's torchvision); "
-            f"take both from one place: python -m pip install --force-reinstall {pair}"
+            "torch and torchvision are different builds (such as a CPU-only torch with PyPI's torchvision); "
+            f"install both from one source: python -m pip install --force-reinstall {pair}"
         )
-    return f"install it again: python -m pip install --force-reinstall '{requirement}'"
+    return f"reinstall it: python -m pip install --force-reinstall '{requirement}'"
 
 
 def _cpu() -> Finding:
@@ -147,7 +147,7 @@ def _cpu() -> Finding:
 
 
 def _accelerators() -> list[str]:
-    """Names of the devices that torch can use beside the CPU; runs in the child."""
+    """Return the names of the devices besides the CPU that torch can use; runs in the child."""
     import torch
 
     names = []

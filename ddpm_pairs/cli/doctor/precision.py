@@ -1,4 +1,4 @@
-"""Which precision the network runs in on each device, and how long it takes in either: advice, not a decision."""
+"""Report the precision in which the network runs on each device, and its speed in fp32 and bf16, as advice."""
 
 import json
 import os
@@ -12,13 +12,13 @@ _TIMEOUT = 120  # seconds
 
 
 def check_precision(packages_fit: bool) -> list[Finding]:
-    """Measure the shipped DDPM in a child process, so that a broken torch ends in a line of the report.
+    """Time the bundled DDPM in a child process, so that a broken torch becomes a line of the report.
 
     Args:
-        packages_fit: Whether all packages may be imported; nothing is measured otherwise.
+        packages_fit: Whether all packages can be imported; if not, nothing is measured.
     """
     if not packages_fit:
-        return [Finding("note", "precision was not measured, since packages are missing or broken")]
+        return [Finding("note", "precision was not measured, because packages are missing or broken")]
     try:
         child = subprocess.run(
             [sys.executable, "-c", _PROBE],
@@ -31,7 +31,7 @@ def check_precision(packages_fit: bool) -> list[Finding]:
     except subprocess.TimeoutExpired:
         lines = []
     if not lines:
-        return [Finding("note", "precision was not measured, since the network could not be run")]
+        return [Finding("note", "precision was not measured, because the network failed to run")]
     return [_finding(**json.loads(line)) for line in lines]
 
 
@@ -44,7 +44,7 @@ def _finding(device: str, native: str, fp32: float, bf16: float) -> Finding:
 
 
 def probe() -> None:
-    """Print one line of JSON for each device; the child of ``check_precision``."""
+    """Print one line of JSON per device; runs in the child of ``check_precision``."""
     import torch
 
     from ddpm_pairs.diffusion.loading import load_denoiser

@@ -1,4 +1,4 @@
-"""``lightning fit``: training, in a run folder that is never overwritten."""
+"""``lightning fit``: train in an output folder whose run is never overwritten."""
 
 import sys
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from ddpm_pairs.run_folder import FAILURES, failure_lines
 
 
 def prepare(run: Run) -> Callable[[], None]:
-    """Check the run folder, the checkpoint to resume from, and everything that takes part.
+    """Check the output folder, the checkpoint to resume from, and everything that takes part in the run.
 
     Raises:
-        UserError: In one line, before anything is written.
+        UserError: If a check fails, before anything is written.
     """
     run.ckpt_path = _checkpoint_to_resume(run.output_dir, run.ckpt_path)
     run.check()
@@ -39,13 +39,13 @@ def _checkpoint_to_resume(output_dir: Path, ckpt_path: str | None) -> str | None
         ckpt_path = str(last) if last.is_file() else None
     elif last.is_file() and (ckpt_path is None or Path(ckpt_path).resolve().parent != last.resolve().parent):
         raise UserError(
-            f"--output_dir {output_dir} already contains a run: resume it with --ckpt_path last, or give another "
+            f"--output_dir {output_dir} already contains a run; resume it with --ckpt_path last, or choose another "
             "--output_dir"
         )
     if ckpt_path is not None and (not Path(ckpt_path).is_file() or Path(ckpt_path).suffix != ".ckpt"):
         raise UserError(
-            f"--ckpt_path {ckpt_path} cannot be resumed: expected a .ckpt of an earlier fit "
-            "(to start from weights alone, use --model.init_from)"
+            f"--ckpt_path: got {ckpt_path}; expected an existing .ckpt file of an earlier fit (to start from weights "
+            "alone, use --model.init_from)"
         )
     return ckpt_path
 
@@ -58,12 +58,12 @@ def _save_config(run: Run) -> None:
 
 @rank_zero_only
 def _report_failures(output_dir: Path, data: L.LightningDataModule | None) -> None:
-    """List the images that were left out of training."""
+    """List the images that training skipped."""
     failures = getattr(data, "failures", [])
     if not failures:
         return
     path = output_dir / FAILURES
     write_atomically(path, failure_lines(failures))
-    print(f"{len(failures)} images were left out, listed in {path}:", file=sys.stderr)
+    print(f"{len(failures)} images were skipped; see {path}:", file=sys.stderr)
     for failure in failures[:10]:
         print(f"  {failure.source}: {failure.reason}", file=sys.stderr)

@@ -11,13 +11,13 @@ from ddpm_pairs.shipped import weights_file
 
 
 def prepare(run: Run) -> Callable[[], None]:
-    """Load the weights, and check everything that takes part.
+    """Load the weights, and check everything that takes part in the run.
 
     Raises:
-        UserError: In one line, before anything is written.
+        UserError: If a check fails, before anything is written.
     """
     if run.ckpt_path is None:
-        raise UserError(f"no checkpoint was given: `{run.verb}` expects --ckpt_path")
+        raise UserError(f"--ckpt_path is missing; `{run.verb}` needs a checkpoint")
     path = weights_file(run.ckpt_path)
     if hasattr(run.model, "load_weights"):
         run.model.load_weights(path)
@@ -33,15 +33,15 @@ def prepare(run: Run) -> Callable[[], None]:
 
 
 def _load_weights(module: L.LightningModule, path: str) -> None:
-    """Fill a module from a Lightning checkpoint.
+    """Load a Lightning checkpoint into a module.
 
     Raises:
         UserError: If the file is not a checkpoint of this module.
     """
     try:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+    except Exception as error:  # torch raises many types for files that are not checkpoints
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"checkpoint {path} does not fit {type(module).__name__} ({reason}): give one that `lightning fit` wrote"
+            f"checkpoint {path} does not fit {type(module).__name__} ({reason}); use one written by `lightning fit`"
         ) from None

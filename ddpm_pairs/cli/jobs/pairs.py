@@ -19,13 +19,13 @@ def prepare(run: Run) -> Callable[[], None]:
     """Load the DDPM, check the pairs folder, and try the network on the device.
 
     Raises:
-        UserError: In one line, before anything is written.
+        UserError: If a check fails, before anything is written.
     """
     generator, trainer = run.model, run.trainer
     if not isinstance(run.data, HighQualityImages):
-        raise UserError(f"pairs are made from HighQualityImages, --data is {type(run.data).__name__}")
+        raise UserError(f"--data: got {type(run.data).__name__}; expected HighQualityImages")
     run.check()
-    if run.ckpt_path is not None and generator.t[1] > 0:  # with t_max 0, LQ is the degradation's alone
+    if run.ckpt_path is not None and generator.t[1] > 0:  # with t_max 0, there is no walk
         generator.add_walk(load_denoiser(weights_file(run.ckpt_path)))
     writer = PairWriter(str(run.output_dir), run.allow_mixed, run.config)
     device = trainer.strategy.root_device

@@ -1,4 +1,4 @@
-"""``lightning test``, ``validate`` and ``predict`` with a restorer, whatever network its weights describe."""
+"""``lightning test``, ``validate`` and ``predict`` with a restorer of any network that its weights describe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ def prepare(run: Run) -> Callable[[], None]:
     """Build the network that the weights describe, and check it against the data.
 
     Raises:
-        UserError: In one line, before anything is written.
+        UserError: If a check fails, before anything is written.
     """
     if run.ckpt_path is None:
-        raise UserError(f"no checkpoint was given: `{run.verb}` expects --ckpt_path with a restorer's weights")
+        raise UserError(f"--ckpt_path is missing; `{run.verb}` needs the weights of a restorer")
     checkpoint = weights_file(run.ckpt_path)
     run.model.net = load_restorer(checkpoint, run.model.net)
     return {"predict": _restore, "test": _score, "validate": _validate}[run.verb](run, checkpoint)
@@ -29,7 +29,7 @@ def prepare(run: Run) -> Callable[[], None]:
 
 def _restore(run: Run, checkpoint: str) -> Callable[[], None]:
     if not isinstance(run.data, RestorationPairs) or run.data.lq_dir is None:
-        raise UserError("nothing to restore was given: expected --data.lq_dir with a folder of LQ images")
+        raise UserError("--data.lq_dir is missing; `predict` needs a folder of LQ images to restore")
     run.check()
     writer = RestorationWriter(run.output_dir, _settings(run, checkpoint))
     writer.check(run.data)
@@ -69,12 +69,12 @@ def _validate(run: Run, checkpoint: str) -> Callable[[], None]:
 
 
 def _settings(run: Run, checkpoint: str) -> dict[str, Any]:
-    """What decides how restored images look."""
+    """Return the settings that determine the restored images."""
     return {"checkpoint_sha256": sha256_of(checkpoint), "tile": run.model.tile, "overlap": run.model.overlap}
 
 
 def _evaluation(run: Run) -> Evaluation:
-    """The config's callback, or one with its defaults."""
+    """Return the callback of the config, or add one with the defaults."""
     found = [one for one in run.trainer.callbacks if isinstance(one, Evaluation)]
     if not found:
         found = [Evaluation()]

@@ -12,16 +12,16 @@ from ddpm_pairs.study.wandb_log import log_study
 
 
 def prepare(run: Run) -> Callable[[], None]:
-    """Load the DDPM and the metric weights, and check the study's folder.
+    """Load the DDPM and the metric weights, and check the output folder.
 
     Raises:
-        UserError: In one line, before anything is written.
+        UserError: If a check fails, before anything is written.
     """
     study, trainer = run.model, run.trainer
     if not isinstance(run.data, UnpairedImages):
-        raise UserError(f"the t study compares UnpairedImages, --data is {type(run.data).__name__}")
+        raise UserError(f"--data: got {type(run.data).__name__}; expected UnpairedImages")
     if run.ckpt_path is None:
-        raise UserError("no checkpoint was given: expected --ckpt_path with a trained DDPM")
+        raise UserError("--ckpt_path is missing; the t study needs a trained DDPM")
     checkpoint = weights_file(run.ckpt_path)
     run.check()
     device = trainer.strategy.root_device
@@ -30,7 +30,7 @@ def prepare(run: Run) -> Callable[[], None]:
     def work() -> None:
         trainer.test(study, run.data, verbose=False)
         if trainer.is_global_zero:
-            study.to(device)  # where the other features were computed; the Trainer leaves it on the CPU
+            study.to(device)  # the device of all features; the Trainer leaves it on the CPU
             log_study(trainer.loggers, run.output_dir, study.report(run.ckpt_path))
 
     return work

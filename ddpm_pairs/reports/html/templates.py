@@ -28,7 +28,7 @@ def render(template: str, **values: object) -> str:
 
 @cache
 def environment() -> Environment:
-    """The environment: autoescaping on, undefined variables are errors."""
+    """Create the environment, with autoescaping; undefined variables are errors."""
     made = Environment(
         loader=PackageLoader("ddpm_pairs", ""),
         autoescape=True,
@@ -43,6 +43,6 @@ def environment() -> Environment:
 
 
 def _policy(script: str) -> str:
-    """A Content-Security-Policy that loads nothing from outside and runs no other script than ours."""
+    """Return a Content-Security-Policy that loads nothing from outside and runs only our script."""
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

@@ -1,1 +1,1 @@
-"""``ddpm-pairs preview``."""
+"""``ddpm-pairs preview``: contact sheets and histograms of random degradations."""

@@ -58,7 +58,7 @@ def _draw(axes: Axes, values: list[Value]) -> None:
 
 
 def _title(name: str, share: float) -> str:
-    """The name, in two lines if it is long, and how many draws have the parameter unless all do."""
+    """Return the name, in two lines if it is long, and the share of draws with the parameter unless all have it."""
     words = name.split(" ")
     half = len(words) // 2
     text = name if len(name) <= 32 else f"{' '.join(words[:half])}\n{' '.join(words[half:])}"

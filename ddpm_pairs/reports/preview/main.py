@@ -21,7 +21,7 @@ from ddpm_pairs.synthesis.generator import PairGenerator
 
 HISTOGRAM_DRAWS = 2000
 LARGEST_SIDE = 1024
-"""Larger HQ images are cropped to a center of this side in pixels; no more is shown anyway."""
+"""Larger HQ images are cropped to a center of this side in pixels; the sheet does not show more."""
 
 
 def main(arguments: Namespace) -> int:
@@ -72,7 +72,7 @@ def _show(name: str, generator: PairGenerator, pictures: list[Picture], argument
     """Write the sheets of one degradation.
 
     Raises:
-        UserError: If none of the pictures can be used.
+        UserError: If none of the images can be used.
     """
     root, seed, start = arguments.output_dir, arguments.seed, generator.degradation
     drawn = columns([start.draw(generator_for(seed, str(n), "draws")) for n in range(HISTOGRAM_DRAWS)])

@@ -42,14 +42,14 @@ def phrases(value: Any, name: str = "") -> list[str]:  # noqa: ANN401 - any JSON
 
 
 def _numbered(parts: list[list[str]]) -> list[str]:
-    """The phrases of a list of records; stages with several steps are numbered."""
+    """Join the phrases of a list of records; stages with several steps are numbered."""
     if all(len(part) <= 1 for part in parts):
         return [one for part in parts for one in part]
     return [f"{n}. {one}" if one == part[0] else one for n, part in enumerate(parts, start=1) for one in part]
 
 
 def _known(part: dict[str, Any], name: str) -> str | None:
-    """The phrase of a record with a known form; ``None`` for others."""
+    """Return the phrase of a record with a known form; ``None`` for others."""
     kind = str(part.get("kind", "")).replace("generalized", "gen.").replace("_", " ")
     if "cutoff" in part:
         return f"sinc {part['cutoff']:.2f} rad/px"

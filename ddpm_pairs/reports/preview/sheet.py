@@ -65,7 +65,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, captions:
 
 
 def _facts(row: Row) -> list[str]:
-    """The caption of HQ."""
+    """Return the caption of HQ."""
     hq, lq = ((picture.shape[2], picture.shape[1]) for picture in (row.pairs[0].hq, row.pairs[0].lq))
     (left, top, right, bottom), factor = shown_part(lq)
     shown = ["center shown"] if (right - left, bottom - top) != lq else []
@@ -77,7 +77,7 @@ def _facts(row: Row) -> list[str]:
 
 
 def _parameters(pair: Work) -> list[str]:
-    """The caption of LQ: its parameters in lines as wide as an image, broken between phrases only."""
+    """Return the caption of LQ: its parameters in lines as wide as an image, broken only between phrases."""
     lines: list[str] = []
     for phrase in phrases(pair.record["degradation"]["parameters"]) or ["nothing random"]:
         joined = f"{lines[-1]}, {phrase}" if lines else phrase

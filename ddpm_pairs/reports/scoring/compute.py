@@ -150,7 +150,7 @@ def _whole(
     what: str,
     keep: bool = False,
 ) -> tuple[dict[str, Tensor], set[tuple[int, ...]]]:
-    """Features of whole images, one at a time, and the sizes found; features of references (``keep``) are cached."""
+    """Compute features of whole images, one at a time, and collect their sizes; ``keep`` caches the features."""
     sizes: set[tuple[int, ...]] = set()
 
     def batches() -> Iterator[Tensor]:
@@ -174,7 +174,7 @@ def _patch_features(
     inception: FeatureNetwork,
     device: torch.device,
 ) -> list[dict[str, Tensor]]:
-    """Features of equally many native patches of the result, the reference and two halves of the reference."""
+    """Compute features of equally many native patches of the result, the reference and two halves of the reference."""
     ours, theirs = (_large_enough(pictures, patch, scores) for pictures in (result, reference))
     parts = halves(theirs, seed=0)
     room = [sum((p.shape[1] // patch) * (p.shape[2] // patch) for p in group) for group in (ours, theirs, *parts)]
@@ -208,7 +208,7 @@ def _large_enough(pictures: Sequence[Picture], patch: int, scores: Scores) -> li
 
 
 def _progress(items: Sequence[Any], what: str) -> Iterable[Any]:
-    """Show a progress bar on a terminal, nothing in a log."""
+    """Show a progress bar, but only on a terminal."""
     console = Console(stderr=True)
     return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 

@@ -84,7 +84,7 @@ def _table(scores: Scores) -> Table:
                 *(_formatted(name, values[name]) if name in values else "" for values in compared.values()),
             ]
         )
-    caption = f"n = {scores.n}. Intervals are those of the mean over images, for KID of its random subsets."
+    caption = f"n = {scores.n}. Intervals are for the mean over images; for KID, over its random subsets."
     return Table(caption, ["score", "value", "95% interval", "better is", *compared], rows)
 
 
@@ -93,7 +93,7 @@ def _formatted(name: str, value: float | None) -> str:
 
 
 def _notes(scores: Scores) -> list[tuple[str, str]]:
-    """Every note once, with the names of the scores that have it."""
+    """Return every note once, with the names of the scores it applies to."""
     names: dict[str, list[str]] = {}
     for name, note in scores.notes.items():
         names.setdefault(note, []).append(_NAMES[name])

@@ -1,4 +1,4 @@
-"""The record of scores that scoring computes, writes and shows."""
+"""The scores that ``ddpm-pairs score`` and ``test`` write and show."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ class Scores:
 
     Attributes:
         values: Number or ``None`` under each name of ``SCORES``.
-        n: Number of images (or patches) that set scores compare; without set scores, number of pairs.
+        n: Number of images (or patches) in set scores; without set scores, number of pairs.
         intervals: 95% intervals: of the mean over images for paired scores, of the subsets for ``kid``.
         floor: With patches, set scores of one half of the references against the other.
         inputs: Paired scores of the restorer's input: LQ, enlarged bicubically.

@@ -1,1 +1,1 @@
-"""Weights & Biases: runs, logs, the workspace."""
+"""Weights & Biases: runs, logs and the workspace."""

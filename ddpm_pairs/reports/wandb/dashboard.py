@@ -42,10 +42,10 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("images", "Plot", ("study/plot",)),
         Panel("table", "Cells", ("study/cells",)),
         Panel("number", "Recommended t", ("recommended/t",)),
-        Panel("number", "KID there", ("recommended/kid",)),
-        Panel("number", "Median PSNR there", ("recommended/psnr_median",)),
+        Panel("number", "KID at this t", ("recommended/kid",)),
+        Panel("number", "Median PSNR at this t", ("recommended/psnr_median",)),
     ),
-    "t studies and sweeps compared": (
+    "Comparison of t studies and sweeps": (
         Panel("lines", "FID, all studies", ("cell/.*/fid$",), "cell/t"),
         Panel("lines", "FID at 192-d, all studies", ("cell/.*/fid192$",), "cell/t"),
         Panel("lines", "KID, all studies", ("cell/.*/kid$",), "cell/t"),
@@ -64,9 +64,9 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         Panel("lines", "Validation PSNR", ("val/psnr",)),
         Panel("lines", "Validation SSIM", ("val/ssim",)),
         Panel("images", "Enlarged LQ, restored, HQ", ("before_after",)),
-        Panel("number", "PSNR of the test", ("test/psnr",)),
-        Panel("number", "SSIM of the test", ("test/ssim",)),
-        Panel("number", "FID of the test", ("test/fid",)),
+        Panel("number", "Test PSNR", ("test/psnr",)),
+        Panel("number", "Test SSIM", ("test/ssim",)),
+        Panel("number", "Test FID", ("test/fid",)),
     ),
     "Pairs": (
         Panel("images", "HQ, initial LQ, LQ", ("pairs/contact_sheet",)),
