@@ -1,8 +1,8 @@
 """Which pairs train the best restorer, if the ground truth is known?
 
 The camera is the demo's. From one folder of photographs, 200 become the camera's LQ images, without their HQ; 80 are
-HQ for pairs; 30 with their true LQ are the test. A DDPM is trained on the camera. The same small RRDB network is trained
-on handcrafted pairs, on our pairs, on half of each, and on true pairs, which are the ceiling.
+HQ for pairs; 30 with their true LQ are the test. A DDPM is trained on the camera. The same small RRDB network is
+trained on handcrafted pairs, on our pairs, on half of each, and on true pairs, which are the ceiling.
 
     python -m results.known_world.study --photographs web_photos/ --work /tmp/known_world
 
