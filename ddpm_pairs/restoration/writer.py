@@ -73,7 +73,7 @@ class RestorationWriter(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: Restorer, stage: str) -> None:
         """Collect the failures of all ranks; not called after an interruption."""
-        trainer.strategy.barrier("pictures restored")
+        trainer.strategy.barrier("images restored")
         seconds = time.monotonic() - self.begin
         if not trainer.is_global_zero:
             return

@@ -72,5 +72,5 @@ def path_length_penalty(lengths: Tensor, target: Tensor) -> Tensor:
 
 
 def _exact(logits: Tensor) -> Tensor:
-    """Convert to float32 or more, whatever the network's precision."""
+    """Convert to float32 or more, for any precision of the network."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
