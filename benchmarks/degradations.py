@@ -1,10 +1,10 @@
-"""Pictures a second of the degradation models, against a per-picture NumPy/OpenCV pipeline of the same steps.
+"""Compare the speed of the degradation models with a per-image NumPy/OpenCV pipeline of the same steps.
 
-Prints a Markdown table: one row per model and picture size, with batches of 8 on one and two CPU threads (and on CUDA
-where there is one) beside the pipeline in one and two processes. Ours starts from a uint8 batch and ends with LQ on the
-device, the pipeline starts and ends with uint8 pictures in memory; both replay the same parameters, and drawing these
-is timed for neither. Rounds of all contestants take turns, so that a busy machine is busy for all; each figure is the
-median of its rounds.
+Prints a Markdown table with one row per model and image size. Ours runs in batches of 8 on one and two CPU threads (and
+on CUDA if available), the pipeline in one and two processes. Ours starts with a uint8 batch and ends with LQ on the
+device; the pipeline starts and ends with uint8 images in memory. Both replay the same parameters, and drawing them is
+not timed. Rounds alternate between all contestants, so that other load on the machine affects all of them equally. Each
+number is the median over its rounds.
 
     python benchmarks/degradations.py > table.md
 """
@@ -43,21 +43,21 @@ THREADS = (1, 2)
 
 
 def main() -> None:
-    """Read the command line, measure and print."""
+    """Read the command line, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="which models")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512], help="sides of HQ in pixels")
-    parser.add_argument("--batches", type=int, default=4, help="batches of 8 different draws a round")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per figure")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models to measure")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512], help="side of HQ in pixels, one or more")
+    parser.add_argument("--batches", type=int, default=4, help="batches of 8 random degradations per round")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per number")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, ", end="")
-    print(f"OpenCV {cv2.__version__}, NumPy {np.__version__}; batches of {BATCH}; pictures/s\n")
+    print(f"OpenCV {cv2.__version__}, NumPy {np.__version__}; batches of {BATCH}; images/s\n")
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     gpu = ["ours, GPU", "GPU peak MiB"] if "cuda" in devices else []
     ratios = [f"ratio, {n}" for n in THREADS]
     header = ["model", "HQ", *_columns("ours", "thread"), *_columns("OpenCV", "process"), *ratios, "CPU peak MiB", *gpu]
     print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header), flush=True)
-    # the pipeline's processes start before this one has threads of its own
+    # start the pipeline's processes before this process starts threads
     with ProcessPoolExecutor(max(THREADS), multiprocessing.get_context("forkserver"), cv2.setNumThreads, (1,)) as pool:
         for name in arguments.models:
             for size in arguments.sizes:
@@ -68,7 +68,7 @@ def main() -> None:
 def measure(
     model: Degradation, size: int, batches: int, rounds: int, devices: list[str], pool: ProcessPoolExecutor
 ) -> list[str]:
-    """Time one model at one size; the cells of its row."""
+    """Time one model at one size; return the cells of its row."""
     peer = peer_of(model)
     drawn = [[model.draw(torch.Generator().manual_seed(BATCH * n + i)) for i in range(BATCH)] for n in range(batches)]
     pictures = photographs(size)
@@ -95,7 +95,7 @@ def measure(
 
 @cache
 def photographs(size: int) -> np.ndarray:
-    """(BATCH, size, size, 3) uint8 BGR: one photograph, flipped and turned."""
+    """Return (BATCH, size, size, 3) uint8 BGR: one photograph, flipped and rotated."""
     photo = cv2.resize(astronaut()[..., ::-1], (size, size), interpolation=cv2.INTER_AREA)
     turned = [np.rot90(photo, turns) for turns in range(4)]
     return np.stack([*turned, *(picture[:, ::-1] for picture in turned)])
@@ -104,7 +104,7 @@ def photographs(size: int) -> np.ndarray:
 def ours(
     model: Degradation, pictures: np.ndarray, drawn: list[list[dict[str, Any]]], device: str, threads: int
 ) -> None:
-    """Degrade every batch on a device."""
+    """Degrade all batches on a device."""
     torch.set_num_threads(threads)
     batch = torch.from_numpy(np.ascontiguousarray(pictures[..., ::-1].transpose(0, 3, 1, 2)))
     for parameters in drawn:
@@ -116,29 +116,29 @@ def ours(
 def theirs(
     peer: OpenCVDegradation, size: int, every: list[dict[str, Any]], pool: ProcessPoolExecutor, processes: int
 ) -> None:
-    """Degrade as many pictures by the pipeline, split over processes."""
+    """Degrade the same number of images with the pipeline, split over processes."""
     shares = [pool.submit(degrade_share, peer, size, every[n::processes]) for n in range(processes)]
     for share in shares:
         share.result()
 
 
 def degrade_share(peer: OpenCVDegradation, size: int, parameters: list[dict[str, Any]]) -> None:
-    """One process's pictures, one by one."""
+    """Degrade one process's images, one by one."""
     for number, entry in enumerate(parameters):
         peer(photographs(size)[number % BATCH], entry)
 
 
 def peak_memory(model: Degradation, size: int, parameters: list[dict[str, Any]]) -> float:
-    """MiB that one batch on one CPU thread adds to the memory of a fresh process."""
+    """Return the MiB that one batch on one CPU thread adds to the memory of a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as alone:
         return alone.submit(added_memory, model, size, parameters).result()
 
 
 def added_memory(model: Degradation, size: int, parameters: list[dict[str, Any]]) -> float:
-    """MiB of resident memory at the peak of a batch over what was there before it."""
-    ours(model, photographs(64), [parameters], "cpu", 1)  # libraries and tables load with the first call
+    """Return the MiB by which resident memory at the peak of a batch exceeds that before it."""
+    ours(model, photographs(64), [parameters], "cpu", 1)  # the first call loads libraries and tables
     pictures = photographs(size)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _status("VmHWM")
     ours(model, pictures, [parameters], "cpu", 1)
     return _status("VmHWM") - before

@@ -1,4 +1,4 @@
-"""What stands beside the speeds in `benchmarks/synthesis.py`: how near a result comes to ancestral's and to real LQ."""
+"""Fidelity columns of `benchmarks/synthesis.py`: how close results are to the ancestral walk's and to real LQ."""
 
 import math
 import statistics
@@ -33,12 +33,12 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is walked back, and what it is compared with; (n, 3, side, side), float32 in [0, 1].
+    """Inputs of the walks and the images to compare with, each (n, 3, side, side), float32 in [0, 1].
 
     Attributes:
         starts: Initial LQ.
-        power: Real LQ whose power is wanted; ``None`` without any.
-        others: Real LQ of other pictures, for the distance of sets; ``None`` without any.
+        power: Real LQ to compare the power with; ``None`` if there is none.
+        others: Real LQ from other images, for the distance between sets; ``None`` if there is none.
     """
 
     starts: Tensor
@@ -49,25 +49,25 @@ class Pictures:
 def choose(hq_dir: Path | None, lq_dir: Path | None, n: int, side: int, seed: int) -> Pictures:
     """Cut patches of HQ and of real LQ.
 
-    Initial LQ is HQ degraded by ``real_esrgan`` at x4: of ``hq_dir``, or of embedded photographs without any folder.
-    With ``lq_dir`` alone it is real LQ itself, which should come out alike, so that all of the difference is the
-    network's and the sampler's own; the set it is then compared with is of other pictures.
+    Initial LQ is HQ degraded by ``real_esrgan`` at x4. HQ is from ``hq_dir``, or from embedded photographs if there is
+    no folder. With ``lq_dir`` alone, initial LQ is real LQ, which should not change, so any difference comes from the
+    network and the sampler. The set for comparison then contains other images.
 
     Args:
-        hq_dir: HQ pictures with sides of at least four times ``side``.
-        lq_dir: Real LQ pictures, as the DDPM was trained on.
+        hq_dir: Folder of HQ images with sides of at least four times ``side``.
+        lq_dir: Folder of real LQ images on which the DDPM was trained.
         n: Number of patches of each kind.
-        side: Their side in pixels.
-        seed: Of the choice.
+        side: Side of the patches in pixels.
+        seed: Seed of the choice.
 
     Raises:
-        ValueError: for folders without pictures that are large enough.
+        ValueError: If a folder contains no images that are large enough.
     """
     if lq_dir is None:
         return Pictures(degraded(high_quality(hq_dir, n, side * SCALE, seed), seed))
     real = read(lq_dir, "--lq_dir", side)
     if len(real) < 2:
-        raise ValueError(f"--lq_dir {lq_dir} has 1 picture of {side} px or more: expected 2 or more, for two halves")
+        raise ValueError(f"--lq_dir {lq_dir}: got 1 image of {side} px or more; expected 2 or more, for two halves")
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed)).tolist()
     first, second = (
         native_patches([real[i] for i in half], n=n, seed=seed, size=side) for half in (order[::2], order[1::2])
@@ -78,7 +78,7 @@ def choose(hq_dir: Path | None, lq_dir: Path | None, n: int, side: int, seed: in
 
 
 def high_quality(hq_dir: Path | None, n: int, side: int, seed: int) -> Tensor:
-    """HQ patches (n, 3, side, side) of a folder, or of embedded photographs."""
+    """Return HQ patches (n, 3, side, side) from a folder, or from embedded photographs."""
     if hq_dir is None:
         cut = scenes(HQ_PHOTOGRAPHS, n, side, (0.6, 1.0), seed)
         return torch.stack(list(cut.values())).float() / 255
@@ -86,7 +86,7 @@ def high_quality(hq_dir: Path | None, n: int, side: int, seed: int) -> Tensor:
 
 
 def degraded(hq: Tensor, seed: int) -> Tensor:
-    """Initial LQ at a quarter of the sides."""
+    """Return initial LQ with a quarter of HQ's sides."""
     model = by_name("real_esrgan", SCALE)
     drawn = [model.draw(generator_for(seed, str(row), "degradation")) for row in range(len(hq))]
     groups = [slice(first, first + GROUP) for first in range(0, len(hq), GROUP)]
@@ -94,27 +94,27 @@ def degraded(hq: Tensor, seed: int) -> Tensor:
 
 
 def read(folder: Path, option: str, side: int) -> list[Tensor]:
-    """Pictures (3, H, W) in [0, 1] of a folder with sides of at least ``side``.
+    """Read the images of a folder with sides of at least ``side``, each (3, H, W) in [0, 1].
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there are none.
     """
     decoded = [decode_picture(picture.path) for picture in find_pictures(folder, option)[0]]
     large = [
         torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 for pixels in decoded if min(pixels.shape[:2]) >= side
     ]
     if not large:
-        raise ValueError(f"{option} {folder} has no picture with sides of {side} px or more: give larger ones")
+        raise ValueError(f"{option} {folder}: got no image with sides of {side} px or more; use larger images")
     return large
 
 
 class Comparison:
-    """Fidelity of results, one row of cells each.
+    """Compute the fidelity of results, one row of cells per method.
 
     Args:
-        pictures: What was walked back, and the references.
-        ancestral: uint8 results of the ancestral walk that all are compared with.
-        device: Where Inception runs.
+        pictures: The inputs of the walks, and the references.
+        ancestral: uint8 results of the ancestral walk, the reference for all others.
+        device: Device on which Inception runs.
     """
 
     def __init__(self, pictures: Pictures, ancestral: Tensor, device: torch.device) -> None:
@@ -127,10 +127,10 @@ class Comparison:
         self.features = None if self.network is None else self._features((pictures.others * 255).round().byte())
 
     def row(self, lq: Tensor) -> list[str]:
-        """Cells under ``HEADER`` for LQ (n, 3, side, side), uint8; ``-`` where there is nothing to compare with."""
+        """Return the cells under ``HEADER`` for LQ (n, 3, side, side), uint8; ``-`` if there is no reference."""
         power = _power(lq)
-        nearness = [psnr_of(start, picture) for start, picture in zip(self.starts, lq, strict=True)]
-        finite = [value for value in nearness if value < math.inf]
+        values = [psnr_of(start, image) for start, image in zip(self.starts, lq, strict=True)]
+        finite = [value for value in values if value < math.inf]
         return [
             decibels(power_gap_db(power, self.ancestral)),
             "-" if self.real is None else decibels(power_gap_db(power, self.real)),
@@ -139,11 +139,11 @@ class Comparison:
         ]
 
     def references(self) -> dict[str, list[str]]:
-        """Rows of what the results lie between: initial LQ, and other pictures of the real kind."""
+        """Return the rows of the references: initial LQ, and other real LQ images."""
         rows = {"initial LQ": self.row(self.starts)}
         if self.pictures.others is not None and self.pictures.power is not self.pictures.others:
             gap = power_gap_db(band_power(self.pictures.others), self.real)
-            rows["real LQ, other pictures"] = ["-", decibels(gap), "-", "-"]
+            rows["real LQ, other images"] = ["-", decibels(gap), "-", "-"]
         return rows
 
     def _features(self, lq: Tensor) -> Tensor:
@@ -151,12 +151,12 @@ class Comparison:
 
 
 def decibels(bands: Tensor) -> str:
-    """The finest octaves, finest first."""
+    """Format the finest octaves, finest first."""
     return " / ".join(f"{value:+.2f}" for value in bands.flip(0)[:BANDS].tolist())
 
 
 def spread(t_max: int, n: int, seed: int) -> list[int]:
-    """Values of t evenly over 1..t_max in random order: what uniform draws come to, without their luck."""
+    """Return n values of t, evenly spaced over 1..t_max, in random order."""
     ts = [max(1, round((i + 0.5) / n * t_max)) for i in range(n)]
     order: Sequence[int] = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
     return [ts[i] for i in order]

@@ -1,10 +1,10 @@
-"""Gather the wheels that `benchmarks/gpu.sh` installs on a machine that has torch but no network.
+"""Download the wheels that `benchmarks/gpu.sh` installs on a machine with torch but without a network.
 
-What ddpm_pairs and its tests need is resolved by pip for that machine's Python; what `preinstalled.txt` names is left
-out, and the rest is downloaded. `make wheels` fills `wheels/`.
+pip resolves the requirements of ddpm_pairs and its tests for that machine's Python. Packages listed in
+`preinstalled.txt` are skipped, and all others are downloaded. `make wheels` fills `wheels/`.
 
     python benchmarks/gather_wheels.py --output_dir wheels
-    WHEELS=wheels benchmarks/gpu.sh        # there
+    WHEELS=wheels benchmarks/gpu.sh        # on the other machine
 """
 
 import argparse
@@ -18,28 +18,28 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PREINSTALLED = Path(__file__).with_name("preinstalled.txt")
 EXTRAS = ("denoising-diffusion-pytorch", "lmdb", "spandrel", "webdataset")
-"""What tests and benchmarks need besides `requirements.txt`."""
+"""Requirements of tests and benchmarks besides `requirements.txt`."""
 
 NOT_NEEDED = ("wandb",)
-"""Requirements that no part of the report uses: 20 MiB, and as many packages as the rest."""
+"""Requirements that no part of the report uses; they would add 20 MiB and double the number of packages."""
 
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)] + [
     "manylinux2014_x86_64",
     "manylinux1_x86_64",
 ]
-"""pip takes wheels of exactly these."""
+"""Platforms of the wheels; pip accepts only exact matches."""
 
 
 def main() -> int:
-    """Read the command line, resolve, download and weigh.
+    """Read the command line, resolve, download, and check the size.
 
     Returns:
-        0, or 1 if the wheels are larger than the limit.
+        0, or 1 if the wheels exceed the limit.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=Path("wheels"), help="folder to fill (default: wheels)")
+    parser.add_argument("--output_dir", type=Path, default=Path("wheels"), help="output folder (default: wheels)")
     parser.add_argument("--python", default="3.12", help="version of the machine's Python (default: 3.12)")
-    parser.add_argument("--limit", type=float, default=40, help="MiB that they may have together (default: 40)")
+    parser.add_argument("--limit", type=float, default=40, help="maximum total size in MiB (default: 40)")
     arguments = parser.parse_args()
     there = dict(line.split("==") if "==" in line else (line, None) for line in read_list(PREINSTALLED))
     wanted = missing(resolve(arguments.python, there), there)
@@ -52,17 +52,17 @@ def main() -> int:
     size = sum(path.stat().st_size for path in wheels) / 2**20
     print(f"{arguments.output_dir}: {len(wheels)} wheels, {size:.1f} MiB")
     if size > arguments.limit:
-        print(f"that is more than {arguments.limit:g} MiB", file=sys.stderr)
+        print(f"the wheels exceed --limit {arguments.limit:g} MiB", file=sys.stderr)
         return 1
     return 0
 
 
 def resolve(python: str, there: dict[str, str | None]) -> dict[str, str]:
-    """Versions by name of all that would be installed on that machine.
+    """Return name and version of each package that pip would install on the machine.
 
     Args:
-        python: Its version of Python.
-        there: What is installed, with the version where that matters.
+        python: The machine's version of Python.
+        there: Installed packages, with the version if it matters.
     """
     constraints = "\n".join(f"{name}=={version}" for name, version in there.items() if version is not None)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,24 +78,24 @@ def resolve(python: str, there: dict[str, str | None]) -> dict[str, str]:
 
 
 def missing(resolved: dict[str, str], there: dict[str, str | None]) -> dict[str, str]:
-    """What of the resolved packages is to be carried."""
+    """Return the resolved packages that are not installed yet."""
     return {name: version for name, version in resolved.items() if name not in there}
 
 
 def read_list(path: Path) -> list[str]:
-    """The entries of a list with comments, names normalized."""
+    """Read the entries of a list with comments, with normalized names."""
     lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
     return [normalized(line) for line in lines if line]
 
 
 def normalized(name: str) -> str:
-    """A package's name as indexes compare it; a version behind ``==`` stays."""
+    """Normalize a package's name as package indexes do; a version after ``==`` is unchanged."""
     name, equal, version = name.partition("==")
     return re.sub(r"[-_.]+", "-", name).lower() + equal + version
 
 
 def target(python: str) -> list[str]:
-    """Options by which pip works for the machine instead of this one."""
+    """Return the options that make pip resolve for the other machine."""
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     return ["--only-binary=:all:", "--implementation", "cp", "--python-version", python, *platforms]
 

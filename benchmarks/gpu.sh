@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, as one Markdown file, in under eight minutes.
+# Run all GPU tests and benchmarks in under eight minutes and write one Markdown report.
 #
-#   benchmarks/gpu.sh                  on a machine with a GPU; writes gpu_report/gpu.md and gpu_report/gpu.log
-#   benchmarks/gpu.sh --rehearse       all of it on a CPU with tiny sizes, to see that it runs
-#   benchmarks/gpu.sh --help           the parts, and how to choose among them
+#   benchmarks/gpu.sh                  run on a GPU; writes gpu_report/gpu.md and gpu_report/gpu.log
+#   benchmarks/gpu.sh --rehearse       check that all parts run, on a CPU with tiny sizes
+#   benchmarks/gpu.sh --help           list the parts and the options that select them
 #
-# Read from the environment:
-#   PYTHON   the Python that has torch (python3)
-#   OUT      folder of the report (gpu_report)
-#   WHEELS   folder of wheels, gathered elsewhere by `make wheels`, to install before the start: for a machine that has
-#            torch but no network. They go to a temporary folder; what the machine has installed stays as it is.
+# Environment variables:
+#   PYTHON   Python with torch (default: python3)
+#   OUT      folder of the report (default: gpu_report)
+#   WHEELS   folder of wheels to install first, downloaded elsewhere by `make wheels`, for a machine with torch but
+#            without a network. They are installed into a temporary folder; installed packages are not changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -18,8 +18,8 @@ export PYTHONUNBUFFERED=1
 if [[ -n ${WHEELS:-} ]]; then
     site=$(mktemp -d)
     trap 'rm -rf "$site"' EXIT
-    # In two steps, because only the package itself is built from source. Both without their requirements: those that
-    # no wheel was gathered for are installed already.
+    # Two steps, because only the package itself is built from source. Neither installs requirements: those without a
+    # wheel are already installed.
     pip=("$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --target "$site")
     "${pip[@]}" "$WHEELS"/*.whl
     "${pip[@]}" --no-build-isolation --upgrade .

@@ -1,6 +1,6 @@
-"""The machine of a GPU report: device, driver and versions, and what bounds everything else.
+"""Describe the machine of a GPU report: device, driver, versions, and upper bounds of its speed.
 
-Prints two Markdown tables. The bound of a matrix product is the one that `benchmarks/synthesis.py` compares with.
+Prints two Markdown tables. `benchmarks/synthesis.py` uses the same bound of a matrix product.
 
     python benchmarks/gpu_machine.py
 """
@@ -33,7 +33,7 @@ def main() -> None:
     print(f"{describe(device, torch.get_num_threads())}\n")
     rows = [("Python", platform.python_version()), *((name, _version(name)) for name in PACKAGES)]
     rows += [("cuDNN", torch.backends.cudnn.version()), ("driver", _driver()), ("GPUs", torch.cuda.device_count())]
-    _print_table(("what", "version or number"), rows)
+    _print_table(("component", "version or number"), rows)
     print()
     bounds = [(f"matrix product in {name}, TFLOP/s", f"{rate / 1e12:.3g}") for name, rate in _products(device).items()]
     bounds.append(("copy on the device, read and written, GB/s", f"{_copied(device) / 1e9:.4g}"))
@@ -43,12 +43,12 @@ def main() -> None:
 
 
 def _products(device: torch.device) -> dict[str, float]:
-    """Floating-point operations a second of a large matrix product, by precision."""
+    """Return floating-point operations per second of a large matrix product, by precision."""
     return {name: flops_a_second(device, (name,))[0] for name in DTYPES}
 
 
 def _copied(device: torch.device) -> float:
-    """Bytes a second that a copy reads and writes."""
+    """Return the bytes per second that a copy reads and writes."""
     source = torch.randint(0, 255, (2**31 if device.type == "cuda" else 2**24,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = partial(target.copy_, source)

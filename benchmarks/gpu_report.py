@@ -1,7 +1,7 @@
-"""Run everything that only a GPU can tell and write it as one Markdown file; `benchmarks/gpu.sh` is the way to call it.
+"""Run all GPU tests and benchmarks and write one Markdown report. Call it through `benchmarks/gpu.sh`.
 
-Each part is a process of its own with its own time limit: one that hangs is ended, one that fails is reported, and the
-next one starts. The report is rewritten after every part, so that whatever ends the run leaves what was measured.
+Each part runs in its own process with its own time limit. A part that hangs is terminated, a part that fails is
+reported, and the next part starts. The report is rewritten after every part, so results survive an interruption.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from typing import IO
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 GRACE = 10.0
-"""Seconds for a part to end what it started, after which its processes are killed."""
+"""Seconds that a part has to shut down before its processes are killed."""
 
 REHEARSAL = 900.0
-"""Seconds for a part on a CPU, which may be a busy one."""
+"""Seconds for a part on a CPU, which may be busy."""
 
 LONGEST = 200
-"""Lines of a part's output that the report takes; the log has all of them."""
+"""Maximum number of lines of a part's output in the report; the log contains all of them."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Part:
     """One section of the report.
 
     Attributes:
-        title: Its heading.
-        words: A script of this folder, or ``-m`` and a module, with its options.
-        rehearsal: What replaces the options on a CPU.
-        limit: Seconds after which it is ended on a GPU.
-        plain: Whether it prints plain text instead of Markdown.
+        title: Heading of the section.
+        words: A script in this folder, or ``-m`` and a module, with its options.
+        rehearsal: Options used instead on a CPU.
+        limit: Seconds after which the part is terminated on a GPU.
+        plain: Whether the part prints plain text instead of Markdown.
     """
 
     title: str
@@ -48,21 +48,21 @@ class Part:
     plain: bool = False
 
     def command(self, rehearse: bool) -> list[str]:
-        """The words to run, Python first."""
+        """Return the command line to run."""
         head = self.words[:2] if self.words[0] == "-m" else (str(BENCHMARKS / self.words[0]),)
         return [sys.executable, *head, *(self.rehearsal if rehearse else self.words[len(head) :])]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a part.
+    """Result of a part.
 
     Attributes:
         part: The part.
-        state: ``done``, or what went wrong.
-        seconds: How long it ran.
-        output: What it printed on stdout.
-        errors: The end of what it printed on stderr.
+        state: ``done``, or the reason of the failure.
+        seconds: Duration.
+        output: Its stdout.
+        errors: Its stderr.
     """
 
     part: Part
@@ -129,43 +129,43 @@ PARTS = (
         60,
     ),
 )
-"""In the order of what is wanted most, since the last ones are left out when time runs out."""
+"""In order of importance, because the last ones are skipped if time runs out."""
 
 
 def main() -> int:
     """Read the command line and run the parts.
 
     Returns:
-        0 if every part is done, 1 if one is not.
+        0 if all parts are done, otherwise 1.
     """
-    listed = "\n".join(f"  {part.title:<44}{part.limit:4.0f} s at most" for part in PARTS)
+    listed = "\n".join(f"  {part.title:<44}at most {part.limit:4.0f} s" for part in PARTS)
     parser = argparse.ArgumentParser(
         prog="benchmarks/gpu.sh",
         description=f"{__doc__}\nparts:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output_dir", type=Path, default=Path("gpu_report"), help="folder of gpu.md and gpu.log")
-    parser.add_argument("--rehearse", action="store_true", help="on a CPU with tiny sizes; numbers mean nothing")
-    parser.add_argument("--only", nargs="+", metavar="TITLE", help="parts whose titles begin with these words")
-    parser.add_argument("--seconds", type=float, default=460, help="for all parts together (default: 460)")
+    parser.add_argument("--rehearse", action="store_true", help="use a CPU and tiny sizes; the numbers are meaningless")
+    parser.add_argument("--only", nargs="+", metavar="TITLE", help="run only parts whose titles start with these words")
+    parser.add_argument("--seconds", type=float, default=460, help="time limit for all parts together (default: 460)")
     arguments = parser.parse_args()
     chosen = [part for part in PARTS if arguments.only is None or part.title.startswith(tuple(arguments.only))]
     if not chosen:
-        parser.error(f"--only: no part begins with {', '.join(arguments.only)}; see --help")
+        parser.error(f"--only: no part starts with {', '.join(arguments.only)}; see --help")
     return run(chosen, arguments.output_dir, arguments.rehearse, arguments.seconds)
 
 
 def run(parts: Sequence[Part], folder: Path, rehearse: bool, seconds: float) -> int:
-    """Run parts one after the other and write the report after each.
+    """Run parts in sequence and write the report after each.
 
     Args:
-        parts: What to run.
-        folder: Where ``gpu.md`` and ``gpu.log`` go.
-        rehearse: Whether to run on a CPU, with tiny sizes.
-        seconds: For all parts together, on a GPU.
+        parts: The parts to run.
+        folder: Folder of ``gpu.md`` and ``gpu.log``.
+        rehearse: Whether to run on a CPU with tiny sizes.
+        seconds: Time limit for all parts together, on a GPU.
 
     Returns:
-        0 if every part is done, 1 if one is not.
+        0 if all parts are done, otherwise 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     report, start = folder / "gpu.md", time.monotonic()
@@ -174,29 +174,29 @@ def run(parts: Sequence[Part], folder: Path, rehearse: bool, seconds: float) -> 
         for part in parts:
             left = seconds - (time.monotonic() - start)
             limit = REHEARSAL if rehearse else min(part.limit, left)
-            outcome = run_part(part, limit, rehearse, log) if limit > 0 else Outcome(part, "not run: no time was left")
+            outcome = run_part(part, limit, rehearse, log) if limit > 0 else Outcome(part, "skipped: no time left")
             outcomes.append(outcome)
             print(f"{part.title}: {outcome.state}, {outcome.seconds:.0f} s", flush=True)
             report.write_text(as_markdown(outcomes, rehearse, time.monotonic() - start), encoding="utf-8")
-    print(f"{report}: {time.monotonic() - start:.0f} s in all", flush=True)
+    print(f"{report}: {time.monotonic() - start:.0f} s in total", flush=True)
     return int(any(outcome.state != "done" for outcome in outcomes))
 
 
 def run_part(part: Part, limit: float, rehearse: bool, log: IO[str]) -> Outcome:
-    """Run one part in a process group of its own.
+    """Run one part in its own process group.
 
     Args:
-        part: What to run.
-        limit: Seconds after which it is ended.
+        part: The part to run.
+        limit: Seconds after which it is terminated.
         rehearse: Whether to run it on a CPU.
-        log: Takes what it prints.
+        log: File to which its output is written.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     if rehearse:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "DDPM_PAIRS_REHEARSE": "1"}
     command, start, state = part.command(rehearse), time.monotonic(), "done"
     with tempfile.TemporaryDirectory() as folder:
-        # files, because a pipe stays open as long as anything that the part has started
+        # files, because a pipe stays open until all processes that the part started have ended
         written = [Path(folder) / name for name in ("stdout", "stderr")]
         with written[0].open("w") as output, written[1].open("w") as errors:
             process = subprocess.Popen(
@@ -213,7 +213,7 @@ def run_part(part: Part, limit: float, rehearse: bool, log: IO[str]) -> Outcome:
                 if status:
                     state = f"failed with status {status}"
             except subprocess.TimeoutExpired:
-                state = f"ended after its {limit:.0f} s"
+                state = f"terminated after {limit:.0f} s"
                 _end(process)
         output, errors = (path.read_text(encoding="utf-8", errors="replace") for path in written)
     log.write(f"$ {' '.join(command)}\n{output}\n{errors}\n({state})\n\n")
@@ -222,17 +222,17 @@ def run_part(part: Part, limit: float, rehearse: bool, log: IO[str]) -> Outcome:
 
 
 def as_markdown(outcomes: Sequence[Outcome], rehearse: bool, seconds: float) -> str:
-    """The report of the parts so far.
+    """Return the report of all parts so far.
 
     Args:
-        outcomes: What became of them.
+        outcomes: Results of the parts.
         rehearse: Whether they ran on a CPU.
-        seconds: How long they took together.
+        seconds: Total duration.
     """
     lines = ["# GPU report", ""]
     if rehearse:
-        lines += ["**A rehearsal on a CPU with tiny sizes: no number here means anything.**", ""]
-    lines += [f"Commit {_commit()}; {seconds:.0f} s in all.", "", "| part | state | s |", "| --- | --- | --- |"]
+        lines += ["**Rehearsal on a CPU with tiny sizes: the numbers are meaningless.**", ""]
+    lines += [f"Commit {_commit()}; {seconds:.0f} s in total.", "", "| part | state | s |", "| --- | --- | --- |"]
     lines += [f"| {one.part.title} | {one.state} | {one.seconds:.0f} |" for one in outcomes]
     for one in outcomes:
         words = " ".join(one.part.command(rehearse)[1:]).replace(f"{ROOT}/", "")
@@ -249,16 +249,16 @@ def as_markdown(outcomes: Sequence[Outcome], rehearse: bool, seconds: float) -> 
 def _section(output: str, plain: bool) -> str:
     lines = output.strip().splitlines()
     if len(lines) > LONGEST:
-        lines = [f"... ({len(lines) - LONGEST} lines more in gpu.log)", *lines[-LONGEST:]]
+        lines = [f"... ({len(lines) - LONGEST} more lines in gpu.log)", *lines[-LONGEST:]]
     return "\n".join(["```text", *lines, "```"] if plain else lines)
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a part: by Ctrl-C, on which tests end what they have started, then by force."""
+    """Terminate a part: first with SIGINT, on which tests stop their own processes, then with SIGKILL."""
     os.killpg(process.pid, signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    with contextlib.suppress(ProcessLookupError):  # what it has started may be running still
+    with contextlib.suppress(ProcessLookupError):  # processes that it started may still be running
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

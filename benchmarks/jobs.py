@@ -1,8 +1,8 @@
-"""What the shipped configs cost: seconds a step, images a second, peak memory, and how often the host waits.
+"""Cost of the shipped configs: seconds per step, images per second, peak memory, and how often the host waits.
 
 Prints one Markdown table. Each job is a command as a user types it, run for some steps in this process on images made
-of embedded photographs; loader, callbacks and writer included. Peak memory is what torch allocates on the GPU. Networks
-start untrained (VGG19, which the perceptual loss of `rrdb_gan.yaml` takes, is untrained too), which costs the same.
+from embedded photographs, including loader, callbacks, and writer. Peak memory is the memory that torch allocates on
+the GPU. All networks are untrained, including VGG19 in the perceptual loss of `rrdb_gan.yaml`; the cost is the same.
 
     python benchmarks/jobs.py > table.md
 """
@@ -28,7 +28,7 @@ from watch import Watch
 
 from ddpm_pairs.cli.main import main as ddpm_pairs
 
-HEADER = ("job", "batch", "s a step", "images/s", "peak MiB", "host waits a step", "where")
+HEADER = ("job", "batch", "s per step", "images/s", "peak MiB", "host waits per step", "location")
 QUIET = (
     "--trainer.logger=false",
     "--trainer.enable_progress_bar=false",
@@ -40,12 +40,12 @@ TINY_WALKS = "--data.num_workers 0 --model.variants 2 --model.num_steps 2 --mode
 
 @dataclass(frozen=True)
 class Job:
-    """A command.
+    """A command to measure.
 
     Attributes:
-        name: Of its output folder.
-        title: What it is.
-        words: What is typed, with ``{work}`` for the folder of images and outputs.
+        name: Name of its output folder.
+        title: Title of its row.
+        words: The command line, with ``{work}`` for the folder of images and outputs.
         overlays: Shipped configs that make it tiny for a CPU.
         tiny: Options that make it tiny for a CPU.
     """
@@ -111,14 +111,14 @@ JOBS = (
 
 
 def main() -> int:
-    """Read the command line, measure and print.
+    """Read the command line, measure, and print.
 
     Returns:
-        0 if every job ran, 1 if one did not.
+        0 if all jobs ran, otherwise 1.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", nargs="+", choices=[job.name for job in JOBS], help="which (default: all)")
-    parser.add_argument("--rehearse", action="store_true", help="on a CPU with tiny sizes; numbers mean nothing")
+    parser.add_argument("--jobs", nargs="+", choices=[job.name for job in JOBS], help="jobs to measure (default: all)")
+    parser.add_argument("--rehearse", action="store_true", help="use a CPU and tiny sizes; the numbers are meaningless")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.rehearse else "cpu")
     if arguments.rehearse:
@@ -133,7 +133,7 @@ def main() -> int:
 
 
 def measure(job: Job, work: Path, device: torch.device, tiny: bool) -> list[object] | None:
-    """Run a job and print its row; ``None`` if it failed, whose reason goes to stderr."""
+    """Run a job, and print and return its row; if it failed, print the reason on stderr and return ``None``."""
     verb, *words = job.words.format(work=work).split()
     words += ["--output_dir", f"{work}/{job.name}", *QUIET]
     if tiny:
@@ -150,7 +150,7 @@ def measure(job: Job, work: Path, device: torch.device, tiny: bool) -> list[obje
     try:
         with contextlib.redirect_stdout(sys.stderr):
             status = ddpm_pairs([verb, *words])
-    except (Exception, SystemExit):  # the next job may work
+    except (Exception, SystemExit):  # continue with the next job
         traceback.print_exc()
     found = Watch.found
     if status != 0 or found is None:
@@ -166,11 +166,11 @@ def measure(job: Job, work: Path, device: torch.device, tiny: bool) -> list[obje
 
 
 def make_images(work: Path, tiny: bool) -> None:
-    """Folders of images, and of pairs at scales 4 and 1, below ``work``; and untrained weights of VGG19.
+    """Write folders of images, and of pairs at scales 4 and 1, below ``work``; and untrained weights of VGG19.
 
     Args:
         work: An empty folder.
-        tiny: Whether images are small and few.
+        tiny: Whether to make few small images.
     """
     count, sides = (6, (64, 64)) if tiny else (40, (512, 1024))
     for side, name in zip(sides, ("hq_512", "hq_1024"), strict=True):
@@ -191,7 +191,7 @@ def make_images(work: Path, tiny: bool) -> None:
 
 
 def _photographs(count: int, side: int) -> Iterator[Image.Image]:
-    """Square images of three photographs, moved around so that no two are equal."""
+    """Yield square images of three photographs, shifted so that no two are equal."""
     photos = [photo()[:300, :400] for photo in (astronaut, coffee, rocket)]
     for number in range(count):
         moved = np.roll(photos[number % 3], (17 * number, 29 * number), axis=(0, 1))

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's name and its bound, timing in turns, and peak memory."""
+"""Shared by the benchmarks: description and speed bound of the machine, alternating timing, and peak memory."""
 
 import ctypes
 import multiprocessing
@@ -22,7 +22,7 @@ TRIALS = 5
 
 
 def describe(device: torch.device, threads: int) -> str:
-    """One line: device, instruction set and threads, and the versions that matter."""
+    """Return one line with the device, instruction sets, threads, and torch version."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*: (.*)", info)
     flags = re.search(r"(?:flags|Features)\s*: (.*)", info)
@@ -34,11 +34,11 @@ def describe(device: torch.device, threads: int) -> str:
 
 
 def flops_a_second(device: torch.device, precisions: Sequence[str] = tuple(DTYPES)) -> tuple[float, str]:
-    """The bound: floating-point operations a second of a large matrix product, in the precision that gives most.
+    """Return the speed bound: FLOP/s of a large matrix product in the fastest precision, and that precision.
 
     Args:
-        device: Where it runs.
-        precisions: Keys of ``DTYPES`` to choose among.
+        device: Device on which it runs.
+        precisions: Keys of ``DTYPES`` to try.
     """
     side = 8192 if device.type == "cuda" else 1024
     best = {}
@@ -52,14 +52,14 @@ def flops_a_second(device: torch.device, precisions: Sequence[str] = tuple(DTYPE
 
 
 def flops_of(net: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """Floating-point operations of one forward pass."""
+    """Return the floating-point operations of one forward pass."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(*inputs)
     return counter.get_total_flops()
 
 
 def in_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of what each contestant measures, which take turns, so that a busy machine is busy for all."""
+    """Return the median measurement of each contestant; rounds alternate, so other load affects all equally."""
     measured = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
@@ -68,7 +68,7 @@ def in_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dic
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of a call, with all that it left to do on the device."""
+    """Return the seconds of a call, including the work that it queued on the device."""
     _finish(device)
     start = time.perf_counter()
     work()
@@ -77,35 +77,35 @@ def timed(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def peak_memory(device: torch.device, prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
-    """MiB that a piece of work adds at its peak to what was there before.
+    """Return the MiB that a piece of work adds at its peak to the memory used before it.
 
-    On a CPU that is resident memory of a fresh process (NaN where the system does not tell it), on CUDA what torch
-    allocates.
+    On a CPU, this is the resident memory of a fresh process (NaN if the system does not report it); on CUDA, the memory
+    that torch allocates.
 
     Args:
-        device: Where it runs.
-        prepare: A function of a module. ``prepare(*arguments)`` does what shall not be counted and gives the work, a
-            call that can be repeated.
+        device: Device on which it runs.
+        prepare: A function at module level. ``prepare(*arguments)`` does the preparation, which is not counted, and
+            returns the work, a callable that can be repeated.
         arguments: Plain values.
     """
     if device.type == "cuda":
         return _added_on_cuda(prepare(*arguments))
     if not Path("/proc/self/clear_refs").exists():
         return float("nan")
-    multiprocessing.set_forkserver_preload(["ddpm_pairs.synthesis"])  # so that a fresh process has it at once
+    multiprocessing.set_forkserver_preload(["ddpm_pairs.synthesis"])  # so that a fresh process has it loaded
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as alone:
         return alone.submit(_added_on_cpu, prepare, arguments).result()
 
 
 def table_row(cells: Sequence[object]) -> str:
-    """One line of a Markdown table."""
+    """Return one row of a Markdown table."""
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _added_on_cpu(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> float:
     work = prepare(*arguments)
-    ctypes.CDLL(None).malloc_trim(0)  # else the work may fit into what the preparation has left
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the work may reuse memory that the preparation left
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _resident()
     work()
     return _resident() - before

@@ -1,13 +1,12 @@
-"""The four degradation models for one picture at a time, by NumPy and OpenCV, as data loaders do it.
+"""The four degradation models in NumPy and OpenCV, one image at a time, as in data loaders.
 
-Each function replays the parameters that a model of `ddpm_pairs.degradations` has drawn. It serves as the peer of the
-speed comparison in `benchmarks/degradations.py` and as an independent reference in the tests: it was written from the
-formulas and shares no code with the package. Pictures are BGR as OpenCV reads them, uint8 outside and float32 in
-[0, 1] within. Where loaders take a slow call (NumPy's old generators, `unique` to count levels), this takes the quick
-one.
+Each function replays the parameters drawn by a model of `ddpm_pairs.degradations`. The module is the peer in the speed
+comparison of `benchmarks/degradations.py` and an independent reference in the tests: it was written from the formulas
+and shares no code with the package. Images are BGR, as OpenCV reads them, uint8 outside and float32 in [0, 1] inside.
+Slow calls that data loaders use (NumPy's old generators, `unique` to count levels) are replaced with fast ones.
 
-Noise fields come from NumPy, so they have the statistics of ours and not their values. With `without_noise` and
-`without_jpeg` these steps are left out, and what is left can be compared picture by picture.
+Noise comes from NumPy, so it has the same statistics as ours but different values. `without_noise` and `without_jpeg`
+skip these steps, so that the results can be compared image by image.
 """
 
 import math
@@ -26,7 +25,7 @@ LUMA = (0.114, 0.587, 0.299)
 
 
 def build_kernel(parameters: dict[str, Any]) -> np.ndarray:
-    """A blur kernel (side, side) from its scalar formula."""
+    """Compute a blur kernel (side, side) from its scalar formula."""
     radius = parameters["side"] // 2
     x, y = np.meshgrid(*[np.arange(-radius, radius + 1, dtype=np.float64)] * 2)
     if parameters["kind"] == "sinc":
@@ -45,19 +44,19 @@ def build_kernel(parameters: dict[str, Any]) -> np.ndarray:
 
 
 def blur(image: np.ndarray, parameters: dict[str, Any] | None) -> np.ndarray:
-    """Convolve with the recorded kernel, mirrored border; None leaves the picture as it is."""
+    """Convolve with the recorded kernel and reflected borders; ``None`` returns the image unchanged."""
     if parameters is None:
         return image
     return cv2.filter2D(image, -1, build_kernel(parameters).astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
 
 
 def resize(image: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
-    """OpenCV's resize to (height, width)."""
+    """Resize to (height, width) with OpenCV."""
     return cv2.resize(image, size[::-1], interpolation=MODES[mode])
 
 
 def resize_antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pillow's bicubic, stretched when shrinking, of a uint8 or float32 picture."""
+    """Resize a uint8 or float32 image with Pillow's bicubic filter, which is antialiased when shrinking."""
     if image.dtype == np.uint8:
         return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
     planes = [Image.fromarray(plane).resize(size[::-1], Image.Resampling.BICUBIC) for plane in cv2.split(image)]
@@ -65,17 +64,17 @@ def resize_antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """(height, width) times a factor, rounded down, at least 1."""
+    """Scale (height, width) by a factor, rounded down, at least 1."""
     return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Round to 8 bit."""
+    """Convert [0, 1] to uint8, rounded."""
     return cv2.convertScaleAbs(image.clip(0, 1), alpha=255)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [0, 1]."""
+    """Convert uint8 to float32 in [0, 1]."""
     return image.astype(np.float32) / 255
 
 
@@ -84,11 +83,11 @@ class OpenCVDegradation:
     """One of the four models.
 
     Attributes:
-        name: `bicubic`, `classical`, `bsrgan` or `real_esrgan`.
+        name: `bicubic`, `classical`, `bsrgan`, or `real_esrgan`.
         scale: HQ side over LQ side.
-        faces: degrade at a quarter and bring LQ back to the HQ grid, as `OnHQGrid` and `ClassicalFaces` do.
-        without_noise: leave out all noise.
-        without_jpeg: leave out all JPEG.
+        faces: Degrade to a quarter of the sides and resize LQ to the HQ grid, as `OnHQGrid` and `ClassicalFaces` do.
+        without_noise: Skip all noise.
+        without_jpeg: Skip all JPEG compression.
     """
 
     name: str
@@ -98,16 +97,16 @@ class OpenCVDegradation:
     without_jpeg: bool = False
 
     def __call__(self, hq: np.ndarray, parameters: dict[str, Any]) -> np.ndarray:
-        """Degrade one picture.
+        """Degrade one image.
 
         Args:
             hq: (H, W, 3) uint8, BGR.
-            parameters: what the model of the package drew.
+            parameters: The parameters drawn by the package's model.
 
         Returns:
             (H / scale, W / scale, 3) uint8, BGR.
         """
-        parameters = parameters.get("degradation", {"parameters": parameters})["parameters"]  # of OnHQGrid
+        parameters = parameters.get("degradation", {"parameters": parameters})["parameters"]  # OnHQGrid nests them
         steps = {
             "bicubic": self._bicubic,
             "classical": self._classical,
@@ -165,7 +164,7 @@ class OpenCVDegradation:
                     image = resize(image, size, step["resize"]["mode"]).clip(0, 1)
                 case "down":
                     kernel = shifted_gaussian(**step["kernel"])
-                    # filter2D correlates: a kernel that lies right and below looks right and below, against the phase
+                    # filter2D correlates: a kernel shifted to the lower right samples there, which counters the phase
                     blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
                     image = blurred[:: step["step"], :: step["step"]].clip(0, 1)
                 case "resize":
@@ -184,7 +183,7 @@ class OpenCVDegradation:
             return image.clip(0, 1)
         generator = np.random.default_rng(parameters["noise_seed"])
         if parameters["kind"] == "correlated":
-            # recorded for R, G, B
+            # the covariance is recorded for R, G, B
             covariance = np.array(parameters["covariance"])[::-1, ::-1]
             noise = generator.multivariate_normal(np.zeros(3), covariance, image.shape[:2], method="eigh")
             noise = noise.astype(np.float32)
@@ -208,7 +207,7 @@ class OpenCVDegradation:
 
 
 def shifted_gaussian(sigma: float, shift: float, side: int = 25) -> np.ndarray:
-    """A Gaussian (side, side) moved towards higher indices by linear interpolation, its border values going on."""
+    """Compute a Gaussian (side, side), shifted to higher indices by linear interpolation with constant borders."""
     offsets = np.arange(side) - side // 2
     line = np.interp(offsets - shift, offsets, np.exp(-(offsets**2) / (2 * sigma**2)))
     kernel = np.outer(line, line)
@@ -216,6 +215,6 @@ def shifted_gaussian(sigma: float, shift: float, side: int = 25) -> np.ndarray:
 
 
 def peer_of(model: Degradation, **without: bool) -> OpenCVDegradation:
-    """The pipeline's model for one of the package's."""
+    """Return the pipeline's counterpart of a model of the package."""
     name = getattr(model, "degradation", model).name.removesuffix("_faces")
     return OpenCVDegradation(name, model.scale, model.name in ("on_hq_grid", "classical_faces"), **without)

@@ -1,21 +1,21 @@
-"""Pairs a second from initial LQ to LQ: ours in every mode, and the loops that others run.
+"""Pairs per second from initial LQ to LQ: ours in every mode, and the loops of other projects.
 
-Prints one Markdown table. A row tells pairs/s, network evaluations a pair and a second, occupancy (evaluations that a
-picture needed, over those that the network made), the share of what the device can do (floating-point operations of
-the evaluations, over those of a large matrix product in the precision that gives most) and the memory that a batch
-adds at its peak; beside them what the result is worth: radial power against that of the per-picture ancestral walk and
-of real LQ, nearness to the initial LQ, and `fid192`, where Inception's weights are found.
+Prints one Markdown table. Each row shows pairs/s, network evaluations per pair and per second, occupancy (evaluations
+that the images needed over those that the network made), the share of the device's bound (FLOP/s of the evaluations
+over those of a large matrix product in the fastest precision), and the memory that a batch adds at its peak. It also
+shows the fidelity of the results: radial power relative to that of the per-image ancestral walk and of real LQ, PSNR to
+the initial LQ, and `fid192` if Inception's weights are found.
 
-Every way starts from the same initial LQ, t and noise in memory and ends with 8-bit LQ on the host; decoding,
-degrading and encoding, which are alike for all, are timed for none. t is spread evenly over 1..t_max. Rounds take
-turns, so that a busy machine is busy for all; each figure is the median of its rounds. Fidelity is measured on other
-pictures with t over what the DDPM was trained on.
+Every method starts with the same initial LQ, t, and noise in memory and ends with 8-bit LQ on the host. Decoding,
+degrading, and encoding are the same for all and are not timed. t is spaced evenly over 1..t_max. Rounds alternate
+between all methods, so that other load on the machine affects all of them equally. Each number is the median over its
+rounds. Fidelity is measured on other images, with t up to the DDPM's training range.
 
     python benchmarks/synthesis.py > table.md
     python benchmarks/synthesis.py --lq_dir LQ/ --hq_dir HQ/ --fidelity 256
     python benchmarks/synthesis.py --ckpt_path paper --sides 256 512 --batches 1 4 8 16 32 --walks fast default unipc
 
-Initial LQ is HQ degraded by `real_esrgan`; with `--lq_dir` alone it is real LQ itself, which should come out alike.
+Initial LQ is HQ degraded by `real_esrgan`. With `--lq_dir` alone, it is real LQ, which should not change.
 The batched ancestral row needs `pip install denoising-diffusion-pytorch`.
 """
 
@@ -32,15 +32,15 @@ from fidelity import HEADER, Comparison, choose, spread
 from machine import describe, flops_a_second, flops_of, in_turns, peak_memory, table_row, timed
 from walks import ANCESTRAL, BATCHED, P_SAMPLE, TITLES, UNIPC, Job, Walk, build, load
 
-WARM_UP_T = 20  # the smallest that costs UniPC an evaluation
+WARM_UP_T = 20  # the smallest t for which UniPC evaluates the network
 SPEED_HEADER = (
-    "way",
+    "method",
     "LQ px",
     "batch",
     "precision",
     "pairs/s",
-    "over ancestral, a picture at a time",
-    "evaluations a pair",
+    "over ancestral, per image",
+    "evaluations per pair",
     "evaluations/s",
     "over UniPC's",
     "occupancy",
@@ -50,22 +50,22 @@ SPEED_HEADER = (
 
 
 def main() -> None:
-    """Read the command line, measure and print."""
+    """Read the command line, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--ckpt_path", default="blind_camera", help="DDPM: a file, a shipped name, or untrained: small, paper"
+        "--ckpt_path", default="blind_camera", help="DDPM: a file, a shipped name, or untrained (small or paper)"
     )
-    parser.add_argument("--walks", nargs="+", choices=TITLES, default=list(TITLES), help="which ways")
-    parser.add_argument("--sides", nargs="+", type=int, default=[64], help="sides of LQ in pixels")
-    parser.add_argument("--batches", nargs="+", type=int, default=[8], help="pictures that go through together")
-    parser.add_argument("--pictures", type=int, default=16, help="pictures a round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds per figure")
-    parser.add_argument("--t_max", type=int, default=500, help="largest t of the speeds")
+    parser.add_argument("--walks", nargs="+", choices=TITLES, default=list(TITLES), help="methods to measure")
+    parser.add_argument("--sides", nargs="+", type=int, default=[64], help="side of LQ in pixels, one or more")
+    parser.add_argument("--batches", nargs="+", type=int, default=[8], help="batch size, one or more")
+    parser.add_argument("--pictures", type=int, default=16, help="images per round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per number")
+    parser.add_argument("--t_max", type=int, default=500, help="largest t in the speed measurements")
     parser.add_argument("--threads", type=int, choices=(1, 2, 4), default=2, help="CPU threads")
-    parser.add_argument("--compile", action="store_true", help="compile ours; the time that takes goes to stderr")
-    parser.add_argument("--fidelity", type=int, default=64, help="images for fidelity; 0: speed alone, of noise")
-    parser.add_argument("--hq_dir", type=Path, help="HQ pictures; embedded photographs if left out")
-    parser.add_argument("--lq_dir", type=Path, help="real LQ pictures as the DDPM was trained on")
+    parser.add_argument("--compile", action="store_true", help="compile our network; stderr shows the time it takes")
+    parser.add_argument("--fidelity", type=int, default=64, help="images for fidelity; 0 measures only speed, on noise")
+    parser.add_argument("--hq_dir", type=Path, help="folder of HQ images (default: embedded photographs)")
+    parser.add_argument("--lq_dir", type=Path, help="folder of real LQ images on which the DDPM was trained")
     arguments = parser.parse_args()
     try:
         run(arguments)
@@ -77,17 +77,17 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print.
 
     Raises:
-        ValueError: for folders, a checkpoint or sizes that will not do.
+        ValueError: If a folder, the checkpoint, or a size cannot be used.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    load(arguments.ckpt_path)  # stops here where there is none
+    load(arguments.ckpt_path)  # fail early if there is none
     if P_SAMPLE in arguments.walks and importlib.util.find_spec("denoising_diffusion_pytorch") is None:
         arguments.walks.remove(P_SAMPLE)
-        print("denoising-diffusion-pytorch is not installed: its row is left out", file=sys.stderr)
+        print("denoising-diffusion-pytorch is not installed; its row is skipped", file=sys.stderr)
     torch.set_num_threads(arguments.threads)
     bound, precision = flops_a_second(device)
     print(f"{describe(device, arguments.threads)}; bound {bound / 1e12:.3g} TFLOP/s in {precision}; ", end="")
-    print(f"{arguments.pictures} pictures a round, {arguments.rounds} rounds, t over 1..{arguments.t_max}, ", end="")
+    print(f"{arguments.pictures} images per round, {arguments.rounds} rounds, t over 1..{arguments.t_max}, ", end="")
     print(f"{Path(arguments.ckpt_path).name}\n")
     header = [*SPEED_HEADER, *(HEADER if arguments.fidelity else ())]
     print(table_row(header) + "\n|" + " --- |" * len(header), flush=True)
@@ -101,15 +101,15 @@ def measure(arguments: argparse.Namespace, side: int, device: torch.device, boun
     walks = {(name, batch): _build(arguments, name, device, batch) for name, batch in asked}
     if arguments.fidelity:
         starts = choose(arguments.hq_dir, None, arguments.pictures, side, 1).starts
-    else:  # speed does not depend on what images show, and HQ of four times the side takes long to degrade
+    else:  # speed does not depend on content, and HQ of four times the side is slow to degrade
         starts = torch.rand(arguments.pictures, 3, side, side, generator=torch.Generator().manual_seed(1))
     job = Job(starts, spread(arguments.t_max, arguments.pictures, 1))
     for (name, batch), walk in walks.items():
         short = Job(starts[:batch], [WARM_UP_T] * min(batch, len(starts)))
-        print(f"{name}, batch {batch}: {timed(partial(walk.run, short), device):.1f} s to warm up", file=sys.stderr)
+        print(f"{name}, batch {batch}: {timed(partial(walk.run, short), device):.1f} s of warm-up", file=sys.stderr)
     seconds = in_turns({key: partial(_seconds, walk, job, device) for key, walk in walks.items()}, arguments.rounds)
     seen = {key: walk.evaluated for key, walk in walks.items()}
-    first = {name: walks[name, batch] for name, batch in reversed(asked)}  # fidelity does not hang on the batch
+    first = {name: walks[name, batch] for name, batch in reversed(asked)}  # fidelity does not depend on the batch
     fidelity = _fidelity(arguments, side, first, device) if arguments.fidelity else {}
     cost = _flops(next(iter(walks.values())), side, device)
     needed = {key: sum(map(walk.needs, job.ts)) for key, walk in walks.items()}
@@ -141,7 +141,7 @@ def measure(arguments: argparse.Namespace, side: int, device: torch.device, boun
 def prepare_batch(
     name: str, checkpoint: str, device: str, threads: int, batch: int, side: int, compile: bool
 ) -> Callable[[], Any]:
-    """A batch of short walks, after a smaller one; memory does not depend on the number of steps."""
+    """Return a batch of short walks as work, after a smaller one; memory does not depend on the number of steps."""
     walk = build(name, load(checkpoint), torch.device(device), threads, batch, compile)
     small, whole = (Job(torch.rand(batch, 3, s, s), [WARM_UP_T] * batch) for s in (walk.denoiser.multiple * 2, side))
     walk.run(small)
@@ -161,7 +161,7 @@ def _seconds(walk: Walk, job: Job, device: torch.device) -> float:
 def _fidelity(
     arguments: argparse.Namespace, side: int, walks: dict[str, Walk], device: torch.device
 ) -> dict[str, list[str]]:
-    """Cells by way, and of the references."""
+    """Return the cells of each method and of the references."""
     pictures = choose(arguments.hq_dir, arguments.lq_dir, arguments.fidelity, side, 2)
     walks = walks if ANCESTRAL in walks else {**walks, ANCESTRAL: _build(arguments, ANCESTRAL, device, 1)}
     t_max = min(arguments.t_max, walks[ANCESTRAL].denoiser.t_max)
@@ -172,7 +172,7 @@ def _fidelity(
 
 
 def _flops(walk: Walk, side: int, device: torch.device) -> int:
-    """Of one picture's evaluation."""
+    """Return the floating-point operations of one evaluation for one image."""
     dtype = next(walk.denoiser.net.parameters()).dtype
     x_t = torch.randn(1, 3, side, side, device=device, dtype=dtype)
     return flops_of(walk.denoiser.net, (x_t, torch.zeros(1, dtype=torch.int64, device=device)))

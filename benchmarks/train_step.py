@@ -1,16 +1,17 @@
-"""Time of a training step: ours, denoising-diffusion-pytorch's and diffusers', at equal parameters.
+"""Time per training step: ours, denoising-diffusion-pytorch's, and diffusers', at equal numbers of parameters.
 
-Prints one Markdown table. Each loop trains the same network, which compares the loops, and each peer also its own
-network at the width whose number of parameters comes nearest, which compares what one gets (a network that holds its
-parameters in deep levels costs fewer operations, which the table tells too). A step is forward, backward, clipping,
-optimizer and EMA on a batch in memory; ten steps hold one update of an EMA that is kept every ten. Rounds take turns,
-so that a busy machine is busy for all; a figure is the median over rounds of the mean step. A ratio above 1 says that
-ours is the faster. Peak memory is what a process adds to its libraries for network, optimizer, EMA and two steps.
+Prints one Markdown table. To compare the loops, each loop trains the same network. To compare what users get, each peer
+also trains its own network, at the width with the closest number of parameters. (A network with most parameters in deep
+levels needs fewer operations, which the table also shows.) A step is forward, backward, clipping, optimizer, and EMA on
+a batch in memory; ten steps include one update of an EMA that is updated every ten steps. Rounds alternate between all
+loops, so that other load on the machine affects all of them equally. Each number is the median over rounds of the mean
+step. A ratio above 1 means that ours is faster. Peak memory is what network, optimizer, EMA, and two steps add to a
+process with its libraries loaded.
 
     python benchmarks/train_step.py > table.md
     python benchmarks/train_step.py --network paper --side 256 --batch 16 --precisions bf16      # on a GPU
 
-The peer's rows need `pip install denoising-diffusion-pytorch`.
+The rows of denoising-diffusion-pytorch need `pip install denoising-diffusion-pytorch`.
 """
 
 import argparse
@@ -29,31 +30,35 @@ HEADER = (
     "loop",
     "network",
     "parameters, M",
-    "GFLOP a picture, forward",
+    "GFLOP per image, forward",
     "precision",
-    "ms a step",
-    "pictures/s",
-    "ours is faster",
+    "ms per step",
+    "images/s",
+    "time over ours",
     "peak MiB",
 )
 
 
 def main() -> None:
-    """Read the command line, measure and print."""
+    """Read the command line, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=NETWORKS, default="small", help="ours: that of ddpm_small or of ddpm")
+    parser.add_argument(
+        "--network", choices=NETWORKS, default="small", help="our network, as in ddpm_small.yaml or ddpm.yaml"
+    )
     parser.add_argument("--side", type=int, default=64, help="side of the crops in pixels, a multiple of 32")
-    parser.add_argument("--batch", type=int, default=16, help="crops a step")
-    parser.add_argument("--steps", type=int, default=10, help="steps a round that count, after one that does not")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds per figure")
-    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["fp32", "bf16"], help="bf16 is mixed")
+    parser.add_argument("--batch", type=int, default=16, help="crops per step")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps per round, after one warm-up step")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per number")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=DTYPES, default=["fp32", "bf16"], help="bf16 is mixed precision"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     arguments = parser.parse_args()
     if arguments.side % 32 or arguments.side < 32:
-        parser.error(f"--side is {arguments.side}: expected a multiple of 32, which all of the networks take")
+        parser.error(f"--side: got {arguments.side}; expected a multiple of 32, as all the networks require")
     names = [name for name in TITLES if installed() or not name.startswith("peer")]
     if not installed():
-        print("denoising-diffusion-pytorch is not installed: its rows are left out", file=sys.stderr)
+        print("denoising-diffusion-pytorch is not installed; its rows are skipped", file=sys.stderr)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(arguments.threads)
     print(f"{describe(device, arguments.threads)}; batches of {arguments.batch} crops of {arguments.side} px, ", end="")
@@ -91,7 +96,7 @@ def measure(arguments: argparse.Namespace, names: list[str], precision: str, dev
 def prepare_steps(
     name: str, network: str, side: int, batch: int, precision: str, device: str, threads: int
 ) -> Callable[[], Any]:
-    """Two steps from nothing, in a process that has its libraries loaded."""
+    """Return two steps from scratch as work, for a process with its libraries loaded."""
     torch.set_num_threads(threads)
 
     def work() -> None:
@@ -102,12 +107,12 @@ def prepare_steps(
 
 
 def crops(count: int, batch: int, side: int) -> list[torch.Tensor]:
-    """Random batches (batch, 3, side, side) in [0, 1]."""
+    """Return random batches (batch, 3, side, side) in [0, 1]."""
     return list(torch.rand(count, batch, 3, side, side, generator=torch.Generator().manual_seed(0)))
 
 
 def installed() -> bool:
-    """Whether denoising-diffusion-pytorch is."""
+    """Return whether denoising-diffusion-pytorch is installed."""
     return importlib.util.find_spec("denoising_diffusion_pytorch") is not None
 
 

@@ -1,9 +1,9 @@
 """The training loops that `benchmarks/train_step.py` compares.
 
-Ours is Lightning's, with the DDPM's own ``training_step``, optimizer, gradient clipping and EMA callback as the
-shipped configs have them. The peers' were written from their public sources: the loop of denoising-diffusion-pytorch's
-``Trainer`` around its ``GaussianDiffusion``, and the one of diffusers' example for unconditional training. Both run
-without accelerate, which would only add to their time; nobody loads pictures, shows a bar or writes a log.
+Ours is Lightning's loop with the DDPM's ``training_step``, optimizer, gradient clipping, and EMA callback, as in the
+shipped configs. The peers' loops were written from their public sources: the loop of denoising-diffusion-pytorch's
+``Trainer`` around its ``GaussianDiffusion``, and that of diffusers' example for unconditional training. Both run
+without accelerate, which would only add to their time. No loop loads images, shows a progress bar, or writes a log.
 """
 
 import logging
@@ -34,7 +34,7 @@ TITLES = {
     "diffusers": ("diffusers' example", "ours"),
     "diffusers_own": ("diffusers' example", "its UNet2DModel"),
 }
-"""Loop and network by name."""
+"""Titles of loop and network, by name."""
 
 CLIP = 1.0
 WARM_UP = 1
@@ -45,7 +45,7 @@ class OurLoop:
 
     Args:
         net: The network.
-        device: Where it runs.
+        device: Device on which it runs.
         precision: ``fp32`` or ``bf16``.
     """
 
@@ -59,7 +59,7 @@ class OurLoop:
         }
 
     def seconds(self, batches: list[Tensor]) -> float:
-        """Seconds of a step, the mean over all batches but the first."""
+        """Return the seconds per step, averaged over all batches but the first."""
         clock = _Clock()
         trainer = L.Trainer(
             devices=1,
@@ -78,7 +78,7 @@ class OurLoop:
 
 
 class _Clock(L.Callback):
-    """Time from the start of the first step after the warm-up to the end of the last one."""
+    """Measure the time from the start of the first step after the warm-up to the end of the last step."""
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: DDPM, batch: Any, batch_idx: int) -> None:
         if batch_idx == WARM_UP:
@@ -93,15 +93,15 @@ class PeerLoop:
     """A loop in plain torch.
 
     Args:
-        step: One step on a batch (N, 3, H, W) in [0, 1] on the device.
-        device: Where it runs.
+        step: Takes one step on a batch (N, 3, H, W) in [0, 1] on the device.
+        device: Device on which it runs.
     """
 
     def __init__(self, step: Callable[[Tensor], None], device: torch.device) -> None:
         self.step, self.device = step, device
 
     def seconds(self, batches: list[Tensor]) -> float:
-        """Seconds of a step, the mean over all batches but the first."""
+        """Return the seconds per step, averaged over all batches but the first."""
         for number, batch in enumerate(batches):
             if number == WARM_UP:
                 begin = _now(self.device)
@@ -110,12 +110,12 @@ class PeerLoop:
 
 
 def denoising_diffusion_loop(net: nn.Module, side: int, device: torch.device, precision: str) -> PeerLoop:
-    """denoising-diffusion-pytorch: its ``GaussianDiffusion``, and a step as its ``Trainer`` takes one.
+    """Build the loop of denoising-diffusion-pytorch: its ``GaussianDiffusion`` with a step of its ``Trainer``.
 
     Args:
-        net: Its ``Unet``, or another network in that form.
-        side: Of the pictures.
-        device: Where it runs.
+        net: Its ``Unet``, or another network with the same interface.
+        side: Side of the images in pixels.
+        device: Device on which it runs.
         precision: ``fp32`` or ``bf16``.
     """
     import ema_pytorch
@@ -129,7 +129,7 @@ def denoising_diffusion_loop(net: nn.Module, side: int, device: torch.device, pr
         diffusion.train()
         with _autocast(device, precision):
             loss = diffusion(batch)
-        loss.item()  # shown in its bar
+        loss.item()  # its progress bar shows it
         loss.backward()
         nn.utils.clip_grad_norm_(diffusion.parameters(), CLIP)
         optimizer.step()
@@ -140,11 +140,11 @@ def denoising_diffusion_loop(net: nn.Module, side: int, device: torch.device, pr
 
 
 def diffusers_loop(net: UNet2DModel, device: torch.device, precision: str) -> PeerLoop:
-    """Diffusers' example for unconditional training, with its EMA.
+    """Build the loop of diffusers' example for unconditional training, with its EMA.
 
     Args:
         net: The network.
-        device: Where it runs.
+        device: Device on which it runs.
         precision: ``fp32`` or ``bf16``.
     """
     net.to(device).train()
@@ -167,19 +167,19 @@ def diffusers_loop(net: UNet2DModel, device: torch.device, precision: str) -> Pe
         rate.step()
         average.step(net.parameters())
         optimizer.zero_grad()
-        loss.item()  # goes to its log
+        loss.item()  # its log records it
 
     return PeerLoop(step, device)
 
 
 def build_loop(name: str, network: str, side: int, device: torch.device, precision: str) -> tuple[Any, nn.Module]:
-    """A loop and its network.
+    """Build a loop and its network.
 
     Args:
         name: A key of ``TITLES``.
         network: A key of ``NETWORKS``.
-        side: Of the pictures.
-        device: Where it runs.
+        side: Side of the images in pixels.
+        device: Device on which it runs.
         precision: ``fp32`` or ``bf16``.
     """
     net = UNet(**NETWORKS[network])

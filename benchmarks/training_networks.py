@@ -1,4 +1,4 @@
-"""Networks of equal size for `benchmarks/train_step.py`: ours, and those that the peers' users get."""
+"""Networks of equal size for `benchmarks/train_step.py`: ours, and the peers' own."""
 
 import bisect
 from collections.abc import Callable
@@ -11,13 +11,13 @@ NETWORKS = {
     "small": {"channels": [32, 64, 96, 128], "layers_per_block": 1, "attention_levels": [], "norm_groups": 8},
     "paper": {"channels": [64, 64, 128, 256, 512]},
 }
-"""Those of ``ddpm_small.yaml`` and ``ddpm.yaml``."""
+"""Networks of ``ddpm_small.yaml`` and ``ddpm.yaml``."""
 
 _WIDTHS: dict[tuple[str, int], int] = {}
 
 
 def equal_unet(parameters: int) -> nn.Module:
-    """denoising-diffusion-pytorch's ``Unet`` as in its README, at the width whose parameters come nearest."""
+    """Build denoising-diffusion-pytorch's ``Unet`` as in its README, at the width with the closest parameter count."""
     from denoising_diffusion_pytorch import Unet
 
     def build(width: int) -> nn.Module:
@@ -27,7 +27,7 @@ def equal_unet(parameters: int) -> nn.Module:
 
 
 def equal_example(parameters: int) -> UNet2DModel:
-    """The ``UNet2DModel`` of diffusers' example, at the width whose parameters come nearest."""
+    """Build the ``UNet2DModel`` of diffusers' example, at the width with the closest parameter count."""
 
     def build(width: int) -> UNet2DModel:
         return UNet2DModel(
@@ -42,13 +42,13 @@ def equal_example(parameters: int) -> UNet2DModel:
 
 
 def nearest(name: str, build: Callable[[int], nn.Module], widths: range, parameters: int) -> int:
-    """The width at which ``build`` gives the number of parameters that comes nearest.
+    """Return the width at which ``build`` gives the closest number of parameters.
 
     Args:
-        name: Of the network; an answer is kept by name and number.
-        build: From a width to the network.
-        widths: What to choose among. The number of parameters grows with the width.
-        parameters: The number wanted.
+        name: Name of the network; results are cached by name and number of parameters.
+        build: Builds the network of a width.
+        widths: Widths to choose from. The number of parameters grows with the width.
+        parameters: Target number of parameters.
     """
 
     def size(width: int) -> int:
@@ -63,5 +63,5 @@ def nearest(name: str, build: Callable[[int], nn.Module], widths: range, paramet
 
 
 def size_of(net: nn.Module) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     return sum(weight.numel() for weight in net.parameters())

@@ -1,8 +1,8 @@
-"""The ways from initial LQ to LQ that `benchmarks/synthesis.py` compares: ours, and three that others use.
+"""The methods from initial LQ to LQ that `benchmarks/synthesis.py` compares: ours, and three of other projects.
 
-All take the same network, the same t of each picture and the same noise to start from, and give 8-bit pictures on the
-host. The noise of the steps is each one's own. The peers run the network in fp32 (on CUDA with TF32 in convolutions,
-torch's default) as their authors do.
+All methods use the same network, the same t per image, and the same initial noise, and return 8-bit images on the host.
+Each draws its own noise for the steps. The peers run the network in fp32 (on CUDA with TF32 in convolutions, torch's
+default), as their authors do.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from ddpm_pairs.shipped import weights_file
 ANCESTRAL, UNIPC, P_SAMPLE = "ancestral", "unipc", "p_sample"
 TITLES = {
     **{mode: f"ours, {mode}" for mode in MODES},
-    ANCESTRAL: "ancestral, a picture at a time (diffusers DDPMScheduler)",
-    UNIPC: "UniPC, 50-step grid, a picture at a time (diffusers, as the authors released)",
+    ANCESTRAL: "ancestral, per image (diffusers DDPMScheduler)",
+    UNIPC: "UniPC, 50-step grid, per image (diffusers, as released by the authors)",
     P_SAMPLE: "ancestral, batched (denoising-diffusion-pytorch p_sample)",
 }
 BATCHED = (*MODES, P_SAMPLE)
@@ -35,12 +35,12 @@ UNIPC_GRID = 50
 
 @dataclass(frozen=True)
 class Job:
-    """Pictures to walk back.
+    """Images to noise and denoise.
 
     Attributes:
         starts: Initial LQ (N, 3, h, w), float32 in [0, 1], on the CPU.
-        ts: Steps of noise of each, 1 or more.
-        seed: Of all noise.
+        ts: Step t of each image, 1 or more.
+        seed: Seed of all noise.
     """
 
     starts: Tensor
@@ -48,23 +48,23 @@ class Job:
     seed: int = 0
 
     def noised_from(self, rows: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Pictures (n, 3, h, w) in [-1, 1], and the noise of their start, on the device."""
+        """Return images (n, 3, h, w) in [-1, 1] and their initial noise, on the device."""
         generators = [torch.Generator(device).manual_seed(seed_of(self.seed, str(row), "noise")) for row in rows]
         return self.starts[rows].to(device) * 2 - 1, noise_like(generators, tuple(self.starts.shape[1:]))
 
 
 class Walk:
-    """One way to walk back.
+    """One method of denoising.
 
     Args:
-        denoiser: The network it calls.
-        counted: The module at which the pictures that the network sees are counted.
-        precision: How the network runs, in words.
-        run: From a job to LQ (N, 3, h, w), uint8, on the CPU.
-        needs: Evaluations that a picture needs, by its t.
+        denoiser: The network.
+        counted: The module whose inputs are counted as evaluations.
+        precision: Precision of the network, for the table.
+        run: Runs a job and returns LQ (N, 3, h, w), uint8, on the CPU.
+        needs: Returns the evaluations that an image with step t needs.
 
     Attributes:
-        evaluated: Pictures that the network has seen.
+        evaluated: Images that the network has evaluated.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Walk:
 
 
 def load(name: str) -> Denoiser:
-    """A DDPM by its checkpoint, export or shipped name; a key of ``NETWORKS`` gives an untrained one of that size.
+    """Load a DDPM from a checkpoint, an export, or a shipped name; a key of ``NETWORKS`` gives an untrained one.
 
     Args:
-        name: The word after ``--ckpt_path``. An untrained network is as fast as a trained one.
+        name: The value of ``--ckpt_path``. An untrained network is as fast as a trained one.
 
     Raises:
-        UserError: If there is no such file and no such name.
+        UserError: If there is neither such a file nor such a name.
     """
     if name in NETWORKS:
         return Denoiser(UNet(**NETWORKS[name]), Schedule("cosine", 1000)).eval()
@@ -98,15 +98,15 @@ def load(name: str) -> Denoiser:
 
 
 def build(name: str, denoiser: Denoiser, device: torch.device, threads: int, batch: int, compile: bool = False) -> Walk:
-    """One of the ways.
+    """Build one of the methods.
 
     Args:
         name: A key of ``TITLES``.
-        denoiser: The network as it was loaded, for this way alone.
-        device: Where it runs.
+        denoiser: A loaded network, used by this method only.
+        device: Device on which it runs.
         threads: CPU threads.
-        batch: Pictures that go through the network together, for those that batch.
-        compile: Compile the network, for ours.
+        batch: Batch size, for methods that batch.
+        compile: Compile the network, for our modes.
     """
     torch.set_num_threads(threads)
     if name in MODES:
@@ -132,7 +132,7 @@ def build(name: str, denoiser: Denoiser, device: torch.device, threads: int, bat
 
 @torch.inference_mode()
 def ours(denoiser: Denoiser, sampling: Sampling, device: torch.device, batch: int, job: Job) -> Tensor:
-    """Batches in lockstep, longest walks first; a short batch is filled up with repeats."""
+    """Run batches in lockstep, longest walks first; an incomplete batch is filled with repeats."""
     order = sorted(range(len(job.ts)), key=lambda row: -len(sampling.plan(denoiser.schedule, job.ts[row])))
     lq = torch.empty(job.starts.shape, dtype=torch.uint8)
     for first in range(0, len(order), batch):
@@ -147,7 +147,7 @@ def ours(denoiser: Denoiser, sampling: Sampling, device: torch.device, batch: in
 
 @torch.inference_mode()
 def picture_by_picture(walk: Callable[[Tensor, Tensor, int], Tensor], device: torch.device, job: Job) -> Tensor:
-    """A loop over pictures, batch 1; ``walk`` takes a picture in [-1, 1], the noise of its start and its t."""
+    """Loop over images, batch 1; ``walk`` takes an image in [-1, 1], its initial noise, and its t."""
     done = []
     for row, t in enumerate(job.ts):
         x_0, noise = job.noised_from([row], device)
@@ -156,7 +156,7 @@ def picture_by_picture(walk: Callable[[Tensor, Tensor, int], Tensor], device: to
 
 
 def ancestral(net: nn.Module, scheduler: DDPMScheduler, x_0: Tensor, noise: Tensor, t: int) -> Tensor:
-    """DDPM's own walk by diffusers: every step from t down, the clean prediction clipped."""
+    """Run DDPM's ancestral sampling with diffusers: every step from t down, with clipped predictions."""
     x = scheduler.add_noise(x_0, noise, torch.tensor([t - 1], device=x_0.device))
     for index in range(t - 1, -1, -1):
         output = net(x, torch.tensor([index], device=x.device))
@@ -165,7 +165,7 @@ def ancestral(net: nn.Module, scheduler: DDPMScheduler, x_0: Tensor, noise: Tens
 
 
 def unipc(net: nn.Module, scheduler: UniPCMultistepScheduler, x_0: Tensor, noise: Tensor, t: int) -> Tensor:
-    """UniPC on a grid of 50 steps over the whole schedule, entered at a share t / T of it ("strength")."""
+    """Run UniPC on a grid of 50 steps over the whole schedule, entered at t / T of it ("strength")."""
     scheduler.set_timesteps(UNIPC_GRID, device=x_0.device)
     visited = scheduler.timesteps[UNIPC_GRID - UNIPC_GRID * t // len(scheduler.betas) :]
     if not len(visited):
@@ -177,16 +177,16 @@ def unipc(net: nn.Module, scheduler: UniPCMultistepScheduler, x_0: Tensor, noise
 
 
 def unipc_steps(denoiser: Denoiser, t: int) -> int:
-    """Evaluations of ``unipc`` from t; whole steps of the grid, rounded down."""
+    """Return the evaluations of ``unipc`` from t: whole steps of the grid, rounded down."""
     return UNIPC_GRID * t // denoiser.schedule.num_train_timesteps
 
 
 @torch.inference_mode()
 def p_sample(denoiser: Denoiser, device: torch.device, batch: int, job: Job) -> Tensor:
-    """The ancestral step of denoising-diffusion-pytorch on batches in the job's order.
+    """Run the ancestral step of denoising-diffusion-pytorch on batches in the job's order.
 
-    It takes one t for the whole batch, so the walk counts down from the batch's largest t, and each picture joins at
-    its own: the way to use it that wastes no evaluation.
+    It takes one t for the whole batch, so the loop counts down from the batch's largest t, and each image joins at its
+    own t. No evaluation is wasted.
     """
     diffusion = _gaussian_diffusion(denoiser, job.starts.shape[-2:]).to(device)
     lq = torch.empty(job.starts.shape, dtype=torch.uint8)
@@ -206,7 +206,7 @@ def p_sample(denoiser: Denoiser, device: torch.device, batch: int, job: Job) -> 
 
 
 class Driven(nn.Module):
-    """Our network in the form that denoising-diffusion-pytorch calls."""
+    """Our network with the interface that denoising-diffusion-pytorch expects."""
 
     channels = out_dim = 3
     self_condition = False
@@ -216,7 +216,7 @@ class Driven(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor, time: Tensor, x_self_cond: None = None) -> Tensor:
-        """What the network gives for x (N, 3, H, W) at table indices (N,)."""
+        """Return the network's output for x (N, 3, H, W) at table indices (N,)."""
         return self.net(x, time)
 
 

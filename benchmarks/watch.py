@@ -1,4 +1,4 @@
-"""A callback that measures a job of the Trainer: seconds a step, images a step, and where the host waits."""
+"""Callback that measures a job of the Trainer: seconds per step, images per step, and where the host waits."""
 
 import time
 import warnings
@@ -13,11 +13,11 @@ import torch
 
 @dataclass
 class Measurement:
-    """What a job took.
+    """Result of a job.
 
     Attributes:
-        seconds: Of a step, the mean over those that count.
-        images: In a step.
+        seconds: Seconds per step, averaged over the timed steps.
+        images: Images per step.
         waits: How often the host waited for the GPU in one step, by file and line.
     """
 
@@ -27,15 +27,15 @@ class Measurement:
 
 
 class Watch(L.Callback):
-    """Lets some steps warm up, times the next ones, counts in one more how often the host waits, and ends the job.
+    """Run warm-up steps, time the next steps, count the host's waits in one more step, and end the job.
 
-    A step reaches from the end of the one before to its own, so that it holds the loader and all other callbacks.
-    Lightning builds this class by its path, so what it is to do and what it found are the class's own.
+    A step is measured from the end of the previous step to its own end, so it includes the loader and all other
+    callbacks. Lightning builds this class from its path, so settings and results are class attributes.
 
     Attributes:
         warm_up: Steps before the clock starts.
-        steps: Steps that count.
-        found: What the last job took; ``None`` before its end.
+        steps: Timed steps.
+        found: Result of the last job; ``None`` before its end.
     """
 
     warm_up = 3

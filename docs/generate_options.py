@@ -1,7 +1,7 @@
-"""The page of all options: ``python docs/generate_options.py`` prints it; the site's build fills it in.
+"""Generate the page of all options: ``python docs/generate_options.py`` prints it, and the site build includes it.
 
-Everything is read from the configs, the signatures and docstrings of the classes that they name, and the parsers of
-the verbs, without importing torch.
+Everything is read from the configs, the signatures and docstrings of the classes in them, and the parsers of the verbs,
+without importing torch.
 """
 
 import re
@@ -25,7 +25,7 @@ UNNAMED = (
     "ddpm_pairs.degradations.HQPreparation",
     "ddpm_pairs.degradations.RealESRGAN",
 )
-"""Classes that users name although no shipped config does."""
+"""Classes for users that are not in a shipped config."""
 
 GROUPS = {
     "model": ("Modules", "--model."),
@@ -33,14 +33,14 @@ GROUPS = {
     "callbacks": ("Callbacks", ""),
     "": ("Networks, losses, degradations, and operations", ""),
 }
-"""Title and option prefix of the classes that stand at each place of a config."""
+"""Title and option prefix of the classes at each place of a config."""
 
 
 def options_page(root: Path) -> str:
-    """The page in Markdown.
+    """Return the page in Markdown.
 
     Args:
-        root: The repository.
+        root: Root of the repository.
     """
     folder = root / "configs"
     texts = {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.yaml"))}
@@ -73,7 +73,7 @@ def _config(name: str, text: str) -> str:
 
 
 def _classes(document: Any, place: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:  # noqa: ANN401
-    """Place, class path and arguments of every class of ours in a config."""
+    """Yield place, class path, and arguments of every class of this package in a config."""
     if isinstance(document, list):
         for one in document:
             yield from _classes(one, place if place == "callbacks" else "")
@@ -85,7 +85,7 @@ def _classes(document: Any, place: str = "") -> Iterator[tuple[str, str, dict[st
 
 
 def _class(path: str, prefix: str, values: dict[str, dict[str, Any]]) -> str:
-    """The section of a class: what it is for, and a table of its arguments."""
+    """Return the section of a class: its purpose and a table of its arguments."""
     found = _load(path)
     docstring = found.docstring.parse("google") if found.docstring else []
     purpose = next((part.value for part in docstring if part.kind.value == "text"), "")
@@ -104,7 +104,7 @@ def _class(path: str, prefix: str, values: dict[str, dict[str, Any]]) -> str:
 
 
 def _setters(option: str, values: dict[str, dict[str, Any]]) -> str:
-    """The configs that set an option, with its value where that is short."""
+    """Return the configs that set an option, with its value if it is short."""
     words = []
     for config, given in values.items():
         if option in given:
@@ -123,7 +123,7 @@ def _package() -> griffe.Module:
     return griffe.load("ddpm_pairs", resolve_aliases=True)
 
 
-def _code(value: Any) -> str:  # noqa: ANN401 - whatever a config holds
+def _code(value: Any) -> str:  # noqa: ANN401 - any value in a config
     text = re.sub(r"\s+", " ", str(value))
     return f"`{text}`" if text else ""
 

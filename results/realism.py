@@ -1,4 +1,4 @@
-"""How near sets of LQ pictures come to real ones: FID, fid192, KID and texture on native patches, with the floor."""
+"""Compare sets of LQ images with real ones: FID, fid192, KID, and texture on native patches, with the floor."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -19,20 +19,20 @@ from results.known_world.gains import markdown
 
 BATCH = 32
 HEADS = ["FID", "fid192", "KID x 1000", "chroma noise", "power gap of the 3 finest octaves, dB"]
-"""The cells of ``Realism.cells``."""
+"""Headers of the cells that ``Realism.cells`` returns."""
 
 
 @dataclass(frozen=True)
 class Realism:
-    """A set of LQ patches beside as many real ones.
+    """Scores of a set of LQ patches against the same number of real ones.
 
     Attributes:
-        fid: At the 2048-d layer.
-        fid192: At the 192-d layer.
-        kid: At the 2048-d layer.
-        chroma_noise: In 8-bit units.
-        power_gaps: Luminance power over that of the real ones in dB, by octave, the finest last.
-        psnr: Median of HQ against enlarged LQ in dB, where the set is the LQ of pairs.
+        fid: FID on the 2048-d layer.
+        fid192: FID on the 192-d layer.
+        kid: KID on the 2048-d layer.
+        chroma_noise: Chroma noise in 8-bit levels.
+        power_gaps: Luminance power relative to the real patches in dB, by octave, the finest last.
+        psnr: Median PSNR of HQ against upscaled LQ in dB, if the set is the LQ of pairs.
     """
 
     fid: float
@@ -43,18 +43,18 @@ class Realism:
     psnr: float | None = None
 
     def cells(self) -> list[str]:
-        """Cells of a Markdown table under ``HEADS``."""
+        """Return the cells of a Markdown table under ``HEADS``."""
         gaps = ", ".join(f"{gap:+.1f}" for gap in self.power_gaps[-3:])
         return [f"{self.fid:.1f}", f"{self.fid192:.2f}", f"{1000 * self.kid:.1f}", f"{self.chroma_noise:.2f}", gaps]
 
 
 class RealPictures:
-    """Real LQ pictures that sets are compared with.
+    """Real LQ images, the reference for other sets.
 
     Args:
-        folder: Of the pictures.
-        n: Patches of each set; the floor compares two halves of the pictures with n patches each.
-        side: Of a patch, px.
+        folder: Folder of the images.
+        n: Number of patches per set; the floor compares two halves of the images with n patches each.
+        side: Side of a patch in px.
     """
 
     def __init__(self, folder: Path, n: int = 500, side: int = 64) -> None:
@@ -63,12 +63,12 @@ class RealPictures:
         self.pictures = read(folder)
 
     def floor(self) -> Realism:
-        """One half of the pictures beside the other."""
+        """Compare one half of the images with the other."""
         first, second = (native_patches(self.pictures[h::2], n=self.n, seed=1, size=self.side) for h in (0, 1))
         return self._compare(first, self._features(second), band_power(second))
 
     def compare(self, pictures: list[Tensor]) -> Realism:
-        """A set of (3, H, W) in [0, 1] beside the real ones."""
+        """Compare a set of images (3, H, W) in [0, 1] with the real ones."""
         return self._compare(native_patches(pictures, n=self.n, seed=0, size=self.side), *self._measured)
 
     @cached_property
@@ -86,37 +86,37 @@ class RealPictures:
 
 
 def read(*folders: Path, side: int = 64) -> list[Tensor]:
-    """Pictures (3, H, W) in [0, 1] of folders, without those that are smaller than a patch."""
+    """Read the images of folders, each (3, H, W) in [0, 1], except those smaller than a patch."""
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     decoded = (torch.from_numpy(decode_picture(path)).permute(2, 0, 1).float() / 255 for path in paths)
     return [picture for picture in decoded if min(picture.shape[1:]) >= side]
 
 
 def compare(real: RealPictures, pairs: list[Path]) -> Realism:
-    """LQ of pairs folders beside real ones."""
+    """Compare the LQ images of pairs folders with real ones."""
     found = real.compare(read(*(folder / "lq" for folder in pairs)))
     return replace(found, psnr=median_psnr(folder / "manifest.jsonl" for folder in pairs))
 
 
 def load(path: Path) -> Realism:
-    """What ``kept`` wrote."""
+    """Read a file that ``kept`` wrote."""
     return Realism(**json.loads(path.read_text()))
 
 
 def kept(path: Path, find: Callable[[], Realism]) -> Realism:
-    """What stands in a file, or what is found and then stands there."""
+    """Return the contents of a file; if it does not exist, compute and write them first."""
     if not path.exists():
         write_atomically(path, json.dumps(asdict(find())).encode())
     return load(path)
 
 
 def realism_table(folder: Path, real: str, kinds: Iterable[str]) -> str:
-    """Table of sets of LQ beside the real ones.
+    """Return the table of sets of LQ compared with the real ones.
 
     Args:
-        folder: Of what ``kept`` wrote, ``floor.json`` among it.
-        real: What the row of the floor is called.
-        kinds: Names of files and rows, sets of pairs.
+        folder: Folder of files that ``kept`` wrote, including ``floor.json``.
+        real: Label of the floor's row.
+        kinds: Sets of pairs, which name the files and the rows.
     """
     rows = [["LQ", "PSNR of a pair", *HEADS], [real, "", *load(folder / "floor.json").cells()]]
     for kind in kinds:
@@ -126,6 +126,6 @@ def realism_table(folder: Path, real: str, kinds: Iterable[str]) -> str:
 
 
 def median_psnr(manifests: Iterable[Path]) -> float:
-    """Median PSNR, in dB, of HQ against enlarged LQ over the pairs of manifests."""
+    """Return the median PSNR, in dB, of HQ against upscaled LQ over all pairs of the manifests."""
     lines = [json.loads(line) for path in manifests for line in path.read_text().splitlines()]
     return torch.tensor([line["psnr"] for line in lines]).median().item()

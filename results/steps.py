@@ -1,4 +1,4 @@
-"""Steps of a study: each is done once, one that was interrupted goes on, and the same line goes on after anything."""
+"""Steps of a study: each runs once, and rerunning the same command resumes after any interruption."""
 
 import argparse
 import os
@@ -15,8 +15,8 @@ class Steps:
     """Named steps in order.
 
     Args:
-        work: Folder for everything that is made. What is done is noted in ``work/done``.
-        threads: CPU threads of a command.
+        work: Folder of all outputs. Finished steps are recorded in ``work/done``.
+        threads: CPU threads per command.
     """
 
     def __init__(self, work: Path, threads: int) -> None:
@@ -24,11 +24,11 @@ class Steps:
         self.steps: dict[str, Callable[[], None]] = {}
 
     def command(self, name: str, words: str) -> None:
-        """Add a command of the program, done once.
+        """Add a command of the program that runs once.
 
         Args:
-            name: Of the step.
-            words: What follows ``ddpm-pairs``; ``{work}`` stands for the folder.
+            name: Name of the step.
+            words: The arguments of ``ddpm-pairs``; ``{work}`` is replaced with the folder.
         """
 
         def run() -> None:
@@ -52,33 +52,33 @@ class Steps:
         self.steps[name] = step
 
     def always(self, name: str, work: Callable[[], None]) -> None:
-        """Add a function that is called each time, such as one that prints a table."""
+        """Add a function that is called every time, such as one that prints a table."""
         self.steps[name] = work
 
     def run(self, only: list[str] | None) -> None:
-        """Run the steps of these names in this order, or all in order.
+        """Run the named steps in the given order, or all steps in order.
 
         Raises:
-            SystemExit: for a name that no step has.
+            SystemExit: If there is no step of a name.
         """
         for name in only or list(self.steps):
             if name not in self.steps:
-                raise SystemExit(f"no step {name!r}: expected some of {', '.join(self.steps)}")
+                raise SystemExit(f"--only: got {name!r}; expected some of {', '.join(self.steps)}")
             self.steps[name]()
 
 
 def keep_measured(measured: Path, folder: Path) -> None:
-    """Copy what was measured, JSON and CSV files, into a folder from which tables are printed without pictures."""
+    """Copy the measured JSON and CSV files to a folder, from which tables can be printed without the images."""
     for path in measured.rglob("*"):
         if path.suffix in (".json", ".csv"):
             write_atomically(folder / path.relative_to(measured), path.read_bytes())
 
 
 def study_parser(description: str, iterations: int) -> argparse.ArgumentParser:
-    """A parser with what all studies take: ``--work``, ``--only``, ``--iterations`` of a restorer and ``--threads``."""
+    """Return a parser with the options of all studies: ``--work``, ``--only``, ``--iterations``, and ``--threads``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--only", nargs="+", help="names of steps")
-    parser.add_argument("--iterations", type=int, default=iterations, help="of each restorer")
+    parser.add_argument("--work", type=Path, required=True, help="folder of all outputs")
+    parser.add_argument("--only", nargs="+", help="names of the steps to run (default: all)")
+    parser.add_argument("--iterations", type=int, default=iterations, help="training iterations per restorer")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     return parser

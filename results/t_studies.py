@@ -1,4 +1,4 @@
-"""What the program's t study found: kept beside a study's measurements, and printed as a table."""
+"""Copy the results of the program's t study to a study's measurements, and print them as a table."""
 
 import csv
 import json
@@ -9,23 +9,23 @@ from results.known_world.gains import markdown
 from results.realism import HEADS
 
 SCORES = (("fid", 1, 1), ("fid192", 1, 2), ("kid", 1000, 1))
-"""Columns of the t study, what they are multiplied by, and the decimals shown."""
+"""Columns of the t study, their factors, and their numbers of decimals."""
 
 
 def keep_t_study(study: Path, folder: Path) -> None:
-    """Copy the scores of a t study, and what it recommends in words."""
+    """Copy the scores of a t study and the text of its recommendation."""
     write_atomically(folder / "ablation.csv", (study / "ablation.csv").read_bytes())
     words = json.loads((study / "recommendation.json").read_text(encoding="utf-8"))["words"]
     write_atomically(folder / "recommended.json", json.dumps(words).encode())
 
 
 def t_table(folder: Path, start: str, real: str) -> str:
-    """Table of a t study, and what it recommends.
+    """Return the table of a t study and its recommendation.
 
     Args:
-        folder: Of what ``keep_t_study`` copied.
-        start: Head of the column of handcrafted starts.
-        real: What the row of the floor is called.
+        folder: Folder to which ``keep_t_study`` copied.
+        start: Header of the column of handcrafted starts.
+        real: Label of the floor's row.
     """
     with (folder / "ablation.csv").open(encoding="utf-8", newline="") as file:
         cells = list(csv.DictReader(file))

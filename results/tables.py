@@ -1,4 +1,7 @@
-"""Tables from what the studies left: ``python -m results.tables``. The paper's Tables 1 to 3 in kind come first."""
+"""Print the tables of the studies from their measured data: ``python -m results.tables``.
+
+Counterparts of the paper's Tables 1 to 3 come first.
+"""
 
 from pathlib import Path
 

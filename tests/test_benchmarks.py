@@ -100,10 +100,10 @@ def test_synthesis_prints_a_row_for_each_way_and_reference(tmp_path):
     checkpoint = save_ckpt(tiny_denoiser(), tmp_path / "tiny.ckpt")
     options = ["--pictures", "2", "--batches", "2", "--rounds", "1", "--t_max", "40", "--threads", "1"]
     rows = run("synthesis.py", "--ckpt_path", checkpoint, "--sides", "32", "--fidelity", "2", *options)
-    assert [row["way"] for row in rows] == [*(TITLES[name] for name in ways()), "initial LQ"]
+    assert [row["method"] for row in rows] == [*(TITLES[name] for name in ways()), "initial LQ"]
     speeds = rows[:-1]
     assert all(float(row["pairs/s"]) > 0 and float(row["evaluations/s"]) > 0 for row in speeds)
-    evaluations = [float(row["evaluations a pair"]) for row in speeds]
+    evaluations = [float(row["evaluations per pair"]) for row in speeds]
     assert evaluations[0] <= 8 < evaluations[1] <= 12 < evaluations[2] <= 20  # for t of 10 and 30
     assert evaluations[3:] == [20.0, 20.0, 0.5, *([20.0] if PEER else [])]
     assert all(row["power against ancestral, dB, finest 3 octaves"].count("/") == 2 for row in rows)
@@ -115,6 +115,6 @@ def test_training_step_prints_a_row_for_each_loop_and_network():
     rows = run("train_step.py", "--precisions", "fp32", *options)
     loops = {row["loop"] for row in rows}
     assert loops == {"ours", "diffusers' example", *(["denoising-diffusion-pytorch"] if PEER else [])}
-    assert all(float(row["ms a step"]) > 0 for row in rows)
+    assert all(float(row["ms per step"]) > 0 for row in rows)
     sizes = [float(row["parameters, M"]) for row in rows]
     assert max(sizes) / min(sizes) < 1.15

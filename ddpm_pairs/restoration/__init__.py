@@ -1,4 +1,4 @@
-"""Restorers: networks, losses and the modules that train them on pairs."""
+"""Restorers: networks, losses, and the modules that train them on pairs."""
 
 from ddpm_pairs.restoration.adversarial import Adversarial
 from ddpm_pairs.restoration.gan_prior import Prior

@@ -1,4 +1,4 @@
-"""Training a restorer against a discriminator."""
+"""Train a restorer against a discriminator."""
 
 from typing import Any, Literal
 
@@ -16,38 +16,41 @@ from ddpm_pairs.training.steps import check_precision
 
 
 class Adversarial(Restorer):
-    """A restorer trained to come near HQ and to pass for it: Real-ESRGAN's second phase, GPEN's fine-tuning.
+    """Train a restorer with pixel, perceptual, and adversarial losses: Real-ESRGAN's second phase, GPEN's fine-tuning.
 
-    Each iteration the network takes a step against the discriminator as it is, then the discriminator one on the same
-    pictures. Lightning's counters (``global_step``, ``max_steps``, validation, checkpoints, the moving average) count
-    these iterations. Batches are dicts with ``hq`` and ``lq``, float32 in [0, 1].
+    In each iteration, the network takes a step against the current discriminator, then the discriminator takes one on
+    the same images. Lightning's counters (``global_step``, ``max_steps``, validation, checkpoints, the moving average)
+    count these iterations. Batches are dicts with ``hq`` and ``lq``, float32 in [0, 1].
 
     Args:
-        net: The restorer, see ``Restorer``; path-length regularisation asks it for ``restore_with_latents``.
-        discriminator: Pictures (N, 3, H, W) in [0, 1] -> logits of any shape with N first.
+        net: The restorer, see ``Restorer``. Path-length regularization requires its method ``restore_with_latents``.
+        discriminator: Images (N, 3, H, W) in [0, 1] -> logits of any shape with N first.
         pixel_loss: ``l1`` on [0, 1] (Real-ESRGAN), or ``smooth_l1`` on [-1, 1] (GPEN).
-        pixel_weight: Its weight.
-        perceptual: ``forward(restored, hq) -> number`` on [0, 1]; ``None`` goes without.
-        perceptual_weight: Its weight.
+        pixel_weight: Weight of the pixel loss.
+        perceptual: ``forward(restored, hq) -> number`` on [0, 1]; ``None`` turns it off.
+        perceptual_weight: Weight of the perceptual loss.
         adversarial_weight: Weight of the adversarial loss.
-        sharpen_hq: Come near sharpened HQ, as Real-ESRGAN does; the discriminator's real pictures stay as they are.
-        r1_weight: gamma of R1, 10 in StyleGAN2; 0 goes without.
-        r1_every: Iterations between R1's own steps of the discriminator.
-        path_weight: Weight of the path-length regularisation, 2 in StyleGAN2; 0 goes without.
-        path_every: Iterations between its own steps of the network.
+        sharpen_hq: Use sharpened HQ as the target, as Real-ESRGAN does. The discriminator's real images are not
+            sharpened.
+        r1_weight: gamma of R1, 10 in StyleGAN2; 0 turns it off.
+        r1_every: Iterations between the discriminator's R1 steps.
+        path_weight: Weight of the path-length regularization, 2 in StyleGAN2; 0 turns it off.
+        path_every: Iterations between the network's path-length steps.
         learning_rate: Adam's step size for the network.
-        part_learning_rates: Step sizes of parts of the network, by the beginning of their weights' names.
+        part_learning_rates: Step sizes for parts of the network, by prefix of their weights' names.
         discriminator_learning_rate: Step size for the discriminator; ``None`` takes ``learning_rate``.
-        betas: Adam's, for both.
-        gradient_clip: Greatest L2 norm of the gradients of either; ``None`` leaves them.
-        init_from: Start from these weights of a restorer, or, for GPEN's decoder, of a ``Prior``.
-        discriminator_from: Start the discriminator from a checkpoint of ``Prior`` or ``Adversarial``, or a netD file.
+        betas: Adam's, for both networks.
+        gradient_clip: Largest L2 norm of each network's gradients; ``None`` does not clip.
+        init_from: Initialize the network from these weights of a restorer, or GPEN's decoder from those of a
+            ``Prior``.
+        discriminator_from: Initialize the discriminator from a checkpoint of ``Prior`` or ``Adversarial``, or from a
+            netD file.
         tile: See ``Restorer``.
         overlap: See ``Restorer``.
         seed: Seed of the path-length noise; the command line sets it to ``seed_everything``.
 
     Raises:
-        UserError: for values outside their range, or weights that do not fit.
+        UserError: If a value is out of range, or weights do not fit.
     """
 
     def __init__(
@@ -77,14 +80,16 @@ class Adversarial(Restorer):
     ) -> None:
         super().__init__(net, tile, overlap)
         if pixel_loss not in ("l1", "smooth_l1"):
-            raise UserError(f"pixel_loss {pixel_loss!r} is unknown: expected l1 or smooth_l1")
+            raise UserError(f"--model.pixel_loss: got {pixel_loss!r}; expected l1 or smooth_l1")
         rates = dict(part_learning_rates or {})
         critic_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
         for name, rate in {"learning_rate": learning_rate, "discriminator_learning_rate": critic_rate, **rates}.items():
             if rate <= 0:
-                raise UserError(f"the learning rate {name} is {rate}: expected more than 0")
+                raise UserError(f"{name}: got {rate}; expected a learning rate above 0")
         if path_weight > 0 and not hasattr(net, "restore_with_latents"):
-            raise UserError(f"path_weight is for networks made of latents: {type(net).__name__} takes 0 only")
+            raise UserError(
+                f"--model.path_weight: got {path_weight}; expected 0 for {type(net).__name__}, which has no latents"
+            )
         self.automatic_optimization = False
         if init_from is not None:
             start_network(net, init_from)
@@ -100,10 +105,10 @@ class Adversarial(Restorer):
         self.register_buffer("mean_path_length", torch.zeros(()))
 
     def setup(self, stage: str) -> None:
-        """As ``Restorer``, and the same for the discriminator.
+        """Set up the network as ``Restorer`` does, and the discriminator likewise.
 
         Raises:
-            UserError: for half precision.
+            UserError: If the precision is float16.
         """
         super().setup(stage)
         to_channels_last(self.discriminator)
@@ -111,12 +116,12 @@ class Adversarial(Restorer):
             check_precision(self.trainer)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the network, Adam for the discriminator."""
+        """Return one Adam for the network and one for the discriminator."""
         fused = self.device.type == "cuda"
         return self.steps.optimizers(self.groups, self.discriminator, self.discriminator_learning_rate, fused)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """A step of the network and one of the discriminator, and those of the regularisations where they are due."""
+        """Take a step of the network, one of the discriminator, and any regularization step that is due."""
         hq, lq, step = batch["hq"], batch["lq"], self.trainer.global_step
         optimizer, critic = self.optimizers()
         with self.toggled_optimizer(optimizer):
@@ -132,7 +137,7 @@ class Adversarial(Restorer):
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
 
     def network_losses(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The parts of the network's loss, weighted, by name; pictures (N, 3, H, W) in [0, 1]."""
+        """Return the weighted terms of the network's loss by name, for images (N, 3, H, W) in [0, 1]."""
         restored = restored.to(target.dtype)
         if self.pixel_loss == "l1":
             pixel = F.l1_loss(restored, target)
@@ -146,21 +151,24 @@ class Adversarial(Restorer):
 
 
 def parameter_groups(net: nn.Module, learning_rate: float, parts: dict[str, float]) -> list[dict[str, Any]]:
-    """A network's parameters with their learning rates, as Adam takes them.
+    """Return a network's parameters with their learning rates, as parameter groups for Adam.
 
     Args:
         net: The network.
-        learning_rate: Of the parameters that belong to no part.
-        parts: Learning rates by the beginning of the parameters' names, such as ``generator.``.
+        learning_rate: For the parameters that match none of the prefixes.
+        parts: Learning rates by prefix of the parameters' names, such as ``generator.``.
 
     Raises:
-        UserError: if a part has no parameters.
+        UserError: If no parameter has a given prefix.
     """
     groups: dict[str | None, list[nn.Parameter]] = {None: [], **{part: [] for part in parts}}
     for name, parameter in net.named_parameters():
         groups[next((part for part in parts if name.startswith(part)), None)].append(parameter)
     for part, parameters in groups.items():
         if part is not None and not parameters:
-            raise UserError(f"part_learning_rates: no weight of {type(net).__name__} begins with {part!r}")
+            raise UserError(
+                f"--model.part_learning_rates: got {part!r}; expected a prefix of a weight's name in "
+                f"{type(net).__name__}"
+            )
     rates = {None: learning_rate, **parts}
     return [{"params": members, "lr": rates[part]} for part, members in groups.items() if members]

@@ -1,4 +1,4 @@
-"""The GAN prior: a decoder that learns what HQ faces look like, before GPEN embeds it."""
+"""The GAN prior: a decoder trained to generate HQ faces before it becomes part of GPEN."""
 
 from typing import Any
 
@@ -18,28 +18,29 @@ from ddpm_pairs.training.steps import check_precision, generators, normal
 
 
 class Prior(L.LightningModule):
-    """An unconditional GAN on HQ pictures (StyleGAN2, Karras et al. 2020; GPEN's first stage).
+    """Train an unconditional GAN on HQ images (StyleGAN2, Karras et al. 2020; GPEN's first stage).
 
-    Each iteration the decoder takes a step, then the discriminator one on the same made pictures; Lightning's counters
-    count iterations. Batches are dicts with ``hq`` (N, 3, size, size), float32 in [0, 1]; of validation batches nothing
-    is asked, but that is when the averaged weights are in place and ``PriorSamples`` shows what they make.
+    In each iteration, the decoder takes a step, then the discriminator takes one on the same generated images.
+    Lightning's counters count iterations. Batches are dicts with ``hq`` (N, 3, size, size), float32 in [0, 1].
+    Validation computes nothing from its batches, but it puts the averaged weights in place, and ``PriorSamples`` shows
+    what they generate.
 
     Args:
         net: The decoder.
-        discriminator: Of the same size.
-        r1_weight: gamma of R1; 0 goes without.
-        r1_every: Iterations between R1's own steps of the discriminator.
-        path_weight: Weight of the path-length regularisation; 0 goes without.
-        path_every: Iterations between its own steps of the decoder.
-        learning_rate: Adam's step size for both.
-        betas: Adam's.
-        gradient_clip: Greatest L2 norm of the gradients of either; ``None`` leaves them.
-        init_from: Start from a checkpoint of ``Prior`` or a StyleGAN2 generator.
-        discriminator_from: Start the discriminator from a checkpoint of ``Prior``, or weights alone.
+        discriminator: A discriminator of the same size.
+        r1_weight: gamma of R1; 0 turns it off.
+        r1_every: Iterations between the discriminator's R1 steps.
+        path_weight: Weight of the path-length regularization; 0 turns it off.
+        path_every: Iterations between the decoder's path-length steps.
+        learning_rate: Adam's step size for both networks.
+        betas: Adam's, for both networks.
+        gradient_clip: Largest L2 norm of each network's gradients; ``None`` does not clip.
+        init_from: Initialize the decoder from a checkpoint of ``Prior`` or a StyleGAN2 generator.
+        discriminator_from: Initialize the discriminator from a checkpoint of ``Prior``, or from a file of its weights.
         seed: Seed of codes and noise; the command line sets it to ``seed_everything``.
 
     Raises:
-        UserError: for values outside their range, or weights that do not fit.
+        UserError: If a value is out of range, or weights do not fit.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class Prior(L.LightningModule):
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
-            raise UserError(f"learning_rate is {learning_rate}: expected more than 0")
+            raise UserError(f"--model.learning_rate: got {learning_rate}; expected more than 0")
         if net.size != discriminator.size:
-            raise UserError(f"net makes pictures of {net.size} px, discriminator takes {discriminator.size}: give one")
+            raise UserError(
+                f"--model.discriminator.size: got {discriminator.size}; expected {net.size}, the size of --model.net"
+            )
         self.automatic_optimization = False
         self.net, self.discriminator = net, discriminator
         if init_from is not None:
@@ -73,35 +76,35 @@ class Prior(L.LightningModule):
         self.register_buffer("mean_path_length", torch.zeros(()))
 
     def check(self, scale: int | None, crop_size: int | None = None) -> None:
-        """Compare the networks with the data, as ``Restorer.check``; the scale plays no part.
+        """Check that the crops have the networks' size; the scale is ignored. See ``Restorer.check``.
 
         Raises:
-            UserError: if the crops have another size than the networks' pictures.
+            UserError: If the crops do not have the size that the networks require.
         """
         if crop_size is not None and crop_size != self.net.size:
-            raise UserError(f"--data.crop_size is {crop_size}, the networks take {self.net.size} px only: give that")
+            raise UserError(f"--data.crop_size: got {crop_size}; expected {self.net.size}, the size of the networks")
 
     def check_run(self, run: Run) -> None:
-        """Compare the networks with the data of a run; see ``check``."""
+        """Check that the networks fit the data of a run; see ``check``."""
         self.check(None, getattr(run.data, "crop_size", None))
 
     def setup(self, stage: str) -> None:
-        """channels_last for fast convolutions.
+        """Convert the weights to channels_last, for fast convolutions.
 
         Raises:
-            UserError: for half precision.
+            UserError: If the precision is float16.
         """
         to_channels_last(self)
         if stage == "fit":
             check_precision(self.trainer)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the decoder, Adam for the discriminator."""
+        """Return one Adam for the decoder and one for the discriminator."""
         groups = [{"params": list(self.net.parameters()), "lr": self.learning_rate}]
         return self.steps.optimizers(groups, self.discriminator, self.learning_rate, self.device.type == "cuda")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """A step of the decoder and one of the discriminator, and those of the regularisations where they are due."""
+        """Take a step of the decoder, one of the discriminator, and any regularization step that is due."""
         hq, step = batch["hq"], self.trainer.global_step
         optimizer, critic = self.optimizers()
         with self.toggled_optimizer(optimizer):
@@ -117,20 +120,24 @@ class Prior(L.LightningModule):
         self.log("train/adversarial", loss.detach(), prog_bar=True)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Nothing; callbacks look at the averaged weights."""
+        """Do nothing; validation lets callbacks use the averaged weights."""
 
     @torch.no_grad()
     def samples(self, n: int) -> Tensor:
-        """The same n made pictures (n, 3, size, size) at every time, clamped to [0, 1], in float32."""
+        """Generate n images (n, 3, size, size) in [0, 1], float32, from the same codes and noise at every call."""
         with torch.autocast(self.device.type, enabled=False):
             return self._make(n, "samples", 0)[0].clamp(0, 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint is."""
+        """Record the kind of the checkpoint."""
         checkpoint["ddpm_pairs"] = {"kind": "prior"}
 
     def _make(self, n: int, stream: str, step: int) -> tuple[Tensor, Tensor]:
-        """Pictures (n, 3, size, size) of codes and noise drawn for this step, nominally in [0, 1], and their w's."""
+        """Generate images from codes and noise drawn for this step.
+
+        Returns:
+            Images (n, 3, size, size), nominally in [0, 1], and their w's (n, latents, 512).
+        """
         rows = generators(self, stream, n, self.seed, step)
         latents = self.net.copies(self.net.style(normal(rows, (STYLE_DIM,))))
         noise = [normal(rows, shape) for shape in self.net.noise_shapes]

@@ -1,4 +1,4 @@
-"""Fill a restorer or a discriminator with the weights that its training starts from."""
+"""Load the weights from which the training of a restorer or a discriminator starts."""
 
 from pathlib import Path
 
@@ -14,20 +14,21 @@ from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import weights_file
 
 _DECODER = "input.input"
-"""A weight that only a decoder on its own has under this name."""
+"""Name of a weight that only a standalone decoder has."""
 
 
 def start_network(net: nn.Module, path: str) -> None:
-    """Fill a restorer with the weights of another, or a GPEN's mapping and decoder with those of a ``Prior``.
+    """Load the weights of another restorer, or those of a ``Prior`` into a GPEN's mapping and decoder.
 
-    An ``RRDBNet`` of another scale fills all but the first convolution, as Real-ESRGAN's x2 starts from its x4.
+    An ``RRDBNet`` of another scale sets all weights but those of the first convolution, as Real-ESRGAN's x2 starts from
+    its x4.
 
     Args:
-        net: The restorer.
-        path: A file that ``load_restorer`` takes; for GPEN also one that ``start_decoder`` takes.
+        net: The restorer; changed in place.
+        path: A file that ``load_restorer`` accepts; for GPEN also one that ``start_decoder`` accepts.
 
     Raises:
-        UserError: if the file holds something else or does not fit.
+        UserError: If the file contains something else, or its weights do not fit.
     """
     path = weights_file(path)
     if hasattr(net, "generator") and _DECODER in read_weights(path).tensors:
@@ -36,20 +37,23 @@ def start_network(net: nn.Module, path: str) -> None:
     start = SpandrelNet(path) if isinstance(net, SpandrelNet) else load_restorer(path, net)
     tensors = start.state_dict()
     if isinstance(net, RRDBNet) and isinstance(start, RRDBNet) and start.scale != net.scale:
-        rank_zero_warn(f"init_from {path} is x{start.scale}, the network x{net.scale}; conv_first keeps its own start")
+        rank_zero_warn(
+            f"--model.init_from {path} is x{start.scale}, the network x{net.scale}; "
+            "conv_first keeps its initial weights"
+        )
         tensors["conv_first.weight"] = net.conv_first.weight.detach()
     _fill(net, tensors, "init_from", path)
 
 
 def start_decoder(decoder: nn.Module, path: str) -> None:
-    """Fill a ``StyleDecoder``, mapping and all.
+    """Load the weights of a ``StyleDecoder``, including its mapping.
 
     Args:
-        decoder: The decoder. With ``isconcat=False`` it takes StyleGAN2's own weights.
+        decoder: The decoder; changed in place. With ``isconcat=False``, StyleGAN2's own weights fit.
         path: A checkpoint of ``Prior``, or a StyleGAN2 generator.
 
     Raises:
-        UserError: if the file holds something else or does not fit.
+        UserError: If the file contains something else, or its weights do not fit.
     """
     path = weights_file(path)
     tensors = read_weights(path).tensors
@@ -58,15 +62,15 @@ def start_decoder(decoder: nn.Module, path: str) -> None:
 
 
 def start_discriminator(discriminator: nn.Module, path: str) -> None:
-    """Fill a discriminator.
+    """Load the weights of a discriminator.
 
     Args:
-        discriminator: The discriminator.
-        path: A checkpoint of ``Prior`` or ``Adversarial``, of which the trained discriminator is taken, not its moving
-            average; or weights alone, such as a netD file of Real-ESRGAN, or GPEN's training state.
+        discriminator: The discriminator; changed in place.
+        path: A checkpoint of ``Prior`` or ``Adversarial``, or a file of weights only, such as Real-ESRGAN's netD or
+            GPEN's training state. From a checkpoint, the trained weights are taken, not their moving average.
 
     Raises:
-        UserError: if the file holds something else or does not fit.
+        UserError: If the file contains something else, or its weights do not fit.
     """
     path = weights_file(path)
     _fill(discriminator, _discriminator_weights(path), "discriminator_from", path)
@@ -88,5 +92,6 @@ def _fill(part: nn.Module, tensors: dict[str, Tensor], option: str, path: str) -
     try:
         part.load_state_dict(tensors)
     except RuntimeError as error:
-        name = type(part).__name__
-        raise UserError(f"{option} {path} does not fit the {name} of the config: {first_misfit(error)}") from None
+        raise UserError(
+            f"--model.{option} {path} does not fit the {type(part).__name__} of the config: {first_misfit(error)}"
+        ) from None

@@ -1,4 +1,4 @@
-"""What all restorers share: a network that is validated on crops, tested on whole pairs, and restores folders."""
+"""Base class of restorers: validate on crops, test on whole pairs, restore folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from ddpm_pairs.run import Run
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored picture.
+    """A restored image.
 
     Attributes:
-        key: The LQ picture's key.
-        pixels: uint8 (3, H, W) RGB, or (4, H, W) with the alpha plane where LQ had one.
+        key: Key of the LQ image.
+        pixels: uint8 (3, H, W) RGB, or (4, H, W) with alpha if the LQ image had it.
     """
 
     key: str
@@ -31,19 +31,20 @@ class Restored:
 
 
 class Restorer(L.LightningModule):
-    """Base of the modules that train a restorer; on its own it tests and predicts.
+    """Base of the modules that train a restorer; on its own, it validates, tests, and predicts.
 
-    Pictures are restored in float32 whatever the Trainer's precision, since bfloat16 has fewer levels than a picture.
+    Images are restored in float32 at any Trainer precision, because bfloat16 has fewer levels than an 8-bit image.
 
     Args:
         net: Any ``nn.Module`` with ``forward(lq) -> restored`` on (N, 3, h, w) in [0, 1] and the attributes ``scale``,
-            ``multiple`` (input sides must divide by it) and ``side`` (the only input side it takes, or ``None``);
+            ``multiple`` (input sides must be multiples of it) and ``side`` (the only input side, or ``None``);
             optionally ``tiling``, see ``restore_picture``.
-        tile: LQ pixels a side above which a picture is restored in tiles of this side; ``None`` never does.
-        overlap: LQ pixels by which tiles overlap, where they are blended.
+        tile: Side in LQ pixels above which an image is restored in tiles of this side; ``None`` never uses tiles.
+        overlap: LQ pixels by which tiles overlap and are blended.
 
     Attributes:
-        restored_dir: Where a test finds images that it has restored before, as ``<key>.png``; ``None``: nowhere.
+        restored_dir: Folder of images that an earlier test restored, as ``<key>.png``, which are used again; ``None``
+            restores all.
 
     Raises:
         UserError: If a value is out of range.
@@ -54,53 +55,53 @@ class Restorer(L.LightningModule):
     def __init__(self, net: nn.Module, tile: int | None = 256, overlap: int = 32) -> None:
         super().__init__()
         if overlap < 0 or (tile is not None and tile <= 2 * overlap):
-            raise UserError(f"tile is {tile} and overlap {overlap}: expected a tile of more than twice the overlap")
+            raise UserError(f"--model.tile: got {tile}; expected more than twice --model.overlap, which is {overlap}")
         self.net, self.tile, self.overlap = net, tile, overlap
         self.restored_dir: Path | None = None
 
     def check(self, scale: int | None, crop_size: int | None = None) -> None:
-        """Compare the network with the data.
+        """Check that the network fits the data.
 
         Args:
-            scale: HQ sides over LQ sides; ``None`` where there is no HQ.
-            crop_size: Side of the HQ crops in training; ``None`` outside of it.
+            scale: HQ side over LQ side; ``None`` if there is no HQ.
+            crop_size: Side of the HQ crops in training; ``None`` otherwise.
 
         Raises:
-            UserError: if they do not fit.
+            UserError: If the scale or the crop size does not fit the network.
         """
         if scale is not None and scale != self.net.scale:
-            raise UserError(f"the pairs are x{scale}, the network x{self.net.scale}: give the network the same scale")
+            raise UserError(f"the pairs are x{scale}, the network x{self.net.scale}; use a network of the same scale")
         if crop_size is not None and self.net.side not in (None, crop_size):
             raise UserError(
-                f"--data.crop_size is {crop_size}, the network takes pictures of {self.net.side} px only: give that"
+                f"--data.crop_size: got {crop_size}; expected {self.net.side}, the only side that the network accepts"
             )
 
     def check_run(self, run: Run) -> None:
-        """Compare the network with the data of a run; see ``check``.
+        """Check that the network fits the data of a run; see ``check``.
 
         Raises:
-            UserError: If they do not fit, or the data holds no pairs to compare with.
+            UserError: If it does not fit, or validation or a test has no pairs.
         """
         if run.verb == "predict":
             return
         if run.verb != "fit" and not hasattr(run.data, "scale"):
             raise UserError(
-                f"`{run.verb}` compares restored images with HQ, --data is {type(run.data).__name__}: "
-                "expected RestorationPairs, or pairs of your own with a `scale`"
+                f"--data: got {type(run.data).__name__}; `{run.verb}` compares restored images with HQ, so it expects "
+                "RestorationPairs, or a DataModule of your own with a `scale`"
             )
         crop_size = getattr(run.data, "crop_size", None) if run.verb == "fit" else None
         self.check(getattr(run.data, "scale", None), crop_size)
 
     def setup(self, stage: str) -> None:
-        """channels_last for fast convolutions."""
+        """Convert the network to channels_last, for fast convolutions."""
         to_channels_last(self.net)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Restore a batch of crops; ``Evaluation`` scores what is returned."""
+        """Restore a batch of crops; ``Evaluation`` scores the returned batch."""
         return batch | {"restored": self._restore(batch["lq"])}
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Restore one whole picture, a batch of 1; ``Evaluation`` scores what is returned."""
+        """Restore one whole image, a batch of 1; ``Evaluation`` scores the returned batch."""
         before = None if self.restored_dir is None else self.restored_dir / f"{batch['key'][0]}.png"
         if before is not None and before.is_file():
             restored = torch.from_numpy(decode_picture(before)).permute(2, 0, 1).to(self.device).float() / 255
@@ -109,23 +110,23 @@ class Restorer(L.LightningModule):
         return batch | {"restored": restored[None]}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> tuple[list[Restored], list[Failure]]:
-        """Restore the pictures of a batch of ``RestorationPairs``, and say which could not be."""
+        """Restore the LQ images of a batch of ``RestorationPairs``; return them and the failures."""
         restored, failures = [], list(batch["failures"])
-        for picture in batch["pictures"]:
-            height, width = picture.lq.shape[1:]
+        for image in batch["pictures"]:
+            height, width = image.lq.shape[1:]
             if self.net.side is not None and height != width:
-                reason = f"{width}x{height}: the network takes square, aligned pictures, such as faces"
-                failures.append(Failure(picture.source, reason))
+                reason = f"{width}x{height}: the network takes square, aligned images, such as faces"
+                failures.append(Failure(image.source, reason))
                 continue
-            pixels = eight_bit(self._restore_whole(picture.lq.float() / 255))
-            if picture.alpha is not None:
-                alpha = F.interpolate(picture.alpha[None, None].float(), size=pixels.shape[1:], mode="bicubic")[0]
+            pixels = eight_bit(self._restore_whole(image.lq.float() / 255))
+            if image.alpha is not None:
+                alpha = F.interpolate(image.alpha[None, None].float(), size=pixels.shape[1:], mode="bicubic")[0]
                 pixels = torch.cat([pixels, alpha.clamp(0, 255).round().to(torch.uint8)])
-            restored.append(Restored(picture.key, pixels.cpu()))
+            restored.append(Restored(image.key, pixels.cpu()))
         return restored, failures
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint is."""
+        """Record the kind of the checkpoint."""
         checkpoint["ddpm_pairs"] = {"kind": "restorer"}
 
     @torch.no_grad()
@@ -135,7 +136,7 @@ class Restorer(L.LightningModule):
 
     @torch.no_grad()
     def _restore_whole(self, lq: Tensor) -> Tensor:
-        """(3, h, w) to (3, H, W), brought to the network's only side first where it has one."""
+        """Restore (3, h, w) to (3, H, W); resize it first if the network accepts only one side."""
         side = self.net.side
         if side is not None and tuple(lq.shape[1:]) != (side, side):
             lq = F.interpolate(lq[None], size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
@@ -144,7 +145,7 @@ class Restorer(L.LightningModule):
 
 
 def to_channels_last(net: nn.Module) -> None:
-    """Lay out a network's convolutions channels_last, in place; other weights (GPEN has 5-D ones) stay as they are."""
+    """Convert a network's 4-D weights to channels_last, in place; others, such as GPEN's 5-D ones, are unchanged."""
     for parameter in net.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Limit how large a network may be that is built from the names and shapes in a file."""
+"""Limit the size of a network that is built from the names and shapes in a file."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,13 +10,13 @@ from torch.overrides import TorchFunctionMode
 _FACTORIES = {
     torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange, torch.linspace
 }  # fmt: skip
-"""What layers allocate their weights and buffers with."""
+"""Functions with which layers allocate their weights and buffers."""
 
 _SPARE_NUMBERS = 2**28
-"""Numbers that a network may allocate besides its weights, such as attention masks: 1 GiB of float32."""
+"""Elements that a network may allocate besides its weights, for attention masks, for example: 1 GiB of float32."""
 
 _SPARE_TENSORS = 2_000
-"""Tensors that it may allocate besides its weights."""
+"""Tensors that a network may allocate besides its weights."""
 
 _TOO_LARGE = "the network would be far larger than its weights"
 
@@ -25,19 +25,19 @@ class SizeLimit(TorchFunctionMode):
     """Stop a network from growing far beyond the weights that it is built for.
 
     A file of a few kilobytes can name layer 1,000,000,000 or a width of 1,000,000. Inside ``with SizeLimit(tensors):``
-    such a network ends in an error before it fills the memory.
+    building such a network raises an error before it fills the memory.
 
     Args:
         tensors: The weights from the file.
 
     Raises:
-        MemoryError: inside the ``with`` block, when too much is allocated.
+        MemoryError: If too much is allocated inside the ``with`` block.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
         tensors = list(tensors)
-        # views share a storage, and an expanded tensor is smaller in memory than its shape says
+        # views share storage, and an expanded tensor takes less memory than its shape suggests
         stored = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}
         self.numbers = 2 * sum(stored.values()) + _SPARE_NUMBERS
         self.tensors = 10 * len(tensors) + _SPARE_TENSORS
@@ -49,12 +49,12 @@ class SizeLimit(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """Run a function of torch, and count what it allocates."""
+        """Run a torch function and count what it allocates."""
         if function not in _FACTORIES:
             return function(*args, **(kwargs or {}))
         try:
             result = function(*args, **(kwargs or {}))
-        except RuntimeError as error:  # more than there is memory
+        except RuntimeError as error:  # out of memory
             raise MemoryError(_TOO_LARGE) from error
         self.numbers -= result.numel()
         self.tensors -= 1

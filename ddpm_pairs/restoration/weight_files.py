@@ -1,4 +1,4 @@
-"""Read weights of restorers from the files of any program, and say what a wrong file looks like."""
+"""Read restorer weights from files of various programs, and describe files that contain something else."""
 
 import re
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from torch import Tensor
 
 from ddpm_pairs.errors import UserError
 
-EXPECTED = "expected a restorer's weights (.ckpt, .safetensors or .pth)"
+EXPECTED = "expected a restorer's weights (.ckpt, .safetensors, or .pth)"
 
 WRAPPERS = (
     "params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "g_ema", "g", "net"
 )  # fmt: skip
-"""Entries under which programs store the weights of a network, the preferred one first."""
+"""Keys under which programs store the weights of a network, in order of preference."""
 
 PREFIXES = ("module.", "netG.")
-"""What wrappers of networks add to the names of weights."""
+"""Prefixes that wrappers add to the names of weights."""
 
 PREFIX_OF_SPANDREL = "spandrel."
-"""What ``SpandrelNet`` adds to the names of weights in our checkpoints."""
+"""Prefix that ``SpandrelNet`` adds to the names of weights in our checkpoints."""
 
 _SIGNS = {
     "conv9.weight": "a U-Net discriminator (netD)",
@@ -43,7 +43,7 @@ _SUFFIXES = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"%PDF"
 
 
 class MisfitError(UserError):
-    """Weights of a known kind of network that cannot be used; the message continues the words "looks like"."""
+    """Weights of a known network that cannot be used; the message completes the phrase "looks like"."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class WeightsFromFile:
     """The weights of one network.
 
     Attributes:
-        tensors: Weights by name, without prefixes of wrappers.
-        kind: What the file says it is, such as ``restorer`` or ``ddpm``; ``None`` if it does not say.
+        tensors: Weights by name, without the prefixes of wrappers.
+        kind: The kind that the file declares, such as ``restorer`` or ``ddpm``; ``None`` if it declares none.
     """
 
     tensors: dict[str, Tensor]
@@ -60,22 +60,22 @@ class WeightsFromFile:
 
 
 def read_weights(path: str | Path) -> WeightsFromFile:
-    """Read the generator's weights from a file, on the CPU, with the types in which they are stored.
+    """Read the generator's weights from a file, on the CPU, in their stored types.
 
-    No code from the file is run: pickles are read with ``weights_only=True``. Of several sets of weights, the first in
-    ``WRAPPERS`` is taken; of a Lightning checkpoint, the entries ``net.*``.
+    No code from the file is run: pickles are read with ``weights_only=True``. If the file contains several sets of
+    weights, the first in ``WRAPPERS`` is taken. From a Lightning checkpoint, the entries ``net.*`` are taken.
 
     Args:
-        path: A ``.safetensors`` file, or a pickle of torch under any other suffix (``.ckpt``, ``.pth``, ``.pt``).
+        path: A ``.safetensors`` file, or a torch pickle with any other suffix (``.ckpt``, ``.pth``, ``.pt``).
 
     Raises:
-        UserError: if the file does not exist or holds no weights.
+        UserError: If the file does not exist or contains no weights.
     """
     path = Path(path)
     if path.is_dir():
-        raise UserError(f"checkpoint {path} is a folder, such as an exported DDPM: {EXPECTED}")
+        raise UserError(f"checkpoint {path} is a folder, such as an exported DDPM; {EXPECTED}")
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist: {EXPECTED}")
+        raise UserError(f"checkpoint {path} does not exist; {EXPECTED}")
     content, kind = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), dict) and content[wrapper]:
@@ -85,7 +85,7 @@ def read_weights(path: str | Path) -> WeightsFromFile:
         content = next(iter(content.values()))
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"checkpoint {path} looks like {_without_weights(content)}: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like {_without_weights(content)}; {EXPECTED}")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -97,7 +97,7 @@ def read_weights(path: str | Path) -> WeightsFromFile:
 
 
 def looks_like(weights: WeightsFromFile) -> str:
-    """Say what weights seem to be that are not a restorer's, for an error message."""
+    """Describe weights that are not a restorer's, for an error message."""
     if weights.kind not in (None, "restorer"):
         return {"ddpm": "a DDPM", "prior": "a GAN prior"}.get(weights.kind, f"a {weights.kind}")
     for sign, name in _SIGNS.items():
@@ -108,7 +108,7 @@ def looks_like(weights: WeightsFromFile) -> str:
 
 
 def first_misfit(error: Exception) -> str:
-    """Return the first thing that did not fit when a network was built or filled, without the list of all weights."""
+    """Return the first mismatch from an error in building or loading a network, without the list of all weights."""
     text = str(error).split("\n\t")[1] if "\n\t" in str(error) else f"{type(error).__name__} {error}"
     return " ".join(text.split())[:120].rstrip(". ")
 
@@ -118,8 +118,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         content = load_file(path)
-    except Exception as error:  # safetensors raises its own and Rust's errors for other files
-        raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
+    except Exception as error:  # safetensors raises its own errors and Rust's for other files
+        raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}; {EXPECTED}") from None
     return content, _kind(metadata.get("ddpm_pairs"))
 
 
@@ -127,15 +127,15 @@ def _read_pickle(path: Path) -> tuple[dict[str, Any], str | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types of errors for other files
-        raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}: {EXPECTED}") from None
+        raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}; {EXPECTED}") from None
     if isinstance(content, Tensor):
-        raise UserError(f"checkpoint {path} looks like a single tensor: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like a single tensor; {EXPECTED}")
     if not isinstance(content, dict):
-        raise UserError(f"checkpoint {path} looks like a {type(content).__name__} of values: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like a {type(content).__name__} of values; {EXPECTED}")
     return content, _kind(content.get("ddpm_pairs"))
 
 
-def _kind(spec: Any) -> str | None:  # noqa: ANN401 - whatever a file holds under our name
+def _kind(spec: Any) -> str | None:  # noqa: ANN401 - any value that a file has under our key
     if isinstance(spec, str):
         try:
             spec = loads(spec)
@@ -150,12 +150,12 @@ def _without_weights(content: dict[str, Any]) -> str:
     if "optimizers" in content:
         return "a training state (optimizers without weights)"
     return (
-        "an empty file of weights" if not content else f"a dict of other things ({', '.join(map(str, content))[:60]})"
+        "an empty file of weights" if not content else f"a dict without weights ({', '.join(map(str, content))[:60]})"
     )
 
 
 def _of_bytes(path: Path, error: Exception) -> str:
-    """Say what an unreadable file is, from its first bytes or from the error."""
+    """Identify an unreadable file by its first bytes or the error."""
     with path.open("rb") as file:
         start = file.read(256)
     for magic, name in _SUFFIXES.items():
@@ -166,12 +166,12 @@ def _of_bytes(path: Path, error: Exception) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer; fetch the file with `git lfs pull`"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, saved instead of the file"
+        return "a web page that was saved instead of the file"
     if b"\0" not in start and all(byte >= 32 or byte in b"\t\n\r" for byte in start):
         return f"text ({start.decode(errors='replace').split()[0][:40]!r})" if start.split() else "text"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused:
-        return f"a pickle with Python objects ({refused[1]}), which are not loaded, for safety"
+        return f"a pickle with Python objects ({refused[1]}), which are not loaded for safety"
     if "TorchScript" in str(error):
         return "a TorchScript archive"
     return f"a damaged file, or one of another type ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""Load restorers: the weights determine which network is built."""
+"""Load restorers; the weights determine which network is built."""
 
 import copy
 from pathlib import Path
@@ -15,25 +15,25 @@ from ddpm_pairs.restoration.weight_files import EXPECTED, MisfitError, first_mis
 
 
 def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.Module:
-    """Load a restoration network; the names and shapes of the weights determine what is built.
+    """Load a restoration network; the names and shapes of the weights determine its class and sizes.
 
-    ``RRDBNet`` (under the names of Real-ESRGAN, of "new" ESRGAN such as BSRGAN, and of "old" ESRGAN) and ``GPEN`` are
-    our own classes. Any other network is the config's if its weights match exactly, or one that spandrel opens. A file
-    with several sets of weights gives the moving average if it has one.
+    ``RRDBNet`` (with the names of Real-ESRGAN, of "new" ESRGAN such as BSRGAN, or of "old" ESRGAN) and ``GPEN`` are
+    classes of this package. For other weights, the config's network is used if they match it exactly; otherwise
+    spandrel builds the network. If the file contains several sets of weights, the moving average is preferred.
 
     Args:
-        path: A ``.ckpt``, ``.safetensors`` or ``.pth`` file. It is read without running code from it.
-        config_net: The config's network. A copy is filled.
+        path: A ``.ckpt``, ``.safetensors``, or ``.pth`` file. No code from the file is run.
+        config_net: The config's network. The weights are loaded into a copy of it.
 
     Returns:
         The network in eval mode, float32, on the CPU.
 
     Raises:
-        UserError: if the file is missing, unreadable, or holds no restorer; the message says what it looks like.
+        UserError: If the file is missing, unreadable, or contains no restorer; the message describes what it contains.
     """
     weights = read_weights(path)
     if weights.kind not in (None, "restorer"):
-        raise UserError(f"checkpoint {path} looks like {looks_like(weights)}: {EXPECTED}")
+        raise UserError(f"checkpoint {path} looks like {looks_like(weights)}; {EXPECTED}")
     tensors = weights.tensors
     try:
         net = _own_network(tensors) or _config_network(tensors, config_net)
@@ -42,18 +42,18 @@ def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.M
     except MisfitError as error:
         if config_net is None or tensors.keys() != config_net.state_dict().keys():
             raise UserError(f"checkpoint {path} looks like {error}") from None
-        net = None  # the names are the config's, so its sizes are what the user has to compare
+        net = None  # the names match the config's, so the message compares the sizes with it
     if net is not None:
         return net.float().eval()
     looks, expected = looks_like(weights), EXPECTED
     if config_net is not None:
         looks += f" ({_difference(tensors, config_net)})"
         expected = f"expected RRDB, GPEN, a network that spandrel opens, or the config's {type(config_net).__name__}"
-    raise UserError(f"checkpoint {path} looks like {looks}: {expected}{extra_hint()}")
+    raise UserError(f"checkpoint {path} looks like {looks}; {expected}{extra_hint()}")
 
 
 def _own_network(tensors: dict[str, Tensor]) -> nn.Module | None:
-    """Build and fill an RRDBNet or a GPEN; ``None`` for the weights of anything else."""
+    """Build an RRDBNet or a GPEN and load the weights; return ``None`` for weights of another network."""
     rrdb = official_names(tensors)
     if rrdb is None and not tensors.keys() >= GPEN_SIGNS:
         return None
@@ -61,17 +61,17 @@ def _own_network(tensors: dict[str, Tensor]) -> nn.Module | None:
     try:
         with SizeLimit(tensors.values()):
             net = build_gpen(tensors) if rrdb is None else build_rrdb(rrdb)
-        if rrdb is None:  # the fixed kernels of released files differ in number
+        if rrdb is None:  # released files differ in their number of fixed kernels
             own = net.state_dict().keys()
             tensors = {name: value for name, value in tensors.items() if name in own or not name.endswith(".kernel")}
         net.load_state_dict(tensors if rrdb is None else rrdb)
-    except Exception as error:  # shapes that contradict each other can raise anything
-        raise MisfitError(f"damaged weights of {name} ({first_misfit(error)}): give the whole file") from None
+    except Exception as error:  # contradictory shapes can raise any error
+        raise MisfitError(f"damaged weights of {name} ({first_misfit(error)}); expected the complete file") from None
     return net
 
 
 def _config_network(tensors: dict[str, Tensor], config_net: nn.Module | None) -> nn.Module | None:
-    """Fill a copy of the config's network; ``None`` if names or shapes differ."""
+    """Load the weights into a copy of the config's network; return ``None`` if names or shapes differ."""
     if config_net is None:
         return None
     wanted = {name: value.shape for name, value in config_net.state_dict().items()}
@@ -83,7 +83,7 @@ def _config_network(tensors: dict[str, Tensor], config_net: nn.Module | None) ->
 
 
 def _difference(tensors: dict[str, Tensor], config_net: nn.Module) -> str:
-    """Describe the first difference between weights and a network that they do not fit."""
+    """Describe the first mismatch between weights and a network."""
     try:
         copy.deepcopy(config_net).load_state_dict(tensors)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The callback that writes restored images as they are made, and resumes an interrupted run."""
+"""Callback that writes restored images and resumes an interrupted run."""
 
 import time
 from pathlib import Path
@@ -17,20 +17,20 @@ RESTORED = "restored"
 
 
 def restored_folder(root: Path, rank: int = 0) -> RunFolder:
-    """The output folder of a restorer: its settings are what decides how restored images look."""
+    """Return the output folder of a restorer; its settings are those that determine the restored images."""
     return RunFolder(root, "run.yaml", "restored images", rank)
 
 
 class RestorationWriter(L.Callback):
-    """Writes ``<output_dir>/restored/<key>.png``; use it with a ``Restorer`` and the LQ of ``RestorationPairs``.
+    """Write ``<output_dir>/restored/<key>.png``; use it with a ``Restorer`` and the LQ of ``RestorationPairs``.
 
     Args:
-        output_dir: Output folder; images that it holds already are not restored again.
-        settings: What decides how restored images look: the SHA-256 of the weights and the tiles. A folder made with
-            other settings is refused.
+        output_dir: Output folder. Images that it already contains are not restored again.
+        settings: Settings that determine the restored images: SHA-256 of the weights, and the tiles. A folder made
+            with other settings is an error.
 
     Attributes:
-        summary: After the run, on rank 0: ``made`` (images of this run), ``seconds`` and ``failures``.
+        summary: After the run, on rank 0: ``made`` (images of this run), ``seconds``, and ``failures``.
     """
 
     def __init__(self, output_dir: str | Path, settings: dict[str, Any]) -> None:
@@ -38,19 +38,19 @@ class RestorationWriter(L.Callback):
         self.summary: dict[str, Any] = {}
 
     def check(self, data: RestorationPairs) -> None:
-        """Find every reason not to begin, and tell the loader what is not done yet.
+        """Check the output folder, and schedule the images that are not restored yet.
 
         Raises:
-            UserError: For a folder with images that were restored with other settings.
+            UserError: If the folder contains images restored with other settings, or contains the LQ images.
         """
         restored_folder(self.root).check(self.settings)
         if Path(data.lq_dir).resolve() in (self.root.resolve(), (self.root / RESTORED).resolve()):
-            raise UserError(f"--output_dir {self.root} is where the LQ pictures lie: give another folder")
+            raise UserError(f"--output_dir {self.root} is the folder of the LQ images; use another folder")
         self.todo = [one for one in data.pictures if not self._path(one.key).is_file()]
         data.schedule([[one] for one in self.todo])
 
     def setup(self, trainer: L.Trainer, pl_module: Restorer, stage: str) -> None:
-        """Write the settings down."""
+        """Write the settings to the output folder."""
         self.begin, self.folder = time.monotonic(), restored_folder(self.root, trainer.global_rank)
         if trainer.is_global_zero:
             self.folder.begin(self.settings)
@@ -65,15 +65,15 @@ class RestorationWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Publish the pictures of a batch."""
+        """Write the restored images of a batch."""
         restored, failures = outputs
         for one in restored:
             write_atomically(self._path(one.key), encode_png(one.pixels), self.folder.rank)
         self.folder.report(failures)
 
     def teardown(self, trainer: L.Trainer, pl_module: Restorer, stage: str) -> None:
-        """Join what the ranks report; not called after an interruption."""
-        trainer.strategy.barrier("pictures restored")
+        """Collect the failures of all ranks; not called after an interruption."""
+        trainer.strategy.barrier("images restored")
         seconds = time.monotonic() - self.begin
         if not trainer.is_global_zero:
             return

@@ -1,1 +1,1 @@
-"""What every training shares: optimizers, adversarial steps, losses."""
+"""Shared by all trainings: optimizers, adversarial steps, and losses."""

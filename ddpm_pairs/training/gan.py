@@ -24,17 +24,17 @@ REMEDY = "lower learning rates or with --model.gradient_clip 1.0"
 """What to change after a loss that is not finite; see ``ddpm_pairs.training.optimizer.check_finite``."""
 
 PATH_DECAY = 0.01
-"""Share of the latest batch in the running mean of the path lengths."""
+"""Weight of the latest batch in the running mean of the path lengths."""
 
 UNDECIDED = math.log(2)
-"""Loss per image of a discriminator that only guesses."""
+"""Loss per image of a discriminator that guesses."""
 
 
 class AdversarialSteps:
     """The optimizers of a generator and a discriminator, and the steps of an iteration.
 
     The module that uses it optimizes manually. The Trainer counts only the generator's main step, so that
-    ``global_step``, ``max_steps``, the moving average and the checkpoints count iterations.
+    ``global_step``, ``max_steps``, the moving average, and the checkpoints count iterations.
 
     Args:
         r1_weight: gamma of R1; 0 turns it off.
@@ -61,25 +61,25 @@ class AdversarialSteps:
     ) -> None:
         for name, every in (("r1_every", r1_every), ("path_every", path_every)):
             if every < 1:
-                raise UserError(f"{name} is {every}: expected 1 or more")
+                raise UserError(f"--model.{name}: got {every}; expected 1 or more")
         for name, weight in (("r1_weight", r1_weight), ("path_weight", path_weight)):
             if weight < 0:
-                raise UserError(f"{name} is {weight}: expected 0 or more")
+                raise UserError(f"--model.{name}: got {weight}; expected 0 or more")
         if gradient_clip is not None and gradient_clip <= 0:
-            raise UserError(f"gradient_clip is {gradient_clip}: expected more than 0, or null")
+            raise UserError(f"--model.gradient_clip: got {gradient_clip}; expected more than 0, or null")
         self.r1_weight, self.r1_every = r1_weight, r1_every
         self.path_weight, self.path_every = path_weight, path_every
         self.betas, self.gradient_clip, self.seed = (float(betas[0]), float(betas[1])), gradient_clip, seed
         self.watch = DiscriminatorWatch()
 
     def optimizers(self, groups: list[dict], discriminator: nn.Module, rate: float, fused: bool) -> list[Optimizer]:
-        """Adam for the generator's parameter groups, and Adam for the discriminator.
+        """Return one Adam for the generator's parameter groups and one for the discriminator.
 
         Args:
             groups: The generator's parameters with their learning rates.
             discriminator: The discriminator.
-            rate: Its learning rate.
-            fused: Whether to use Torch's fused kernel.
+            rate: The discriminator's learning rate.
+            fused: Whether to use torch's fused kernel.
         """
         path_every = self.path_every if self.path_weight > 0 else None
         r1_every = self.r1_every if self.r1_weight > 0 else None
@@ -87,12 +87,12 @@ class AdversarialSteps:
         return [lazy_adam(groups, self.betas, path_every, fused), lazy_adam(critics, self.betas, r1_every, fused)]
 
     def generator_step(self, module: L.LightningModule, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        """The generator's main step, the one that the Trainer counts."""
+        """Take the generator's main step, the one that the Trainer counts."""
         check_finite(loss, module, REMEDY)
         take_step(module, optimizer, loss, self.gradient_clip, counted=True)
 
     def path_due(self, step: int) -> bool:
-        """Whether the generator's path lengths are regularized in iteration ``step``."""
+        """Return whether iteration ``step`` includes a path-length step."""
         return self.path_weight > 0 and step % self.path_every == 0
 
     def path_step(
@@ -104,13 +104,13 @@ class AdversarialSteps:
         mean: Tensor,
         step: int,
     ) -> None:
-        """Regularize the path lengths.
+        """Take the generator's path-length step.
 
         Args:
             module: The module being trained.
-            optimizer: The generator's.
-            made: Generated images (N, 3, H, W) in [0, 1], float32, with their graph.
-            latents: (N, L, C), the latents they were generated from.
+            optimizer: The generator's optimizer.
+            made: Generated images (N, 3, H, W) in [0, 1], float32, attached to the graph.
+            latents: (N, L, C), the latents from which they were generated.
             mean: Running mean of the path lengths, a buffer of the module; changed in place.
             step: The iteration.
         """
@@ -130,13 +130,13 @@ class AdversarialSteps:
         made: Tensor,
         step: int,
     ) -> None:
-        """The discriminator's step, and its R1 step when it is due.
+        """Take the discriminator's step, and its R1 step if it is due.
 
         Args:
             module: The module being trained.
-            optimizer: The discriminator's.
+            optimizer: The discriminator's optimizer.
             discriminator: Images -> logits of any shape with N first.
-            real: (N, 3, H, W) in [0, 1].
+            real: Real images (N, 3, H, W) in [0, 1].
             made: Generated images of the same shape.
             step: The iteration.
         """
@@ -157,10 +157,10 @@ class AdversarialSteps:
 
 
 class DiscriminatorWatch:
-    """Warns when the discriminator has won, or when it learns nothing.
+    """Warn if the discriminator is always right, or if it learns nothing.
 
     Args:
-        window: Iterations per judgment; in between, nothing waits for the device.
+        window: Iterations between checks. Only a check synchronizes with the device.
     """
 
     def __init__(self, window: int = 1000) -> None:
@@ -168,7 +168,7 @@ class DiscriminatorWatch:
         self._seen, self._sums = 0, torch.zeros(2)
 
     def update(self, loss: Tensor) -> str | None:
-        """Add the ``discriminator_loss`` of an iteration; at the end of a window, return the warning, if any."""
+        """Add an iteration's ``discriminator_loss``; at the end of a window, issue and return the warning, if any."""
         half = loss.detach().float() / 2
         self._sums = self._sums.to(half.device) + torch.stack([half, (half - UNDECIDED).abs()])
         self._seen += 1
@@ -179,14 +179,14 @@ class DiscriminatorWatch:
         warning = None
         if mean < 0.01:
             warning = (
-                f"the discriminator's loss was {mean:.4f} per image over the last {self.window} iterations: it tells "
-                "all generated images from real ones, so the generator has nothing to learn from it. Lower its "
-                "learning rate, or raise r1_weight"
+                f"the discriminator's loss was {mean:.4f} per image over the last {self.window} iterations: it "
+                "recognizes all generated images, so the generator learns nothing from it. Lower its learning rate, or "
+                "raise --model.r1_weight"
             )
         elif distance < 0.01:
             warning = (
                 f"the discriminator's loss stayed at {mean:.3f} per image over the last {self.window} iterations "
-                "(0.693 is a guess): it learns nothing. Raise its learning rate, or start from a trained discriminator"
+                "(guessing gives 0.693): it learns nothing. Raise its learning rate, or set --model.discriminator_from"
             )
         if warning is not None:
             rank_zero_warn(warning)
@@ -195,15 +195,15 @@ class DiscriminatorWatch:
 
 @torch.no_grad()
 def update_mean(mean: Tensor, lengths: Tensor, strategy: Strategy) -> Tensor:
-    """Move the running mean of path lengths toward those of a batch, over all ranks.
+    """Update the running mean of path lengths with a batch, averaged over all ranks.
 
     Args:
         mean: The running mean, a scalar; changed in place.
-        lengths: (N,).
-        strategy: The Trainer's.
+        lengths: Path lengths (N,) of this rank's batch.
+        strategy: The Trainer's strategy.
 
     Returns:
-        The new mean, a copy.
+        A copy of the new mean.
     """
     mean.lerp_(strategy.reduce(lengths.detach().mean(), reduce_op="mean"), PATH_DECAY)
     return mean.clone()

@@ -1,4 +1,4 @@
-"""Adam with an optional warmup and cosine decay of the learning rate, and the check of a finite loss."""
+"""Adam with optional warmup and cosine decay of the learning rate, and a check for a finite loss."""
 
 import math
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from ddpm_pairs.errors import UserError
 
 
 class Adam(torch.optim.Adam):
-    """Torch's Adam, with its fused kernel made safe for mixed precision and for checkpoints from other devices.
+    """torch's Adam, with its fused kernel made safe for gradient clipping and for checkpoints from other devices.
 
-    The fused kernel offers to unscale gradients itself, and Lightning then refuses to clip them; this class withdraws
-    the offer. The kernel also reads weights and state in memory order. A checkpoint from another device may hold a
-    state of another memory layout, which fails on a GPU and gives wrong numbers on a CPU, so a loaded state is copied
-    into the layout of the weights.
+    The fused kernel declares that it unscales gradients itself, in which case Lightning refuses to clip them; this
+    class withdraws the declaration. The kernel also reads weights and state in memory order. A checkpoint from another
+    device may contain state in another memory layout, which fails on a GPU and gives wrong numbers on a CPU. A loaded
+    state is therefore copied into the layout of the weights.
     """
 
     def __init__(self, parameters: Iterable[Any], **options: object) -> None:
@@ -36,21 +36,21 @@ class Adam(torch.optim.Adam):
 def adam(
     parameters: Iterable[Any], trainer: L.Trainer, learning_rate: float, warmup_steps: int, cosine_decay: bool
 ) -> dict[str, Any]:
-    """What ``configure_optimizers`` returns: Adam with betas 0.9 and 0.99, and the learning rate's schedule.
+    """Build Adam with betas 0.9 and 0.99 and its learning-rate schedule, in the form for ``configure_optimizers``.
 
     Args:
-        parameters: What is trained.
-        trainer: Whose ``max_steps`` is the length of the decay.
+        parameters: The trained parameters.
+        trainer: The Trainer; its ``max_steps`` is the length of the decay.
         learning_rate: Adam's step size.
         warmup_steps: Steps of linear warmup.
         cosine_decay: Whether to decay the learning rate along a half cosine, to 1% at ``max_steps``.
 
     Raises:
-        UserError: For a decay without ``max_steps``.
+        UserError: If ``cosine_decay`` is set without ``max_steps``.
     """
     total = trainer.max_steps
     if cosine_decay and total < 1:
-        raise UserError("cosine_decay needs a length: set --trainer.max_steps")
+        raise UserError("--model.cosine_decay needs --trainer.max_steps, the length of the decay")
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / (warmup_steps + 1))
@@ -68,12 +68,12 @@ def check_finite(loss: Tensor, module: L.LightningModule, remedy: str, step: int
     Args:
         loss: The loss, a scalar.
         module: The module being trained.
-        remedy: What to change before resuming, for the message.
-        step: The current step; ``None`` takes the Trainer's.
+        remedy: The change to make before resuming, for the message.
+        step: The current step; ``None`` takes it from the Trainer.
 
     Raises:
         UserError: If the loss is infinite or NaN.
     """
     if not torch.isfinite(loss):
         step = module.trainer.global_step if step is None else step
-        raise UserError(f"the training loss became {loss.item()} at step {step}: resume from last.ckpt with {remedy}")
+        raise UserError(f"the training loss became {loss.item()} at step {step}; resume from last.ckpt with {remedy}")

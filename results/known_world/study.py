@@ -1,14 +1,14 @@
-"""Which pairs train the better restorer, in a world whose truth is known?
+"""Which pairs train the best restorer, if the ground truth is known?
 
-The world is the demo's camera. Of one folder of photographs, 200 become the camera's LQ pictures, of which nothing else
-is known; 80 are HQ for pairs; 30 and their true LQ are the test. A DDPM learns the camera; the same small RRDB network
-is trained on handcrafted pairs, on our pairs, on half of each, and on true pairs, which are the ceiling.
+The camera is the demo's. From one folder of photographs, 200 become the camera's LQ images, without their HQ; 80 are
+HQ for pairs; 30 with their true LQ are the test. A DDPM is trained on the camera. The same small RRDB network is
+trained on handcrafted pairs, on our pairs, on half of each, and on true pairs, which are the ceiling.
 
     python -m results.known_world.study --photographs web_photos/ --work /tmp/known_world
 
-Each step is one command of the program, printed as it is run. A step that is done is left alone, and one that was
-interrupted goes on, so the same line goes on after anything. ``--only`` runs some steps, such as two trainings at once
-in two terminals. The last step prints the tables.
+Each step is one command of the program, which is printed. Finished steps are skipped, and interrupted steps resume, so
+rerun the same command after any interruption. ``--only`` runs some steps, for example two trainings in two terminals.
+The last step prints the tables.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from results.realism import realism_table
 STARTS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
     "true": CAMERA,
-    # the camera costs bicubic LQ more than the gate's 2 dB, and so should a pair
+    # the camera lowers the PSNR of bicubic LQ by more than the gate's 2 dB, and so should a pair
     "ours": "--ckpt_path {work}/ddpm/last.ckpt --model.degradation bicubic --model.t_min 50 --model.t_max 150 "
     "--model.psnr_drop null --model.precision bf16",
 }
@@ -30,21 +30,22 @@ TRAININGS = {
     "half": variants("handcrafted", "ours"),
     "true": variants("true"),
 }
-"""Which pairs each restorer is trained on, equally many samples of each folder."""
+"""Folders of pairs for each restorer; each folder contributes the same number of samples."""
 
 
 def tables(measured: Path) -> str:
-    """Pairs beside the camera's pictures; what restorers score, with paired 95% intervals of gains."""
+    """Return the tables: pairs compared with the camera's images; restorers' scores, with paired 95% intervals."""
     return f"{realism_table(measured, REAL, TRAININGS)}\n\n{restorer_table(measured)}"
 
 
 def restorer_table(measured: Path) -> str:
-    """Scores on the test, gains over handcrafted pairs with paired 95% intervals, and the share of the ceiling's."""
+    """Return scores on the test, gains over handcrafted pairs with paired 95% intervals, and shares of the ceiling."""
     scores = {name: per_picture(measured / f"scores_{name}") for name in TRAININGS}
     start = set_metrics(measured / "scores_handcrafted")["input"]
     handcrafted, ceiling = scores["handcrafted"], (scores["true"]["psnr"] - scores["handcrafted"]["psnr"]).mean()
     heads = ["trained on", *(f"{metric}, gain (95%)" for metric in DIGITS), "share of the ceiling's gain in PSNR"]
-    rows = [heads, ["enlarged bicubically", *(f"{start[metric]:.{digits}f}" for metric, digits in DIGITS.items()), ""]]
+    unrestored = [f"{start[metric]:.{digits}f}" for metric, digits in DIGITS.items()]
+    rows = [heads, ["nothing: bicubic upscaling", *unrestored, ""]]
     for name, values in scores.items():
         row = [name, *(f"{values[metric].mean():.{digits}f}" for metric, digits in DIGITS.items()), ""]
         if name != "handcrafted":

@@ -1,4 +1,4 @@
-"""The known world: photographs shared out between a camera, the HQ of pairs, and a test whose truth is known."""
+"""The known world: photographs divided among a simulated camera, the HQ of pairs, and a test with ground truth."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,14 +9,14 @@ from results.realism import RealPictures, compare, kept
 from results.steps import Steps, keep_measured, study_parser
 
 MEASURED = Path(__file__).with_name("measured")
-"""What studies in this world measured."""
+"""Measurements of the studies in this world."""
 SHARES = {"scenes": 200, "hq": 80, "test": 30}
 REAL = "the camera's, half against half"
-"""What tables call the floor."""
+"""Label of the floor in tables."""
 VARIANTS = 4
-"""Each HQ picture is degraded so many times, with other draws."""
+"""Number of pairs per HQ image, each with its own random degradation."""
 PROBE = "ours"
-"""The kind of pairs from bicubic LQ that ``start.yaml`` is calibrated with."""
+"""The kind of pairs, from bicubic LQ, with which ``start.yaml`` is calibrated."""
 CAMERA = "--model.degradation ddpm_pairs.demo.camera.Camera --model.t_max 0"
 DDPM = (
     "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --model.init_from blind_camera "
@@ -32,18 +32,18 @@ def run_study(
     tables: Callable[[Path], str],
     folder: str = "",
 ) -> None:
-    """Read the command line, run what is not done, and print tables.
+    """Read the command line, run all unfinished steps, and print tables.
 
     Args:
-        description: Of the study, for its help.
-        iterations: Of each restorer, unless the command line says otherwise.
-        starts: Options of ``predict`` by kind of pairs; those after ``PROBE`` may take ``{work}/start.yaml``.
+        description: Description of the study, for its help.
+        iterations: Default number of training iterations per restorer.
+        starts: Options of ``predict`` by kind of pairs; those after ``PROBE`` may use ``{work}/start.yaml``.
         trainings: Folders of pairs by restorer.
-        tables: From the folder of what was measured to what is printed at the end.
-        folder: Where restorers and what is measured go, see ``add_restorer``.
+        tables: Turns the folder of measurements into the text to print at the end.
+        folder: Folder of restorers and measurements, see ``add_restorer``.
     """
     parser = study_parser(description, iterations)
-    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of 310 photographs or more, HQ for x4")
     arguments = parser.parse_args()
     steps = Steps(arguments.work, arguments.threads)
     add_world(steps, arguments.photographs)
@@ -59,7 +59,7 @@ def run_study(
 
 
 def measure(work: Path, trainings: Mapping[str, list[str]], folder: str) -> None:
-    """Compare the pairs of each restorer that has its scores with the camera's pictures."""
+    """Compare the pairs of each restorer that is already scored with the camera's images."""
     real, out = RealPictures(work / "camera" / "lq"), work / "measured" / folder
     kept(out / "floor.json", real.floor)
     for name, pairs in trainings.items():
@@ -68,14 +68,14 @@ def measure(work: Path, trainings: Mapping[str, list[str]], folder: str) -> None
 
 
 def add_tables(steps: Steps, tables: Callable[[Path], str]) -> None:
-    """Keep what was measured in this world, and print tables of it."""
+    """Add steps that copy the measurements and print their tables."""
     measured = steps.work / "measured"
     steps.always("keep", lambda: keep_measured(measured, MEASURED))
     steps.always("table", lambda: print(tables(measured)))
 
 
 def add_world(steps: Steps, photographs: Path) -> None:
-    """Photographs, the camera's LQ pictures, the test, and the DDPM that learns the camera."""
+    """Add the photographs, the camera's LQ images, the test, and the DDPM trained on the camera."""
     steps.always("photographs", lambda: share_out(photographs, steps.work))
     for folder, source in (("camera", "scenes"), ("test_pairs", "test")):
         places = f"--data.hq_dir {{work}}/{source} --output_dir {{work}}/{folder}"
@@ -84,26 +84,26 @@ def add_world(steps: Steps, photographs: Path) -> None:
 
 
 def variants(*kinds: str) -> list[str]:
-    """Names of the folders of all pairs of these kinds."""
+    """Return the folder names of all pairs of these kinds."""
     return [f"{kind}_{seed}" for kind in kinds for seed in range(VARIANTS)]
 
 
 def add_pairs(steps: Steps, kind: str, options: str) -> None:
-    """Pairs of the HQ pictures, a folder a variant."""
+    """Add pairs of the HQ images, one folder per variant."""
     for seed, name in enumerate(variants(kind)):
         places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{name}"
         steps.command(f"pairs_{name}", f"{predict(steps)} {options} --seed_everything {seed} {places}")
 
 
 def add_restorer(steps: Steps, name: str, pairs: list[str], iterations: int, folder: str) -> None:
-    """Train a restorer on equally many samples of each folder of pairs and score it on the test.
+    """Add the training of a restorer, with equal shares of each folder of pairs, and its scores on the test.
 
     Args:
         steps: The study.
-        name: Of the restorer.
-        pairs: Names of their folders.
-        iterations: Of the training.
-        folder: Where restorers go below ``work`` and scores below ``work/measured``, ending in a slash.
+        name: Name of the restorer.
+        pairs: Names of the pairs' folders.
+        iterations: Training iterations.
+        folder: Folder of restorers below ``work`` and of scores below ``work/measured``, with a final slash.
     """
     folders = ",".join(f"{{work}}/pairs/{one}" for one in pairs)
     run, scores = f"{{work}}/{folder}rrdb_{name}", f"{{work}}/measured/{folder}scores_{name}"
@@ -115,7 +115,7 @@ def add_restorer(steps: Steps, name: str, pairs: list[str], iterations: int, fol
 
 
 def predict(steps: Steps) -> str:
-    """The beginning of every command that makes pairs."""
+    """Return the start of every command that makes pairs."""
     return f"predict --config pairs_natural.yaml --model.threads {steps.threads}"
 
 
@@ -123,7 +123,7 @@ def share_out(photographs: Path, work: Path) -> None:
     """Link each photograph into one of the folders, in a seeded order."""
     found = sorted(photographs.iterdir(), key=lambda path: seed_of("known world", path.name))
     if len(found) < sum(SHARES.values()):
-        raise SystemExit(f"{photographs} holds {len(found)} files: expected {sum(SHARES.values())} photographs or more")
+        raise SystemExit(f"--photographs: got {len(found)} files; expected {sum(SHARES.values())} or more")
     for folder, count in SHARES.items():
         (work / folder).mkdir(parents=True, exist_ok=True)
         for path in found[:count]:

@@ -1,13 +1,13 @@
-"""Is anything lost or made twice when predict is killed, and does the folder come out the same?
+"""Is anything lost or made twice if predict is killed, and is the folder identical in the end?
 
-Runs of predict on small pictures are killed by SIGKILL, loader processes and all, at moments spread evenly between the
-first published pair and the end. What lies in the folder is inspected, every file hashed; then the same command goes on
-to the end, and the folder is compared, byte by byte, with that of a run that nothing broke.
+Runs of predict on small images, including their loader processes, are killed with SIGKILL at times spaced evenly
+between the first published pair and the end. The folder is inspected and every file hashed. Then the same command is
+rerun to the end, and the folder is compared, byte by byte, with that of an uninterrupted run.
 
     python results/scale/kills.py --work /tmp/kills
 
-Odd runs have two ranks, even ones have one; of two ranks one dies first. Every other time the rerun has another number
-of ranks than the run that was killed. It takes some minutes; ``--kills 4 --pictures 40`` is a quick trial.
+Runs alternate between one and two ranks; of two ranks, one is killed first. Half of the reruns have a different number
+of ranks from the killed run. The script takes some minutes; ``--kills 4 --pictures 40`` is a quick trial.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from ddpm_pairs.pairset.inspect import inspect_folder
 MAY_DIFFER = {"run.yaml", "contact_sheet.png"}
 LEFT_OVER = {"orphan", "leftover", "broken"}
 HEADINGS = (
-    "run", "ranks", "killed after s", "pairs there", "of them whole", "files and lines left over", "ranks of the rerun",
+    "run", "ranks", "killed after s", "pairs", "intact", "orphaned files and lines", "ranks of the rerun",
     "lost", "made twice", "folder",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Found:
-    """What became of one killed run.
+    """Result of one killed run.
 
     Attributes:
         cells: Its row of the table.
-        well: Whether nothing was lost or made twice and the folder is the same in the end.
+        well: Whether nothing was lost or made twice and the final folder is the same.
     """
 
     cells: list[str]
@@ -43,11 +43,11 @@ class Found:
 
 
 def main() -> None:
-    """Read the command line, kill and compare."""
+    """Read the command line, kill runs, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--kills", type=int, default=30, help="number of runs that are killed")
-    parser.add_argument("--pictures", type=int, default=300, help="HQ pictures of each run")
+    parser.add_argument("--work", type=Path, required=True, help="folder of all outputs")
+    parser.add_argument("--kills", type=int, default=30, help="number of runs to kill")
+    parser.add_argument("--pictures", type=int, default=300, help="number of HQ images per run")
     arguments = parser.parse_args()
     work = arguments.work
     log = prepared(work, lambda: prepare(work, arguments.pictures))
@@ -55,9 +55,9 @@ def main() -> None:
     seconds = {ranks: unbroken(work, ranks, log) for ranks in (1, 2)}
     whole = content(work / "unbroken_1")
     if content(work / "unbroken_2") != whole:
-        raise SystemExit("two ranks and one rank leave different folders")
-    print(f"Unbroken: {arguments.pictures} pairs; from the first to the end {seconds[1]:.2f} s with one rank, ", end="")
-    print(f"{seconds[2]:.2f} s with two; both folders are the same.\n")
+        raise SystemExit("one rank and two ranks gave different folders")
+    print(f"Uninterrupted: {arguments.pictures} pairs; from first to last {seconds[1]:.2f} s with one rank, ", end="")
+    print(f"{seconds[2]:.2f} s with two; the two folders are the same.\n")
     print("| " + " | ".join(HEADINGS) + " |\n" + "| --- " * len(HEADINGS) + "|")
     well = 0
     for number in range(arguments.kills):
@@ -65,19 +65,19 @@ def main() -> None:
         found = one_kill(work, number, ranks, seconds[ranks] * (number + 0.5) / arguments.kills, whole, log)
         print("| " + " | ".join(found.cells) + " |", flush=True)
         well += found.well
-    print(f"\n{well} of {arguments.kills} runs: nothing lost, nothing made twice, the same folder to the last byte.")
+    print(f"\n{well} of {arguments.kills} runs: nothing lost, nothing made twice, and the folder is byte-identical.")
     if well < arguments.kills:
         raise SystemExit(1)
 
 
 def prepare(work: Path, pictures: int) -> None:
-    """The pictures, one that cannot be read among them."""
+    """Write the images, including one that cannot be read."""
     write_pictures(work / "hq", pictures, side=192, bitmaps=True)
     (work / "hq" / "broken.png").write_text("no picture")
 
 
 def unbroken(work: Path, ranks: int, log: Path) -> float:
-    """A run to its end; seconds from its first published pair on."""
+    """Let a run finish; return the seconds from its first published pair to its end."""
     out = work / f"unbroken_{ranks}"
     processes = start(predict_words(work, out), ranks, log)
     begin = first_pair(out, processes)
@@ -86,7 +86,7 @@ def unbroken(work: Path, ranks: int, log: Path) -> float:
 
 
 def one_kill(work: Path, number: int, ranks: int, after: float, whole: dict[str, bytes], log: Path) -> Found:
-    """Kill a run some seconds after its first pair, look at the folder, go on, and compare."""
+    """Kill a run some seconds after its first pair, inspect the folder, rerun, and compare."""
     out = work / "killed"
     while True:
         processes = start(predict_words(work, out), ranks, log)
@@ -95,7 +95,7 @@ def one_kill(work: Path, number: int, ranks: int, after: float, whole: dict[str,
             time.sleep(0.001)
         if not ended(processes):
             break
-        wait(processes, log)  # it was quicker than the unbroken one
+        wait(processes, log)  # it was faster than the uninterrupted run
         shutil.rmtree(out)
         after *= 0.9
     kill(processes, first=None if ranks == 1 else number // 2 % 2)
@@ -118,22 +118,22 @@ def first_pair(out: Path, processes: list[int]) -> float:
     """Wait for the first line of a manifest.
 
     Raises:
-        SystemExit: if the run ends without one.
+        SystemExit: If the run ends without one.
     """
     while not any(path.stat().st_size for path in out.glob(PARTS)):
         if ended(processes):
-            raise SystemExit(f"a run ended before its first pair, see {out.parent / 'log.txt'}")
+            raise SystemExit(f"a run ended before its first pair; see {out.parent / 'log.txt'}")
         time.sleep(0.001)
     return time.monotonic()
 
 
 def made_when(out: Path, key: str) -> tuple[int, int]:
-    """When the files of a pair were written, in ns."""
+    """Return when the files of a pair were written, in ns."""
     return tuple((out / kind / f"{key}.png").stat().st_mtime_ns for kind in ("hq", "lq"))
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """All files below a folder, without those that may differ between equal runs."""
+    """Read all files below a folder, except those that may differ between equal runs."""
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if name not in MAY_DIFFER}
 

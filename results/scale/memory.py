@@ -1,13 +1,13 @@
-"""Does memory stay flat while predict makes many pairs?
+"""Is memory constant while predict makes many pairs?
 
-One run of predict over many small pictures with a tiny network. The resident memory of its process and of its loader's
-processes is read from ``/proc`` all the while, beside the number of pairs on disk; and what all take together, memory
-that they share counted once (the sum of proportional set sizes).
+Runs predict on many small images with a tiny network. While it runs, the resident memory of its process and of its
+loader processes is read from ``/proc``, with the number of pairs on disk. So is their total, with shared memory counted
+once (the sum of proportional set sizes).
 
     python results/scale/memory.py --work /tmp/memory --pictures 20000
 
-Prints a table, and writes ``memory.csv`` and ``memory.png`` into the folder. Linux only. What the list of pictures
-itself takes is there from the first pair on; what counts is the slope behind it, given in the last line.
+Prints a table, and writes ``memory.csv`` and ``memory.png`` to the folder. Linux only. The list of images takes its
+memory before the first pair; what counts is the slope after that, in the last lines.
 """
 
 import argparse
@@ -22,21 +22,21 @@ from small_runs import ended, predict_words, prepared, start, wait, write_pictur
 from ddpm_pairs.pairset.folder import PARTS
 
 ROWS = 20
-"""Of the table; the file and the curve hold all readings."""
+"""Rows of the table; the file and the curve contain all readings."""
 
 TOGETHER = "together"
 
 Reading = dict[str, float]
-"""Seconds, pairs on disk, and MiB of each process by its name."""
+"""Seconds, pairs on disk, and MiB per process, by name."""
 
 
 def main() -> None:
-    """Read the command line, run and measure."""
+    """Read the command line, run, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--pictures", type=int, default=20_000, help="how many HQ pictures")
+    parser.add_argument("--work", type=Path, required=True, help="folder of all outputs")
+    parser.add_argument("--pictures", type=int, default=20_000, help="number of HQ images")
     parser.add_argument("--workers", type=int, default=2, help="loader processes")
-    parser.add_argument("--every", type=float, default=0.5, help="seconds between two readings")
+    parser.add_argument("--every", type=float, default=0.5, help="seconds between readings")
     arguments = parser.parse_args()
     work = arguments.work
     log = prepared(work, lambda: write_pictures(work / "hq", arguments.pictures))
@@ -45,7 +45,7 @@ def main() -> None:
     readings = watch(work / "pairs", processes, arguments.every)
     wait(processes, log)
     if not readings:
-        raise SystemExit("the run ended before anything was read: give more --pictures, or less --every")
+        raise SystemExit("the run ended before the first reading; use more --pictures, or a shorter --every")
     names = sorted({name for reading in readings for name in reading} - {"seconds", "pairs"})
     with (work / "memory.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["seconds", "pairs", *names])
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def watch(out: Path, processes: list[int], every: float) -> list[Reading]:
-    """Read the memory from the first pair on until the run has ended."""
+    """Read the memory from the first pair until the run ends."""
     readings, begin, pairs, position = [], time.monotonic(), 0, 0
     while not ended(processes):
         for part in out.glob(PARTS):
@@ -77,13 +77,13 @@ def watch(out: Path, processes: list[int], every: float) -> list[Reading]:
 
 
 def children_of(process: int) -> list[int]:
-    """The processes that one has started, oldest first."""
+    """Return the child processes, oldest first."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return sorted(map(int, children))
 
 
 def mebibytes(process: int) -> dict[str, float]:
-    """``Rss``, its resident memory, and ``Pss``, its share of that; empty for a process that has just ended."""
+    """Return the resident memory ``Rss`` and the proportional share ``Pss``; empty if the process has just ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     except (FileNotFoundError, ProcessLookupError):
@@ -93,7 +93,7 @@ def mebibytes(process: int) -> dict[str, float]:
 
 
 def table(readings: list[Reading], names: list[str]) -> str:
-    """Readings evenly spread, and the slope over the second half of the pairs."""
+    """Return the table of evenly spaced readings, and the slopes over the second half of the pairs."""
     lines = ["| pairs | seconds | " + " | ".join(f"{name}, MiB" for name in names) + " |"]
     lines.append("| --- " * (len(names) + 2) + "|")
     for place in np.linspace(0, len(readings) - 1, min(ROWS, len(readings))).round().astype(int):
@@ -105,12 +105,12 @@ def table(readings: list[Reading], names: list[str]) -> str:
         late = [(one["pairs"], one[name]) for one in readings if name in one and most / 2 <= one["pairs"] < most]
         if len({pairs for pairs, _ in late}) > 1:
             slope = np.polyfit(*np.transpose(late), 1)[0]
-            lines.append(f"\n{name}: {1000 * slope:+.2f} MiB a thousand pairs over the second half")
+            lines.append(f"\n{name}: {1000 * slope:+.2f} MiB per thousand pairs over the second half")
     return "\n".join(lines)
 
 
 def draw(path: Path, readings: list[Reading], names: list[str]) -> None:
-    """Memory over pairs, a line each process."""
+    """Plot memory over pairs, one line per process."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name in names:
         points = [(one["pairs"], one[name]) for one in readings if name in one]

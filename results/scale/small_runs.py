@@ -1,4 +1,4 @@
-"""What the studies of this folder share: many small pictures, a tiny DDPM, and runs of predict that can be killed."""
+"""Shared by the studies in this folder: many small images, a tiny DDPM, and runs of predict that can be killed."""
 
 import os
 import signal
@@ -19,26 +19,26 @@ from ddpm_pairs.files import write_atomically
 
 
 def write_pictures(folder: Path, count: int, side: int = 64, bitmaps: bool = False) -> None:
-    """Pictures of a few random colours, enlarged.
+    """Write images of a few random colors, enlarged.
 
     Args:
-        folder: Where to; a thousand go into each of its folders.
-        count: How many.
-        side: Their side in px, a multiple of 8.
-        bitmaps: Write every other one as BMP, which predict must encode anew; a PNG it copies.
+        folder: Output folder, with a thousand images per subfolder.
+        count: Number of images.
+        side: Side of the images in px, a multiple of 8.
+        bitmaps: Write every other image as BMP, which predict must encode; it copies a PNG.
     """
     for number in range(count):
-        colours = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        colors = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         suffix = ".bmp" if bitmaps and number % 2 else ".png"
-        picture = cv2.imencode(suffix, colours.repeat(side // 8, 0).repeat(side // 8, 1))[1]
+        picture = cv2.imencode(suffix, colors.repeat(side // 8, 0).repeat(side // 8, 1))[1]
         write_atomically(folder / f"{number // 1000:03}" / f"{number:06}{suffix}", picture.tobytes())
 
 
 def write_checkpoint(path: Path) -> None:
-    """A DDPM of random weights, as a fit would leave it."""
+    """Write a checkpoint of a DDPM with random weights."""
     torch.manual_seed(0)
     net = UNet(channels=[8, 16], layers_per_block=1, attention_levels=[], norm_groups=4)
-    torch.nn.init.normal_(net.conv_out.weight, std=0.2)  # a new one's is zero
+    torch.nn.init.normal_(net.conv_out.weight, std=0.2)  # zero in a new network
     denoiser = Denoiser(net, Schedule(), "epsilon", 60)
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,17 +46,17 @@ def write_checkpoint(path: Path) -> None:
 
 
 def prepared(work: Path, pictures: Callable[[], None]) -> Path:
-    """Make a folder for a study, with the pictures and the network in it.
+    """Make a folder for a study, with the images and the network.
 
     Args:
-        work: The folder, which must not be there yet.
-        pictures: Writes the pictures.
+        work: The folder, which must not exist yet.
+        pictures: Writes the images.
 
     Returns:
-        The file in it that takes what all processes print.
+        The log file in it for the output of all processes.
     """
     if work.exists():
-        raise SystemExit(f"{work} is there already: give a new folder")
+        raise SystemExit(f"--work {work} already exists; use a new folder")
     work.mkdir(parents=True)
     log = work / "log.txt"
 
@@ -64,13 +64,13 @@ def prepared(work: Path, pictures: Callable[[], None]) -> Path:
         pictures()
         write_checkpoint(work / "tiny.ckpt")
 
-    # In a process of its own: one that has computed with torch cannot be forked safely.
+    # In its own process, because a process that has computed with torch cannot be forked safely.
     wait([forked(fill, log)], log)
     return log
 
 
 def predict_words(work: Path, out: Path, workers: int = 1) -> list[str]:
-    """The command line of predict on these pictures."""
+    """Return the command line of predict for these images."""
     words = "predict --config pairs_natural.yaml --model.degradation bicubic --model.t_min 0 --model.t_max 60"
     words += " --model.num_steps 2 --model.precision fp32 --model.threads 1 --model.slots 8 --trainer.accelerator cpu"
     places = ["--ckpt_path", str(work / "tiny.ckpt"), "--data.hq_dir", str(work / "hq"), "--output_dir", str(out)]
@@ -78,15 +78,15 @@ def predict_words(work: Path, out: Path, workers: int = 1) -> list[str]:
 
 
 def start(words: list[str], ranks: int, log: Path) -> list[int]:
-    """Start a command in processes of one group, forked because this process has everything imported.
+    """Start a command in a group of forked processes, which share the modules that this process has imported.
 
     Args:
-        words: As typed after ``lightning``.
-        ranks: How many processes share the work, each as torchrun would start it.
-        log: Where what they print is added.
+        words: The arguments of ``lightning``.
+        ranks: Number of processes that share the work, each started as by torchrun.
+        log: File to which their output is appended.
 
     Returns:
-        The ids of the processes; the first is that of the group, for ``kill``.
+        The process ids. The first is also the group's id, for ``kill``.
     """
     environment = {}
     if ranks > 1:
@@ -103,7 +103,7 @@ def start(words: list[str], ranks: int, log: Path) -> list[int]:
 
 
 def forked(work: Callable[[], int | None], log: Path, group: int = 0, environment: dict[str, str] | None = None) -> int:
-    """Do something in a forked process, which ends with the status that is returned; its id is returned at once."""
+    """Run a function in a forked process, whose exit status it returns; return the process id immediately."""
     child = os.fork()
     if child:
         os.setpgid(child, group or child)
@@ -123,7 +123,7 @@ def forked(work: Callable[[], int | None], log: Path, group: int = 0, environmen
 
 
 def kill(processes: list[int], first: int | None = None, grace: float = 0.2) -> None:
-    """Kill a group by SIGKILL: all at once, or one rank first and the others a moment later, as a launcher does."""
+    """Kill a group with SIGKILL: all at once, or one rank first and the others a moment later, like a launcher."""
     if first is not None:
         os.kill(processes[first], signal.SIGKILL)
         time.sleep(grace)
@@ -133,19 +133,19 @@ def kill(processes: list[int], first: int | None = None, grace: float = 0.2) -> 
 
 
 def ended(processes: list[int]) -> bool:
-    """Whether the first process has ended, well or not; it can still be waited for."""
+    """Return whether the first process has ended, with any status, without reaping it."""
     return os.waitid(os.P_PID, processes[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def wait(processes: list[int], log: Path) -> None:
-    """Wait for all of them.
+    """Wait for all processes.
 
     Raises:
-        SystemExit: if one failed.
+        SystemExit: If one failed.
     """
     statuses = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
     if any(statuses):
-        raise SystemExit(f"a run ended with status {statuses}, see {log}")
+        raise SystemExit(f"a run ended with status {statuses}; see {log}")
 
 
 def _free_port() -> int:

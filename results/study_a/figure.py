@@ -1,4 +1,4 @@
-"""Figures of Study A: HQ, its handcrafted LQ, ours and a face of LFW; and LFW restored after each kind of pairs."""
+"""Figures of Study A: HQ, handcrafted LQ, our LQ, and a face of LFW; and LFW restored by each GPEN."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ RESTORED = {"handcrafted": "after handcrafted pairs", "ours": "after ours"}
 
 
 def save_pairs(work: Path, path: Path) -> None:
-    """Draw pairs, and faces of LFW, that a seeded order begins with; nothing is chosen by its looks.
+    """Draw the first pairs and the first faces of LFW in a seeded order; none are selected by hand.
 
     Args:
-        work: Of the study.
-        path: Of the PNG.
+        work: Folder of the study.
+        path: Path of the PNG.
     """
     hq, faces = work / "train_pairs" / "ours" / "hq", work / "lq_faces"
     entries = []
@@ -27,11 +27,11 @@ def save_pairs(work: Path, path: Path) -> None:
 
 
 def save_restored(work: Path, path: Path) -> None:
-    """Draw faces of LFW that a seeded order begins with, and what restorers make of them.
+    """Draw the first faces of LFW in a seeded order, unrestored and restored.
 
     Args:
-        work: Of the study.
-        path: Of the PNG.
+        work: Folder of the study.
+        path: Path of the PNG.
     """
     folders = [work / "lq_faces", *(work / f"lfw_{kind}" / "restored" for kind in RESTORED)]
     entries = [
@@ -42,5 +42,5 @@ def save_restored(work: Path, path: Path) -> None:
 
 
 def first(folder: Path) -> list[str]:
-    """Names of the pictures that a seeded order begins with."""
+    """Return the names of the first images in a seeded order."""
     return sorted((one.name for one in folder.iterdir()), key=lambda name: seed_of("figure", name))[:ENTRIES]

@@ -1,12 +1,12 @@
-"""Faces: realism over t and handcrafted starts, and a GPEN that learned from handcrafted and from our pairs.
+"""Faces: realism over t and handcrafted starts, and GPENs trained on handcrafted pairs and on ours.
 
-LQ faces are LFW's, 250 px, of which the centre is cropped and nothing is ever resized. HQ faces are portraits of 256 px
-that nobody degraded; they are shrunk first, and cropped so that mean faces of both sets have their eyes in one place.
+LQ faces are LFW's, 250 px; their center is cropped, and they are never resized. HQ faces are undegraded portraits of
+256 px. They are shrunk and cropped, so that the mean faces of both sets have their eyes at the same position.
 
     python -m results.study_a.study --data data/ --work work/
 
-``data/`` holds `lq_faces/lfw`, `hq_faces/train` and `hq_faces/test`. Steps that are done are left alone and those that
-were interrupted go on; ``--only`` runs some steps. The last step prints the tables.
+``data/`` contains `lq_faces/lfw`, `hq_faces/train`, and `hq_faces/test`. Finished steps are skipped, and interrupted
+steps resume. ``--only`` runs some steps. The last step prints the tables.
 """
 
 from functools import partial
@@ -23,11 +23,11 @@ from results.t_studies import keep_t_study
 
 HERE = Path(__file__).parent
 LQ_SIDE, FACE_SIDE = 144, 128
-"""px: what of LFW's centre the DDPM crops from; what of either set GPEN sees."""
+"""px: side of LFW's center from which the DDPM crops; side of GPEN's faces."""
 HQ_SIDE, HQ_CORNER = 173, (22, 31)
-"""px: side of shrunk HQ, with eyes 42 px apart as in LFW; left and upper edge of the face cropped from it."""
+"""px: side of shrunk HQ, with eyes 42 px apart as in LFW; left and top edge of the face in it."""
 PROBES = 150
-"""HQ faces that the start is calibrated with."""
+"""Number of HQ faces with which the start is calibrated."""
 DDPM_STEPS, PRIOR_STEPS = 4000, 3000
 WALK = "--ckpt_path {work}/ddpm/last.ckpt --model.precision bf16"
 STARTS = ("bicubic", "classical", "bsrgan", "real_esrgan")
@@ -39,7 +39,7 @@ STUDIES = {
         ",".join("classical_faces" if n == 1 else ON_HQ_GRID.format(s) for n, s in enumerate(STARTS)),
     ),
 }
-"""t and degradations: at the size of HQ, or smaller and brought back to the HQ grid."""
+"""t and degradations: at HQ size, or smaller and resized back to the HQ grid."""
 RANGE = f"{WALK} --model.psnr_drop null --model.t_min 50 --model.t_max 150"
 PROBE = f"{RANGE} --model.degradation bicubic"
 KINDS = {
@@ -51,9 +51,9 @@ GPEN = f"--config gpen_small.yaml {SIZES} --data.crop_size {FACE_SIDE}"
 
 
 def main() -> None:
-    """Read the command line and run what is not done."""
+    """Read the command line and run all unfinished steps."""
     parser = study_parser(__doc__, iterations=3000)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of pictures")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data")
     arguments = parser.parse_args()
     steps = Steps(arguments.work, arguments.threads)
     steps.once("faces", partial(cut_faces, arguments.data, arguments.work))
@@ -96,18 +96,18 @@ def cut_faces(data: Path, work: Path) -> None:
 
 
 def crop(picture: Image.Image, left: int, top: int, side: int) -> Image.Image:
-    """A square."""
+    """Crop a square."""
     return picture.crop((left, top, left + side, top + side))
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG of this name, whatever its suffix."""
+    """Write a PNG with this name and the suffix .png."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path.with_suffix(".png"))
 
 
 def add_pairs(steps: Steps) -> None:
-    """The t study in both presets; the calibrated start; pairs of HQ for training and for test."""
+    """Add the t study for both presets, the calibrated start, and the pairs for training and test."""
     for preset, (ts, starts) in STUDIES.items():
         options = f"{WALK} --model.scale 1 --model.degradations '[{starts}]' --model.pictures 120"
         options += f" --model.ts {ts} --model.threads {steps.threads}"
@@ -124,7 +124,7 @@ def add_pairs(steps: Steps) -> None:
 
 
 def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
-    """Train GPEN on pairs of a kind, score it on test pairs of both kinds, and restore LFW."""
+    """Train a GPEN on one kind of pairs, score it on test pairs of both kinds, and restore LFW."""
     starts = "--model.init_from {work}/prior/last.ckpt --model.discriminator_from {work}/prior/last.ckpt"
     run = f"--trainer.max_steps {iterations} --ckpt_path last --output_dir {{work}}/gpen_{kind}"
     steps.command(f"fit_{kind}", f"fit {GPEN} --data.pairs_dir {{work}}/train_pairs/{kind} {starts} {run}")
@@ -137,13 +137,13 @@ def add_restorer(steps: Steps, kind: str, iterations: int) -> None:
 
 
 def show_t_study(folder: Path) -> None:
-    """Put plot and grid of a t study beside this file."""
+    """Copy the plot and the grid of a t study to this folder."""
     for name in ("ablation.png", "grid.png"):
         write_atomically(HERE / name, (folder / name).read_bytes())
 
 
 def measure(work: Path) -> None:
-    """Compare pairs with LFW, and LFW before and after restoration with HQ faces; put the t studies beside that."""
+    """Compare pairs with LFW, and LFW before and after restoration with HQ faces; copy the t studies."""
     real, hq = RealPictures(work / "lq"), RealPictures(work / "hq_train", side=FACE_SIDE)
     for preset in STUDIES:
         keep_t_study(work / f"t_study_{preset}", work / "measured" / f"t_study_{preset}")

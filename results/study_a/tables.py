@@ -1,4 +1,4 @@
-"""Table 1 and the restorers' table in kind, from what Study A measured."""
+"""Counterparts of the paper's Table 1 and its table of restorers, from the measurements of Study A."""
 
 from pathlib import Path
 
@@ -7,33 +7,33 @@ from results.realism import load, realism_table
 from results.t_studies import t_table
 
 PRESETS = ("natural", "faces")
-"""Of the degradations in the t study."""
+"""Presets of the degradations in the t study."""
 KINDS = ("handcrafted", "ours")
-"""Kinds of pairs that a GPEN learns from."""
+"""Kinds of pairs on which a GPEN is trained."""
 LQ = ("probe", *KINDS)
 REAL = "LFW's, half against half"
-"""What tables call the floor."""
+"""Label of the floor in tables."""
 
 
 def tables(measured: Path) -> str:
-    """Realism over t; the pairs that GPEN learns from; the restorers.
+    """Return the tables: realism over t; the pairs on which GPEN is trained; the restorers.
 
     Args:
-        measured: Folder of what the study measured, see ``study.py``.
+        measured: Folder of the study's measurements, see ``study.py``.
     """
     studies = [t_table(measured / f"t_study_{preset}", f"start of preset {preset}", REAL) for preset in PRESETS]
     return "\n\n".join([*studies, realism_table(measured / "lq", REAL, LQ), restorer_table(measured)])
 
 
 def restorer_table(measured: Path) -> str:
-    """All four scores of both restorers on both tests, and how near restored LFW faces come to HQ faces."""
+    """Return the four scores of both restorers on both tests, and restored LFW faces compared with HQ faces."""
     heads = ["trained on", "test", *(metric.upper() for metric in DIGITS), "FID"]
-    rows = [[*heads, "restored LFW beside HQ: FID", "fid192", "KID x 1000"]]
+    rows = [[*heads, "restored LFW vs. HQ: FID", "fid192", "KID x 1000"]]
     unrestored = load(measured / "restored" / "nothing.json")
     for test in KINDS:
         lq = set_metrics(measured / f"test_handcrafted_on_{test}")["input"]
         scores = [f"{lq[metric]:.{digits}f}" for metric, digits in DIGITS.items()]
-        rows.append(["nothing: LQ as it is", test, *scores, "", *unrestored.cells()[:3]])
+        rows.append(["nothing: unrestored LQ", test, *scores, "", *unrestored.cells()[:3]])
     for kind in KINDS:
         restored = load(measured / "restored" / f"{kind}.json")
         for test in KINDS:

@@ -1,4 +1,4 @@
-"""Figures of Study B: HQ, its handcrafted LQ, ours and a real LQ; and real LQ restored after each kind of pairs."""
+"""Figures of Study B: HQ, handcrafted LQ, our LQ, and a real LQ; and real LQ restored by each restorer."""
 
 import json
 from pathlib import Path
@@ -10,22 +10,22 @@ from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
 from ddpm_pairs.seeding import seed_of
 
 SIDE, ENTRIES, THUMBNAIL = 64, 4, 4
-"""px of LQ; pictures; px by which a real LQ that looks alike is found."""
+"""px of LQ; number of images; px of the thumbnails by which a similar real LQ is found."""
 HEADINGS = ("HQ", "handcrafted LQ", "our LQ", "a real LQ, another scene")
 RESTORED = {"handcrafted": "after Real-ESRGAN pairs", "pairs": "after ours", "mix": "after half of each"}
 FOLDERS = {"handcrafted": "handcrafted_0", "ours": "ours_0"}
 
 
 def save_figure(work: Path, real_dir: Path, path: Path) -> None:
-    """Draw pairs that a seeded order begins with; nothing is chosen by its looks.
+    """Draw the first pairs in a seeded order; none are selected by hand.
 
     Args:
-        work: Of the study.
-        real_dir: The camera's pictures.
-        path: Of the PNG.
+        work: Folder of the study.
+        real_dir: The camera's images.
+        path: Path of the PNG.
     """
     pairs = {kind: records(work / "pairs" / folder) for kind, folder in FOLDERS.items()}
-    real = {one.stem: centre(Image.open(one).convert("RGB"), SIDE) for one in sorted(real_dir.iterdir())}
+    real = {one.stem: center(Image.open(one).convert("RGB"), SIDE) for one in sorted(real_dir.iterdir())}
     entries = []
     for key in sorted(pairs["ours"], key=lambda key: seed_of("figure", key))[:ENTRIES]:
         lq = {kind: picture(work, kind, pairs[kind][key]["lq"], SIDE) for kind in FOLDERS}
@@ -37,41 +37,41 @@ def save_figure(work: Path, real_dir: Path, path: Path) -> None:
 
 
 def save_restored(work: Path, lq_dir: Path, path: Path) -> None:
-    """Draw pictures of the test that a seeded order begins with, restored by seed 0 of each training.
+    """Draw the first test images in a seeded order, restored by seed 0 of each training.
 
     Args:
-        work: Of the study.
-        lq_dir: The test's LQ.
-        path: Of the PNG.
+        work: Folder of the study.
+        lq_dir: LQ of the test.
+        path: Path of the PNG.
     """
     names = sorted((one.stem for one in lq_dir.iterdir()), key=lambda name: seed_of("figure", name))[:ENTRIES]
     entries = []
     for name in names:
         lq = Image.open(lq_dir / f"{name}.png").convert("RGB")
         shown = [
-            centre(Image.open(work / f"lq_test_{one}_0" / "restored" / f"{name}.png"), SIDE * 4) for one in RESTORED
+            center(Image.open(work / f"lq_test_{one}_0" / "restored" / f"{name}.png"), SIDE * 4) for one in RESTORED
         ]
-        entries.append(Entry((*shown, centre(lq, SIDE)), name, ""))
-    save_sheet(path, entries, (*RESTORED.values(), "LQ"), "pictures of the camera, restored x4")
+        entries.append(Entry((*shown, center(lq, SIDE)), name, ""))
+    save_sheet(path, entries, (*RESTORED.values(), "LQ"), "images of the camera, restored x4")
 
 
 def records(folder: Path) -> dict[str, dict]:
-    """The lines of a pairs folder by key."""
+    """Return the manifest lines of a pairs folder by key."""
     lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return {line["key"]: line for line in map(json.loads, lines)}
 
 
 def picture(work: Path, kind: str, name: str, side: int) -> Image.Image:
-    """The centre of a picture of a pair."""
-    return centre(Image.open(work / "pairs" / FOLDERS[kind] / name), side)
+    """Return the center of an image of a pair."""
+    return center(Image.open(work / "pairs" / FOLDERS[kind] / name), side)
 
 
-def centre(image: Image.Image, side: int) -> Image.Image:
-    """The square in the middle."""
+def center(image: Image.Image, side: int) -> Image.Image:
+    """Return the central square."""
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-    """Colours at a glance."""
+    """Return a small array of mean colors."""
     return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=float)

@@ -1,12 +1,12 @@
-"""Which pairs train the best restorer? Many recipes, tried small in a world whose truth is known.
+"""Which pairs train the best restorer? A small search over recipes, with known ground truth.
 
-The world is that of ``results/known_world``, so that nothing is chosen on the pictures that Study B is judged by. Each
-recipe makes four variants of the 80 HQ pictures; a short training of the small RRDB network judges it.
+The data is that of ``results/known_world``, so nothing is selected on the images that evaluate Study B. Each recipe
+makes four variants of the 80 HQ images and is scored by a short training of the small RRDB network.
 
     python -m results.study_b.search --photographs web_photos/ --work /tmp/known_world
 
-The folder may be that of the known world's study: its pictures, DDPM and pairs are taken over. The last step prints the
-table; what a recipe's LQ look like beside the camera's stands in it too, to see what foretells a good restorer.
+The folder may be that of the known world's study, whose images, DDPM, and pairs are then used. The last step prints the
+table. It also compares each recipe's LQ with the camera's, to show which scores predict a good restorer.
 """
 
 from pathlib import Path
@@ -21,12 +21,12 @@ DDPM = "--ckpt_path {work}/ddpm/last.ckpt --model.psnr_drop null --model.precisi
 
 
 def walked(start: str, t_min: int, t_max: int) -> str:
-    """Options of pairs from a start and a range of t."""
+    """Return the options of pairs from a start and a range of t."""
     return f"{DDPM} {start} --model.t_min {t_min} --model.t_max {t_max}"
 
 
 BASE = "handcrafted"
-"""The recipe that the others are compared with."""
+"""The baseline of the comparison."""
 STARTS = {
     BASE: "--model.degradation real_esrgan --model.t_max 0",
     "true": CAMERA,
@@ -46,11 +46,11 @@ TRAININGS = {kind: variants(kind) for kind in STARTS} | {
     "half": variants("handcrafted", "ours"),
     "one_variant": variants("calibrated_50_150")[:1],
 }
-"""Which pairs each restorer is trained on, equally many samples of each folder."""
+"""Folders of pairs for each restorer; each folder contributes the same number of samples."""
 
 
 def table(measured: Path) -> str:
-    """What each recipe's LQ look like beside the camera's, and what the restorer that learned from them scores."""
+    """Return the table: each recipe's LQ compared with the camera's, and the scores of the restorer trained on it."""
     search = measured / FOLDER
     rows = [["pairs", "PSNR of a pair", *HEADS, *(metric.upper() for metric in DIGITS), f"PSNR over {BASE}"]]
     rows.append([REAL, "", *load(search / "floor.json").cells(), *[""] * (len(DIGITS) + 1)])

@@ -1,13 +1,14 @@
-"""A blind camera: how near do our LQ come to it, and do they train a better restorer than handcrafted ones?
+"""A blind camera: how close are our LQ images to its own, and do they train a better restorer than handcrafted ones?
 
-Of the camera there are 625 LQ pictures and nothing else. Restorers learn from Real-ESRGAN pairs, from ours, and from
-half of each, with equal budgets; they restore other pictures of the camera, and of other cameras whose truth is known.
+Of the camera, there are 625 LQ images and nothing else. Restorers are trained on Real-ESRGAN pairs, on ours, and on
+half of each, with equal budgets. They restore other images of the camera, and images of other cameras for which there
+is ground truth.
 
     python -m results.study_b.study --data data/ --work work/
 
-``data/`` holds `blind_camera/lq_train`, `blind_camera/lq_test`, `hq_natural/web_photos`, `hq_natural/bsds500_train` and
-`realsr_test`. Steps that are done are left alone and those that were interrupted go on; ``--only`` runs some steps,
-such as two trainings at once in two terminals. The last step prints the tables.
+``data/`` contains `blind_camera/lq_train`, `blind_camera/lq_test`, `hq_natural/web_photos`, `hq_natural/bsds500_train`,
+and `realsr_test`. Finished steps are skipped, and interrupted steps resume. ``--only`` runs some steps, for example two
+trainings in two terminals. The last step prints the tables.
 """
 
 import subprocess
@@ -23,11 +24,11 @@ from results.study_b.figure import save_figure, save_restored
 from results.study_b.tables import LQ, PHOTOGRAPHS, SEEDS, TRAININGS, best_seed, tables
 
 HELD_OUT = 30
-"""HQ pictures whose pairs choose between seeds and train nothing."""
+"""Number of HQ images whose pairs select between seeds and are not trained on."""
 VARIANTS = 4
 WALK = "--ckpt_path blind_camera --model.precision bf16 --model.psnr_drop null --model.t_min 50 --model.t_max 150"
 PROBE = f"{WALK} --model.degradation bicubic"
-"""Pairs that the start is calibrated with."""
+"""Options of the pairs with which the start is calibrated."""
 KINDS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
     "ours": f"{WALK} --config {{work}}/start.yaml",
@@ -36,14 +37,14 @@ STARTS = {
     **{name: f"--model.degradation {name} --model.t_max 0" for name in ("bicubic", "classical", "bsrgan")},
     "calibrated": "--config {work}/start.yaml --model.t_max 0",
 }
-"""Handcrafted LQ that only the first table shows, besides ``PROBE``'s."""
+"""LQ without a walk that only the first table shows."""
 RESTORERS = [f"{name}_{seed}" for name in TRAININGS for seed in range(SEEDS[name])]
 
 
 def main() -> None:
-    """Read the command line and run what is not done."""
+    """Read the command line and run all unfinished steps."""
     parser = study_parser(__doc__, iterations=8000)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of pictures")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data")
     arguments = parser.parse_args()
     steps = Steps(arguments.work, arguments.threads)
     data = arguments.data.resolve()
@@ -75,7 +76,7 @@ def main() -> None:
 
 
 def link_photographs(photographs: Path, work: Path) -> None:
-    """Link the photographs into one folder, but for some that are held out."""
+    """Link the photographs into one folder, except for those that are held out."""
     found = [path for name in PHOTOGRAPHS for path in sorted((photographs / name).iterdir())]
     found.sort(key=lambda path: seed_of("study b", path.name))
     for number, path in enumerate(found):
@@ -86,7 +87,7 @@ def link_photographs(photographs: Path, work: Path) -> None:
 
 
 def add_restorer(steps: Steps, restorer: str, iterations: int, data: Path) -> None:
-    """Train a restorer, score it on held-out pairs and on real pairs of other cameras, restore this one's pictures."""
+    """Train a restorer, score it on held-out pairs and real pairs of other cameras, and restore this one's images."""
     name, seed = restorer.rsplit("_", 1)
     folders = ",".join(f"{{work}}/pairs/{kind}_{n}" for kind in TRAININGS[name] for n in range(VARIANTS))
     run = f"{{work}}/rrdb_{restorer}"
@@ -103,15 +104,15 @@ def add_restorer(steps: Steps, restorer: str, iterations: int, data: Path) -> No
 
 
 def export(work: Path, name: str) -> None:
-    """Write the best seed's weights as float16 beside this file, in place of an earlier run's."""
+    """Write the best seed's weights as float16 to this folder, replacing those of an earlier run."""
     out = Path(__file__).with_name(f"rrdb_{name}.safetensors")
     weights = work / f"rrdb_{name}_{best_seed(work / 'measured', name)}" / "last.ckpt"
-    out.unlink(missing_ok=True)  # an earlier run's, which the program would not overwrite
+    out.unlink(missing_ok=True)  # the program does not overwrite the file of an earlier run
     subprocess.run([sys.executable, "-m", "ddpm_pairs", "export", weights, out, "--half"], check=True)
 
 
 def measure_lq(work: Path, real_dir: Path) -> None:
-    """Compare LQ of each kind with the camera's, and those of the table's last kinds by what they show."""
+    """Compare LQ of each kind with the camera's, and those of ``KINDS`` also by source of HQ."""
     real, out, pairs = RealPictures(real_dir), work / "measured" / "lq", work / "pairs"
     kept(out / "floor.json", real.floor)
     for kind in LQ:
@@ -123,7 +124,7 @@ def measure_lq(work: Path, real_dir: Path) -> None:
 
 
 def measure_restored(work: Path) -> None:
-    """Compare what each restorer made of the test with the HQ photographs; those that have not made all yet wait."""
+    """Compare each restorer's results on the test with the HQ photographs; unfinished restorers are skipped."""
     sharp = RealPictures(work / "hq", side=128)
     for restorer in RESTORERS:
         folder = work / f"lq_test_{restorer}" / "restored"

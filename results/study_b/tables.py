@@ -1,4 +1,4 @@
-"""Tables 1 to 3 in kind, from what Study B measured."""
+"""Counterparts of the paper's Tables 1 to 3, from the measurements of Study B."""
 
 from pathlib import Path
 
@@ -12,23 +12,23 @@ KINDS = ("handcrafted", "ours")
 LQ = ("bicubic", "classical", "bsrgan", "calibrated", "probe", *KINDS)
 """Sets of LQ in the first table."""
 TRAININGS = {"handcrafted": ["handcrafted"], "pairs": ["ours"], "mix": ["handcrafted", "ours"]}
-"""Kinds of pairs that each restorer learns from."""
+"""Kinds of pairs on which each restorer is trained."""
 SEEDS = {"handcrafted": 3, "pairs": 3, "mix": 1}
 
 
 def tables(measured: Path) -> str:
-    """LQ beside the camera's; the same by what they show; restorers.
+    """Return the tables: LQ compared with the camera's; the same by source of HQ; restorers.
 
     Args:
-        measured: Folder of what the study measured, see ``study.py``.
+        measured: Folder of the study's measurements, see ``study.py``.
     """
     realism = realism_table(measured / "lq", "the camera's, half against half", LQ)
     return f"{realism}\n\n{content_table(measured)}\n\n{restorer_table(measured)}"
 
 
 def content_table(measured: Path) -> str:
-    """LQ by the photographs that they were made of, to tell how they are degraded from what they show."""
-    rows = [["LQ", "made of", *HEADS]]
+    """Return the table of LQ by source of HQ, which separates degradation from content."""
+    rows = [["LQ", "made from", *HEADS]]
     for photographs in PHOTOGRAPHS:
         for kind in KINDS:
             rows.append([kind, photographs, *load(measured / "lq" / f"{kind}_{photographs}.json").cells()])
@@ -36,12 +36,12 @@ def content_table(measured: Path) -> str:
 
 
 def restorer_table(measured: Path) -> str:
-    """What each restorer makes of held-out pairs, of real pairs of other cameras, and of the blind camera's test."""
+    """Return the scores of restorers on held-out pairs, real pairs of other cameras, and the blind camera's test."""
     heads = ["trained on", "seed", "held-out pairs: PSNR", *(f"RealSR: {metric.upper()}" for metric in DIGITS)]
-    rows = [[*heads, "restored test beside HQ: FID", "fid192", "KID x 1000"]]
+    rows = [[*heads, "restored test vs. HQ: FID", "fid192", "KID x 1000"]]
     held_out, realsr = (set_metrics(measured / f"{test}_handcrafted_0")["input"] for test in ("held_out", "realsr"))
     scores = [f"{realsr[metric]:.{digits}f}" for metric, digits in DIGITS.items()]
-    rows.append(["nothing: enlarged bicubically", "", f"{held_out['psnr']:.2f}", *scores, "", "", ""])
+    rows.append(["nothing: bicubic upscaling", "", f"{held_out['psnr']:.2f}", *scores, "", "", ""])
     base = mean_of_seeds(measured, "realsr", "handcrafted")
     for name in TRAININGS:
         for seed in measured_seeds(measured, name):
@@ -57,21 +57,21 @@ def restorer_table(measured: Path) -> str:
 
 
 def measured_seeds(measured: Path, name: str) -> list[int]:
-    """Seeds of a restorer of which everything is measured."""
+    """Return the seeds of a restorer that are completely measured."""
     return [seed for seed in range(SEEDS[name]) if (measured / "restored" / f"{name}_{seed}.json").exists()]
 
 
 def best_seed(measured: Path, name: str) -> int:
-    """The seed that restores held-out pairs of both kinds best, by PSNR."""
+    """Return the seed that restores held-out pairs of both kinds best, by PSNR."""
     return max(measured_seeds(measured, name), key=lambda seed: held_out_psnr(measured, name, seed))
 
 
 def held_out_psnr(measured: Path, name: str, seed: int) -> float:
-    """Mean over the held-out pairs, in dB."""
+    """Return the mean PSNR over the held-out pairs, in dB."""
     return per_picture(measured / f"held_out_{name}_{seed}")["psnr"].mean()
 
 
 def mean_of_seeds(measured: Path, test: str, name: str) -> dict[str, np.ndarray]:
-    """Scores picture by picture, mean of the seeds."""
+    """Return the per-image scores, averaged over the seeds."""
     found = [per_picture(measured / f"{test}_{name}_{seed}") for seed in measured_seeds(measured, name)]
     return {metric: np.mean([one[metric] for one in found], axis=0) for metric in DIGITS}

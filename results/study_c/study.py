@@ -1,12 +1,12 @@
-"""Samplers: does a walk of a dozen evaluations give what the paper's gives in hundreds?
+"""Samplers: does a walk of a dozen evaluations match the paper's, which takes hundreds?
 
-The embedded DDPM takes the same handcrafted LQ from the same t back in several ways; each way's LQ are compared with
-the camera's own and with the LQ that they came from.
+The embedded DDPM denoises the same handcrafted LQ from the same t with several methods. The results are compared with
+the camera's own images and with the initial LQ.
 
     PYTHONPATH=benchmarks python -m results.study_c.study --hq_dir web_photos/ --lq_dir lq_train/ --work work/
 
-A way that is done is left alone. Times are measured last, all ways in turn on a few patches. The last lines are the
-table.
+Finished methods are skipped. Times are measured last, with all methods alternating on a few patches. The output ends
+with the table.
 """
 
 import argparse
@@ -49,22 +49,22 @@ WAYS: dict[str, Sampling | None] = {
     "UniPC, 50-step grid, as the authors released": None,
 }
 CURVES = {"k = 12, uniform in log-SNR": 1.0, "k = 12, curve 1.8": 1.8}
-"""Ways on another grid than the product's, see ``ddpm_pairs.diffusion.samplers.CURVE``."""
+"""Methods whose grid differs from ``ddpm_pairs.diffusion.samplers.CURVE``."""
 CPU = torch.device("cpu")
 TIMED, ROUNDS = 16, 3
-"""Patches that a way is timed on, and how often; the shortest time counts."""
+"""Number of patches and of rounds for timing; the shortest time counts."""
 
 
 def main() -> None:
-    """Read the command line, do what is not done, and print."""
+    """Read the command line, run all unfinished methods, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hq_dir", type=Path, required=True, help="HQ pictures with sides of 256 px or more")
-    parser.add_argument("--lq_dir", type=Path, required=True, help="the camera's LQ pictures")
-    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--hq_dir", type=Path, required=True, help="folder of HQ images with sides of 256 px or more")
+    parser.add_argument("--lq_dir", type=Path, required=True, help="folder of the camera's LQ images")
+    parser.add_argument("--work", type=Path, required=True, help="folder of all outputs")
     parser.add_argument("--ckpt_path", default="blind_camera", help="the DDPM")
     parser.add_argument("--start", default="bicubic", help="the handcrafted start")
     parser.add_argument("--ts", nargs="+", type=int, default=[50, 100, 200])
-    parser.add_argument("--patches", type=int, default=256, help="of each way and t")
+    parser.add_argument("--patches", type=int, default=256, help="patches per method and t")
     parser.add_argument("--threads", type=int, choices=(1, 2, 4), default=2, help="CPU threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -72,7 +72,7 @@ def main() -> None:
     real = RealPictures(arguments.lq_dir, arguments.patches, SIDE)
     floor = kept(arguments.work / "floor.json", real.floor)
     initial = kept(arguments.work / "initial.json", partial(real.compare, list(starts)))
-    rows = [["way", "t", *HEADS, "PSNR to initial LQ, dB", "evaluations", "ms a patch"]]
+    rows = [["method", "t", *HEADS, "PSNR to initial LQ, dB", "evaluations", "ms per patch"]]
     rows.append(["the camera, half against half", "", *floor.cells(), "", "", ""])
     rows.append(["initial LQ", "0", *initial.cells(), "", "", ""])
     for t in arguments.ts:
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def initial_lq(hq_dir: Path, start: str, n: int) -> Tensor:
-    """Handcrafted LQ patches (n, 3, 64, 64), float32 in [0, 1], of native HQ patches."""
+    """Return handcrafted LQ patches (n, 3, 64, 64), float32 in [0, 1], made from native HQ patches."""
     hq = native_patches(read(hq_dir, side=SIDE * SCALE), n=n, seed=0, size=SIDE * SCALE)
     model = by_name(start, SCALE)
     drawn = [model.draw(generator_for(0, str(number), "degradation")) for number in range(n)]
@@ -103,7 +103,7 @@ def initial_lq(hq_dir: Path, start: str, n: int) -> Tensor:
 
 
 def walk_of(way: str, ckpt_path: str, threads: int) -> Walk:
-    """A way with a network of its own; ours in the precision that ``predict`` would choose."""
+    """Build a method with its own network; ours in the precision that ``predict`` selects."""
     denoiser = load_denoiser(weights_file(ckpt_path)).eval()
     sampling = WAYS[way]
     if sampling is None:
@@ -115,17 +115,17 @@ def walk_of(way: str, ckpt_path: str, threads: int) -> Walk:
 
 
 def grid_of(way: str) -> AbstractContextManager:
-    """Within it, samplers take the grid of a way."""
+    """Return a context in which samplers use the grid of a method."""
     return patch.object(samplers, "CURVE", CURVES.get(way, samplers.CURVE))
 
 
 def file_of(work: Path, way: str, t: int) -> Path:
-    """Where the LQ of a way lie."""
+    """Return the file of a method's LQ."""
     return work / f"{way.replace(' ', '_')}_{t}.npz"
 
 
 def save(path: Path, job: Job, walk: Walk) -> None:
-    """Walk back and keep LQ and evaluations a picture."""
+    """Run a walk and save LQ and evaluations per image."""
     lq = walk.run(job)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name("unfinished.npz")
@@ -134,7 +134,7 @@ def save(path: Path, job: Job, walk: Walk) -> None:
 
 
 def times_of(arguments: argparse.Namespace, job: Job) -> dict[str, float]:
-    """Seconds a patch of each way, all of them in turn on a few patches; measured once and kept."""
+    """Return the seconds per patch of each method, measured once in alternating rounds on a few patches."""
     path = arguments.work / f"seconds_{job.ts[0]}.json"
     if not path.exists():
         few = Job(job.starts[:TIMED], job.ts[:TIMED])

@@ -1,13 +1,13 @@
-"""What matters: the t that a DDPM trains on, its schedule, and what foretells the better restorer.
+"""What matters: the DDPM's range of t, its schedule, and which score predicts the better restorer.
 
-The world is that of ``results/known_world``. Three DDPMs learn its camera from nothing, equally long: on t up to 300
-of the cosine schedule, on all its t, and on the linear schedule up to the same log-SNR. From bicubic LQ each makes
-pairs at equal log-SNR. Then the recipes of ``results/study_b/search.py`` are ranked by what can be measured of their LQ
-before any restorer is trained, and by what their restorers score.
+The data is that of ``results/known_world``. Three DDPMs are trained on its camera from scratch, for the same number of
+iterations: on t up to 300 of the cosine schedule, on all its t, and on the linear schedule up to the same log-SNR. Each
+makes pairs from bicubic LQ at equal log-SNR. Then the recipes of ``results/study_b/search.py`` are ranked by scores of
+their LQ, which need no restorer, and by the scores of their restorers.
 
     python -m results.study_d.study --photographs web_photos/ --work world/
 
-The folder is that of the search, which comes first. The last step prints the tables.
+Run the search first, with the same folder. The last step prints the tables.
 """
 
 from argparse import Namespace
@@ -29,13 +29,13 @@ from results.t_studies import keep_t_study, t_table
 
 T, RANGE = 1000, 300
 TS = (50, 100, 150, 200)
-"""Of the cosine schedule."""
+"""Steps of the cosine schedule."""
 T_STUDY = "[0,25,50,100,150,200]"
-"""Of the t study."""
+"""Steps of the t study."""
 
 
 def at_equal_log_snr(schedule: str, t: int) -> int:
-    """The t of a schedule whose log-SNR is nearest to that of t of the cosine schedule."""
+    """Return the t of a schedule whose log-SNR is closest to that of step t of the cosine schedule."""
     wanted, other = Schedule("cosine", T).log_snr_at(t), Schedule(schedule, T)
     return min(range(1, T + 1), key=lambda one: abs(other.log_snr_at(one) - wanted))
 
@@ -45,13 +45,13 @@ DDPMS = {
     "cosine_1000": ("cosine", T),
     "linear": ("linear", at_equal_log_snr("linear", RANGE)),
 }
-"""Schedule and largest t of the training."""
+"""Schedule and largest t of each training."""
 
 
 def main() -> None:
-    """Read the command line and run what is not done."""
+    """Read the command line and run all unfinished steps."""
     parser = study_parser(__doc__, iterations=5000)
-    parser.add_argument("--photographs", type=Path, required=True, help="310 photographs or more, HQ for x4")
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of 310 photographs or more, HQ for x4")
     arguments = parser.parse_args()
     steps = Steps(arguments.work, arguments.threads)
     add_world(steps, arguments.photographs)
@@ -80,7 +80,7 @@ def add_ddpm(steps: Steps, name: str, arguments: Namespace) -> None:
 
 
 def add_t_study(steps: Steps) -> None:
-    """What the program recommends for the DDPM that the search's pairs are made with."""
+    """Add the t study of the DDPM that makes the search's pairs."""
     options = f"--ckpt_path {{work}}/ddpm/last.ckpt --model.precision bf16 --model.threads {steps.threads}"
     options += f" --model.pictures 80 --model.ts {T_STUDY} --model.degradations [bicubic,classical,bsrgan,real_esrgan]"
     places = "--data.hq_dir {work}/hq --data.lq_dir {work}/camera/lq --output_dir {work}/matters/t_study"
@@ -88,7 +88,7 @@ def add_t_study(steps: Steps) -> None:
 
 
 def measure(work: Path) -> None:
-    """Compare each DDPM's pairs with the camera's pictures; put what the t study found beside that."""
+    """Compare each DDPM's pairs with the camera's images; copy the results of the t study."""
     real = RealPictures(work / "camera" / "lq")
     for name, t in product(DDPMS, TS):
         pairs = work / "matters" / name / f"pairs_{t}"
@@ -99,13 +99,13 @@ def measure(work: Path) -> None:
 
 
 def tables(measured: Path) -> str:
-    """DDPMs at equal log-SNR; the t study; what foretells the better restorer."""
+    """Return the tables: DDPMs at equal log-SNR; the t study; which score predicts the better restorer."""
     t_study = t_table(measured / "matters" / "t_study", "start", REAL)
-    return f"{ddpm_table(measured)}\n\n{t_study}\n\n{foretelling_table(measured / search.FOLDER)}"
+    return f"{ddpm_table(measured)}\n\n{t_study}\n\n{prediction_table(measured / search.FOLDER)}"
 
 
 def ddpm_table(measured: Path) -> str:
-    """LQ of each DDPM beside the camera's, at equal log-SNR."""
+    """Return the table of each DDPM's LQ compared with the camera's, at equal log-SNR."""
     rows = [["DDPM", "t of cosine", "its own t", "PSNR of a pair", *HEADS]]
     rows.append([REAL, "", "", "", *load(measured / search.FOLDER / "floor.json").cells()])
     for name, (schedule, t_max) in DDPMS.items():
@@ -116,8 +116,8 @@ def ddpm_table(measured: Path) -> str:
     return markdown(rows)
 
 
-def foretelling_table(folder: Path) -> str:
-    """Rank correlation of what is measured of a recipe's LQ with what its restorer scores; 1 foretells perfectly."""
+def prediction_table(folder: Path) -> str:
+    """Return rank correlations of errors of a recipe's LQ with its restorer's scores; 1 is a perfect prediction."""
     floor = load(folder / "floor.json")
     recipes = [name for name in search.STARTS if (folder / f"{name}.json").exists()]
     measures = [errors(load(folder / f"{name}.json"), floor) for name in recipes]
@@ -131,15 +131,15 @@ def foretelling_table(folder: Path) -> str:
 
 
 def errors(found: Realism, floor: Realism) -> dict[str, float]:
-    """How far a set of LQ is from the camera's, in several ways; the less, the nearer."""
+    """Return several distances of a set of LQ from the camera's; smaller is closer."""
     return {
         "FID": found.fid,
         "fid192": found.fid192,
         "KID": found.kid,
         "chroma noise": abs(np.log(found.chroma_noise / floor.chroma_noise)),
         "power of the finest octave": abs(found.power_gaps[-1]),
-        "power of the 3 finest octaves, rms": float(np.sqrt(np.mean(np.square(found.power_gaps[-3:])))),
-        "PSNR of a pair, lacking": -found.psnr,
+        "power of the 3 finest octaves, RMS": float(np.sqrt(np.mean(np.square(found.power_gaps[-3:])))),
+        "shortfall in PSNR of a pair": -found.psnr,
     }
 
 

@@ -47,8 +47,8 @@ def test_restorers_are_those_measured():
 def test_lq_are_those_of_the_study():
     shown = {
         "Real-ESRGAN": "`real_esrgan`: the handcrafted pairs",
-        "calibrated": r"\*\*ours\*\*: calibrated, walked back",
-        "as shipped": "`bicubic`, walked back",
+        "calibrated": r"\*\*ours\*\*: calibrated, after the walk",
+        "as shipped": "`bicubic`, after the walk",
         "the camera": "the camera's, half against half",
     }
     for row, name in shown.items():

@@ -56,7 +56,7 @@ def test_samples_are_the_same_ones_at_every_time(tmp_path):
 
 
 def test_sizes_must_agree():
-    with pytest.raises(ValueError, match="net makes pictures of 16 px, discriminator takes 32"):
+    with pytest.raises(ValueError, match="--model.discriminator.size: got 32; expected 16"):
         Prior(StyleDecoder(SIZE, 1, NARROW), StyleDiscriminator(2 * SIZE, 1, NARROW))
-    with pytest.raises(ValueError, match="--data.crop_size is 64, the networks take 16 px only"):
+    with pytest.raises(ValueError, match="--data.crop_size: got 64; expected 16"):
         prior().check(None, 64)

@@ -152,7 +152,7 @@ def test_learning_rate_falls_to_one_percent(tmp_path):
     trainer(4, [Watch()]).fit(Regression(network(), cosine_decay=True, learning_rate=1.0e-4), Pairs())
     expected = [1e-4 * (0.01 + 0.99 * (1 + math.cos(math.pi * step / 4)) / 2) for step in range(4)]
     assert seen == pytest.approx(expected)
-    with pytest.raises(ValueError, match="cosine_decay needs a length"):
+    with pytest.raises(ValueError, match="cosine_decay needs --trainer.max_steps"):
         trainer(-1).fit(Regression(network(), cosine_decay=True), Pairs())
 
 
@@ -160,7 +160,7 @@ def test_loss_that_is_no_number_stops_the_fit(tmp_path):
     net = network()
     with torch.no_grad():
         net.conv_last.bias.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"became nan at step 0: resume from last.ckpt with a lower"):
+    with pytest.raises(UserError, match=r"became nan at step 0; resume from last.ckpt with a lower"):
         trainer(2).fit(Regression(net), Pairs())
 
 
@@ -187,7 +187,7 @@ class TestInitFrom:
     def test_another_scale_keeps_its_own_first_convolution(self, tmp_path):
         torch.save(network(1).state_dict(), tmp_path / "x4.pth")
         before = network(0, scale=2)
-        with pytest.warns(UserWarning, match="is x4, the network x2; conv_first keeps its own start"):
+        with pytest.warns(UserWarning, match="is x4, the network x2; conv_first keeps its initial weights"):
             net = Regression(copy.deepcopy(before), init_from=str(tmp_path / "x4.pth")).net
         assert torch.equal(net.conv_first.weight, before.conv_first.weight)
         assert torch.equal(net.conv_hr.weight, network(1).conv_hr.weight)
@@ -201,9 +201,9 @@ class TestInitFrom:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss": "l2"}, "loss 'l2' is unknown"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"warmup_steps": -1}, "warmup_steps is -1"),
+        ({"loss": "l2"}, "--model.loss: got 'l2'"),
+        ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0"),
+        ({"warmup_steps": -1}, "--model.warmup_steps: got -1"),
     ],
 )
 def test_wrong_arguments(options, said):

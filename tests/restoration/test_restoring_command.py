@@ -112,7 +112,7 @@ def test_a_folder_of_other_weights_or_tiles_is_refused(place, capsys):
 def test_the_folder_of_lq_pictures_is_no_output(place, capsys):
     save_rrdb("x2.pth")
     assert restore("x2.pth", "lq") == 2
-    assert "where the LQ pictures lie" in capsys.readouterr().err
+    assert "is the folder of the LQ images" in capsys.readouterr().err
     assert not (place / "lq" / "run.yaml").exists()
 
 

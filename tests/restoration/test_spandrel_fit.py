@@ -116,6 +116,6 @@ def test_a_missing_file_is_an_error_in_one_line(tmp_path, pairs, capsys):
     words += ["--model.net", "ddpm_pairs.restoration.SpandrelNet", "--model.net.weights", "nowhere.pth"]
     assert cli.main(words) == 2
     error = capsys.readouterr().err
-    assert "nowhere.pth, do not exist; give a .pth" in error
+    assert "--model.net.weights: nowhere.pth does not exist; expected a .pth" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()

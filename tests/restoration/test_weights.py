@@ -177,20 +177,20 @@ def of(*names):
         (without(small().state_dict(), "conv_hr.bias"), r"damaged weights of RRDBNet \(Missing key.*conv_hr.bias"),
         (
             small().state_dict() | {"conv_first.weight": torch.zeros(16, 1, 3, 3)},
-            "ESRGAN with 1 input and 3 output channels: expected RGB",
+            "ESRGAN with 1 input and 3 output channels; expected RGB",
         ),
         (
             {**new_esrgan(small().state_dict()), "RRDB_trunk.0.RDB1.conv1x1.weight": torch.zeros(1)},
-            r"ESRGAN\+ under the names",
+            r"ESRGAN\+ with the names",
         ),
         ({"params": UNetDiscriminator(2).state_dict()}, r"a U-Net discriminator \(netD\)"),
         (of("convs.0.0.weight", "final_conv.0.weight"), "a StyleGAN discriminator"),
-        ({"ddpm_pairs": {"kind": "ddpm"}, "state_dict": of("net.conv_in.weight")}, "a DDPM: expected"),
-        ({"ddpm_pairs": {"kind": "prior"}, "state_dict": of("net.x")}, "a GAN prior: expected"),
+        ({"ddpm_pairs": {"kind": "ddpm"}, "state_dict": of("net.conv_in.weight")}, "a DDPM; expected"),
+        ({"ddpm_pairs": {"kind": "prior"}, "state_dict": of("net.x")}, "a GAN prior; expected"),
         ({"state": {}, "param_groups": []}, "the state of an optimizer"),
         ({"epoch": 1, "iter": 2, "optimizers": [], "schedulers": []}, "a training state"),
         ({}, "an empty file of weights"),
-        ({"names": ["a"]}, r"a dict of other things \(names\)"),
+        ({"names": ["a"]}, r"a dict without weights \(names\)"),
         ([1], "a list of values"),
         (torch.zeros(1), "a single tensor"),
         (of("features.0.weight"), "an AlexNet or a VGG"),
@@ -238,7 +238,7 @@ def test_pickles_with_objects_are_not_run(tmp_path, capsys):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(ValueError, match="nowhere.pth does not exist: expected a restorer's weights"):
+    with pytest.raises(ValueError, match="nowhere.pth does not exist; expected a restorer's weights"):
         load_restorer("nowhere.pth")
     with pytest.raises(ValueError, match="is a folder, such as an exported DDPM"):
         load_restorer(tmp_path)
@@ -246,5 +246,5 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_weights_that_fit_neither_name_nor_config(tmp_path):
     torch.save(of("features.0.weight"), tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=r"an AlexNet or a VGG \(.*conv.weight.*\): expected .* the config's Own"):
+    with pytest.raises(ValueError, match=r"an AlexNet or a VGG \(.*conv.weight.*\); expected .* the config's Own"):
         load_restorer(tmp_path / "x.pth", Own())

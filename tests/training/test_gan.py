@@ -14,7 +14,7 @@ def watched(losses, window=10):
 
 
 def test_at_zero():
-    with pytest.warns(UserWarning, match="0.0010 per image over the last 10 iterations: it tells all generated images"):
+    with pytest.warns(UserWarning, match="0.0010 per image over the last 10 iterations: it recognizes all gen"):
         said = watched([0.002] * 10)
     assert said[:9] == [None] * 9
     assert "Lower its learning rate" in said[9]

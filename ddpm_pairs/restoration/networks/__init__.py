@@ -1,1 +1,1 @@
-"""The networks of restorers and their discriminators."""
+"""Networks of restorers, and their discriminators."""

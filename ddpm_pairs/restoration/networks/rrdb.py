@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ddpm_pairs.errors import UserError
 
 UNSHUFFLE = {1: 4, 2: 2, 4: 1}
-"""Factor of the pixel-unshuffle before the trunk, by scale; the trunk itself upscales by 4."""
+"""Factor of the pixel unshuffle before the trunk, by scale; after the trunk, the network upscales by 4."""
 
 SLOPE = 0.2
 """Slope of every leaky ReLU, and weight of every residual branch."""
@@ -16,29 +16,29 @@ SLOPE = 0.2
 class RRDBNet(nn.Module):
     """Residual-in-residual dense blocks (ESRGAN, arXiv 1809.00219; x1 and x2 as in Real-ESRGAN, arXiv 2107.10833).
 
-    Names and shapes of the weights are the official ones, so either program reads the checkpoints of the other.
+    The weights have their official names and shapes, so Real-ESRGAN and this package read each other's files.
 
     Args:
-        scale: Output side over input side: 1, 2 or 4.
+        scale: Output side over input side: 1, 2, or 4.
         nf: Channels of the trunk.
         nb: Number of blocks.
         gc: Channels that each convolution of a dense block adds (growth).
 
     Attributes:
         multiple: Input sides must be multiples of this.
-        side: ``None``, since the input may have any size.
+        side: ``None``, because the input may have any size.
 
     Raises:
-        UserError: for another scale, or numbers below 1.
+        UserError: If ``scale`` is not 1, 2, or 4, or another number is below 1.
     """
 
     def __init__(self, scale: int = 4, nf: int = 64, nb: int = 23, gc: int = 32) -> None:
         super().__init__()
         if scale not in UNSHUFFLE:
-            raise UserError(f"got RRDBNet scale {scale}; expected 1, 2 or 4")
+            raise UserError(f"RRDBNet scale: got {scale}; expected 1, 2, or 4")
         for name, value in (("nf", nf), ("nb", nb), ("gc", gc)):
             if value < 1:
-                raise UserError(f"got RRDBNet {name} {value}; expected 1 or more")
+                raise UserError(f"RRDBNet {name}: got {value}; expected 1 or more")
         self.init_args = {"scale": scale, "nf": nf, "nb": nb, "gc": gc}
         self.scale, self.multiple = scale, UNSHUFFLE[scale]
         self.side: int | None = None
@@ -78,7 +78,7 @@ class _Block(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Five convolutions, each of which gets the input and the outputs of those before it."""
+    """Five convolutions, each applied to the input and the outputs of all previous ones."""
 
     def __init__(self, nf: int, gc: int) -> None:
         super().__init__()

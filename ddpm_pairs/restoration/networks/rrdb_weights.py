@@ -1,4 +1,4 @@
-"""Build an RRDBNet from its weights, whichever of the three sets of names they have."""
+"""Build an RRDBNet from weights with any of its three naming schemes."""
 
 import re
 
@@ -11,28 +11,28 @@ _ENDS = {
     "RRDB_trunk": {"trunk_conv": "conv_body", "upconv1": "conv_up1", "upconv2": "conv_up2", "HRconv": "conv_hr"},
     "model": {"0": "conv_first", "3": "conv_up1", "6": "conv_up2", "8": "conv_hr", "10": "conv_last"},
 }
-"""Official names of the layers around the blocks, by those that "new" and "old" ESRGAN use."""
+"""Official names of the layers around the blocks, by their names in "new" and "old" ESRGAN."""
 
 _AFTER_BODY = {"conv_up1", "conv_up2", "conv_hr", "conv_last"}
-"""Layers of Real-ESRGAN's structure that follow the blocks; BSRGAN x2 has one up-convolution, for example."""
+"""Layers after the blocks in Real-ESRGAN's structure. Relatives differ: BSRGAN x2 has one up-convolution."""
 
 
 def official_names(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """Rename an RRDBNet's weights to the names that Real-ESRGAN uses.
 
     Args:
-        tensors: Weights under the names of Real-ESRGAN, of "new" ESRGAN (BSRGAN, KAIR), or of "old" ESRGAN.
+        tensors: Weights with the names of Real-ESRGAN, of "new" ESRGAN (BSRGAN, KAIR), or of "old" ESRGAN.
 
     Returns:
         The renamed weights; ``None`` if they do not have the structure of ``RRDBNet``.
 
     Raises:
-        MisfitError: for a relative of ``RRDBNet`` that cannot be built.
+        MisfitError: If the weights are ESRGAN+ with the names of "new" ESRGAN, which cannot be built.
     """
     renamed = _renamed(tensors)
     if renamed is None or not {"conv_first.weight", "conv_last.weight"} <= renamed.keys():
         return None
-    # a bare number is a layer of an old ESRGAN with more or fewer up-convolutions
+    # a bare number is a layer of an "old" ESRGAN with more or fewer up-convolutions
     layers = {
         name.split(".")[0] for name in renamed if re.match(r"conv_up\d|upconv\d|conv_hr\.|conv_last\.|\d+\.", name)
     }
@@ -43,10 +43,10 @@ def official_names(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
 
 
 def build_rrdb(tensors: dict[str, Tensor]) -> RRDBNet:
-    """Build an RRDBNet with random weights and the sizes of these ones.
+    """Build an RRDBNet with random weights, in the sizes of the given weights.
 
     Args:
-        tensors: What ``official_names`` returned.
+        tensors: The weights that ``official_names`` returned.
     """
     first = tensors["conv_first.weight"]
     blocks = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("body."))
@@ -55,7 +55,7 @@ def build_rrdb(tensors: dict[str, Tensor]) -> RRDBNet:
 
 
 def _scales() -> dict[int, int]:
-    """Scale by the number of input channels after pixel-unshuffle."""
+    """Return the scale by number of input channels after the pixel unshuffle."""
     return {3 * multiple**2: scale for scale, multiple in UNSHUFFLE.items()}
 
 
@@ -66,8 +66,8 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     if trunk is None:
         return None
     if any("conv1x1" in name for name in tensors):
-        if trunk == "RRDB_trunk":  # spandrel would leave these convolutions out
-            raise MisfitError('ESRGAN+ under the names of "new" ESRGAN: expected it under those of "old" ESRGAN')
+        if trunk == "RRDB_trunk":  # spandrel would drop these convolutions
+            raise MisfitError('ESRGAN+ with the names of "new" ESRGAN; expected the names of "old" ESRGAN')
         return None
     renamed = {}
     for name, value in tensors.items():
@@ -83,6 +83,6 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
 
 
 def _block(trunk: str, name: str) -> re.Match[str] | None:
-    """Match a name inside the blocks: numbers of block, dense block and convolution, then weight or bias."""
+    """Match a name inside the blocks: numbers of the block, dense block, and convolution; then weight or bias."""
     start, end = (r"RRDB_trunk\.", "") if trunk == "RRDB_trunk" else (r"model\.1\.sub\.", r"\.0")
     return re.fullmatch(rf"{start}(\d+)\.RDB([123])\.conv([1-5]){end}\.(weight|bias)", name)

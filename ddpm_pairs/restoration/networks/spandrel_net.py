@@ -1,4 +1,4 @@
-"""Any single-image restoration network that spandrel opens, as a network that this package tests and trains."""
+"""Wrap any single-image restoration network that spandrel opens, for training and testing."""
 
 import importlib.util
 import warnings
@@ -18,53 +18,55 @@ if TYPE_CHECKING:
     from spandrel import ArchRegistry, ImageModelDescriptor
 
 FACE_SIDE = 512
-"""Input side of the face networks that spandrel opens (GFPGAN, RestoreFormer, CodeFormer), all trained at this size."""
+"""Input side at which the face networks that spandrel opens (GFPGAN, RestoreFormer, CodeFormer) were trained."""
 
 EXTRA = "pip install 'ddpm_pairs[restorers-extra]'"
-"""What installs the architectures whose licenses restrict commercial use, such as CodeFormer."""
+"""Command that installs architectures whose licenses restrict commercial use, such as CodeFormer."""
 
 
 class SpandrelNet(nn.Module):
-    """A restoration network of any architecture that spandrel knows, built from a file of its weights.
+    """A restoration network of any architecture that spandrel supports, built from a file of its weights.
 
     The weights determine the architecture, its sizes, and the scale. Images of any size are accepted: ``forward`` pads
-    them to what the network requires, and crops its output. Under autocast, a network runs in float32 if spandrel says
-    that it does not support the autocast type. Networks that draw noise (GFPGAN) draw the same noise for every image,
-    except in training.
+    them to the size that the network requires, and crops its output. Under autocast, a network runs in float32 if it
+    does not support the autocast type, according to spandrel. Networks that draw noise (GFPGAN) draw the same noise for
+    every image, except in training.
 
-    With several GPUs, a network with weights that get no gradient needs
+    On several GPUs, a network with weights that get no gradient needs
     ``--trainer.strategy ddp_find_unused_parameters_true``.
 
     Args:
-        weights: A ``.pth``, ``.safetensors`` or ``.ckpt`` file. After a fit that started from it, the ``last.ckpt`` of
-            that fit serves as well.
+        weights: A ``.pth``, ``.safetensors``, or ``.ckpt`` file. After a fit that started from it, the fit's
+            ``last.ckpt`` can replace it.
 
     Attributes:
-        spandrel: The network itself, with the names of its weights as in the file.
-        architecture: spandrel's name of the architecture, such as ``SPAN``.
+        spandrel: The network itself; its weights have the same names as in the file.
+        architecture: spandrel's name for the architecture, such as ``SPAN``.
         scale: Output side over input side.
-        multiple: 1, since ``forward`` pads; ``side`` for a network that has one.
+        multiple: 1, because ``forward`` pads; equal to ``side`` if that is set.
         side: The only input side (aligned square faces); ``None`` if any size is accepted.
         tiling: ``supported``, ``discouraged`` (the result depends on the whole image), or ``internal`` (the network
             splits images into tiles itself).
 
     Raises:
-        UserError: if the file is missing, unreadable, or holds no RGB restoration network that spandrel opens.
+        UserError: If the file is missing, unreadable, or contains no RGB restoration network that spandrel opens.
     """
 
     def __init__(self, weights: str) -> None:
         super().__init__()
         if not Path(weights).exists():
             raise UserError(
-                f"the weights of SpandrelNet, {weights}, do not exist; give a .pth, .safetensors or .ckpt file "
-                "(--model.net.weights); after a fit that started from them, its last.ckpt serves as well"
+                f"--model.net.weights: {weights} does not exist; expected a .pth, .safetensors, or .ckpt file; "
+                "after a fit that started from it, use the fit's last.ckpt"
             )
         try:
             descriptor = describe(read_weights(weights).tensors)
         except MisfitError as error:
-            raise UserError(f"weights {weights} look like {error}") from None
+            raise UserError(f"--model.net.weights: {weights} looks like {error}") from None
         if descriptor is None:
-            raise UserError(f"weights {weights} fit no network that spandrel opens; give others{extra_hint()}")
+            raise UserError(
+                f"--model.net.weights: {weights} fits no network that spandrel opens; use another file{extra_hint()}"
+            )
         self._take(descriptor)
 
     @classmethod
@@ -86,8 +88,8 @@ class SpandrelNet(nn.Module):
             torch.float16: descriptor.supports_half,
             torch.bfloat16: descriptor.supports_bfloat16,
         }
-        # The public call clamps and records no gradients. What it calls inside selects one of several outputs and maps
-        # [0, 1] to the range of the network where needed.
+        # The public call clamps and records no gradients. The private one only selects one of several outputs and maps
+        # [0, 1] to the network's range if needed.
         self._call = descriptor._call_fn
         for part in self._folding_parts():
             part.eval_conv.requires_grad_(False)  # computed from the other weights; never gets a gradient
@@ -102,7 +104,7 @@ class SpandrelNet(nn.Module):
             (N, 3, h * scale, w * scale), about [0, 1], not clamped.
 
         Raises:
-            UserError: for half-precision input that the network does not support.
+            UserError: If the input is of a half-precision type that the network does not support.
         """
         if not self.supported.get(lq.dtype, True):
             raise UserError(f"{self.architecture} does not support {lq.dtype}; set --trainer.precision 32-true")
@@ -117,29 +119,29 @@ class SpandrelNet(nn.Module):
                 torch.manual_seed(0)
                 if not torch.is_inference_mode_enabled():
                     return self._restore(lq)
-                # SPAN computes weights as it runs; made in inference mode, training could not use them afterwards
+                # SPAN computes weights in its forward pass; training cannot use weights made in inference mode
                 with torch.inference_mode(False), torch.no_grad():
                     return self._restore(lq)
 
     def released_weights(self) -> dict[str, Tensor]:
-        """Return the weights under the names that spandrel and chaiNNer open."""
+        """Return the weights with the names that spandrel and chaiNNer read."""
         for part in self._folding_parts():
             part.update_params()
         return self.spandrel.state_dict()
 
     def _folding_parts(self) -> list[nn.Module]:
-        """Parts that compute the convolution for inference from those for training, as SPAN's do."""
+        """Return the parts that compute a convolution for inference from those for training, as in SPAN."""
         return [part for part in self.spandrel.modules() if hasattr(part, "update_params")]
 
     def _restore(self, lq: Tensor) -> Tensor:
         height, width = lq.shape[2:]
         restored = self._call(self.spandrel, self._padded(lq.clone()))  # RCAN scales its input in place
-        if isinstance(restored, tuple | list):  # some networks return intermediate results too in training
+        if isinstance(restored, tuple | list):  # in training, some networks also return intermediate results
             restored = restored[0]
         return restored[..., : height * self.scale, : width * self.scale]
 
     def _padded(self, lq: Tensor) -> Tensor:
-        """Pad on the right and below, by reflection as far as it reaches, then with the edge."""
+        """Pad on the right and at the bottom: by reflection as far as possible, then by replicating the edge."""
         height, width = lq.shape[2:]
         right, below = self.size_requirements.get_padding(width, height)
         if right == below == 0:
@@ -150,16 +152,16 @@ class SpandrelNet(nn.Module):
 
 
 def describe(tensors: dict[str, Tensor]) -> "ImageModelDescriptor[nn.Module] | None":
-    """Build the network that weights belong to, with spandrel, and fill it.
+    """Let spandrel build the network to which the weights belong, and load them.
 
     Args:
-        tensors: The weights; they are read from files by ``read_weights``, never by spandrel.
+        tensors: The weights. Files are read by ``read_weights``, never by spandrel.
 
     Returns:
         spandrel's descriptor; ``None`` if spandrel does not recognize the names of the weights.
 
     Raises:
-        MisfitError: if the weights are damaged, or those of a network that is not RGB image restoration.
+        MisfitError: If the weights are damaged, or the network does not restore RGB images.
     """
     registry = _registry()
     from spandrel import ImageModelDescriptor
@@ -172,24 +174,24 @@ def describe(tensors: dict[str, Tensor]) -> "ImageModelDescriptor[nn.Module] | N
         with SizeLimit(tensors.values()):
             descriptor = found.architecture.load(dict(tensors))
     except Exception as error:  # spandrel checks names only, so damaged weights can raise anything
-        raise MisfitError(f"damaged weights of {name} ({first_misfit(error)}): give the whole file") from None
+        raise MisfitError(f"damaged weights of {name} ({first_misfit(error)}); expected the complete file") from None
     if not isinstance(descriptor, ImageModelDescriptor):
-        raise MisfitError(f"{name}, which needs a mask: expected a network that restores images")
+        raise MisfitError(f"{name}, which needs a mask; expected a network that restores images")
     channels = descriptor.input_channels, descriptor.output_channels
     if channels != (3, 3):
-        raise MisfitError(f"{name} with {channels[0]} input and {channels[1]} output channels: expected RGB, 3 and 3")
+        raise MisfitError(f"{name} with {channels[0]} input and {channels[1]} output channels; expected RGB, 3 and 3")
     return descriptor
 
 
 def extra_hint() -> str:
-    """Say what to install for more architectures; an empty text if it is installed."""
+    """Return a hint on how to install more architectures; empty if they are installed."""
     installed = importlib.util.find_spec("spandrel_extra_arches") is not None
-    return "" if installed else f" (for CodeFormer, SRFormer, Restormer and others, `{EXTRA}`)"
+    return "" if installed else f" (for CodeFormer, SRFormer, Restormer, and others: `{EXTRA}`)"
 
 
 @cache
 def _registry() -> "ArchRegistry":
-    """All architectures that are installed, in a registry of our own."""
+    """Return a registry of all installed architectures."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit.script is deprecated, and spandrel uses it on import
         from spandrel import MAIN_REGISTRY

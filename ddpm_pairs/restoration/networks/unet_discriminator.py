@@ -11,10 +11,10 @@ EPSILON = 1e-12
 class UNetDiscriminator(nn.Module):
     """Classify every pixel as real or generated (Real-ESRGAN, arXiv 2107.10833, section 3.3).
 
-    Names and shapes of the weights are the official ones, so released ``netD`` files load.
+    The weights have their official names and shapes, so released ``netD`` files can be loaded.
 
     Args:
-        nf: Channels at full size; they double each time that the sides are halved, three times in all.
+        nf: Channels at full size. They double each time the sides are halved, three times in all.
 
     Attributes:
         multiple: Input sides must be multiples of this.
@@ -36,10 +36,10 @@ class UNetDiscriminator(nn.Module):
         self.conv9 = nn.Conv2d(nf, 1, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Judge images.
+        """Classify the pixels of images.
 
         Args:
-            pictures: (N, 3, H, W) in [0, 1], sides multiples of 8.
+            pictures: (N, 3, H, W) in [0, 1], with sides that are multiples of 8.
 
         Returns:
             (N, 1, H, W), the logits of each pixel being real.
@@ -60,14 +60,14 @@ class UNetDiscriminator(nn.Module):
 class SpectralConv2d(nn.Conv2d):
     """Convolution without bias whose weight is divided by its largest singular value (arXiv 1802.05957).
 
-    It computes the same as ``torch.nn.utils.spectral_norm`` and has the same names in checkpoints (``weight_orig``,
-    ``weight_u``, ``weight_v``), but it can be deep-copied after a forward pass. torch's cannot, because it keeps the
-    normalized weight as an attribute.
+    It computes the same result as ``torch.nn.utils.spectral_norm`` and uses the same names in checkpoints
+    (``weight_orig``, ``weight_u``, ``weight_v``), but it can be deep-copied after a forward pass. torch's cannot,
+    because it stores the normalized weight as an attribute.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Side of the kernel. The input is padded by one pixel of zeros.
+        kernel_size: Side of the kernel. The input is padded with one pixel of zeros.
         stride: Step between output pixels, in input pixels.
     """
 
@@ -81,14 +81,14 @@ class SpectralConv2d(nn.Conv2d):
         self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=EPSILON))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve; in training, update ``weight_u`` and ``weight_v`` by one power iteration first."""
+        """Convolve; in training, first update ``weight_u`` and ``weight_v`` by one power iteration."""
         with torch.autocast(x.device.type, enabled=False):
             weight = self.weight_orig / self._singular_value()
         return self._conv_forward(x, weight, None)
 
     def _singular_value(self) -> Tensor:
         matrix = self.weight_orig.flatten(1)
-        # Copies, because DDP, or a second forward before the backward, overwrites the buffers in place.
+        # Copies, because DDP or a second forward pass before the backward pass overwrites the buffers in place.
         u, v = self.weight_u.clone(), self.weight_v.clone()
         if self.training:
             with torch.no_grad():

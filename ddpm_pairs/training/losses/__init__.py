@@ -1,1 +1,1 @@
-"""Losses: adversarial, with its regularizations, and perceptual."""
+"""Adversarial losses with their regularizations, and perceptual losses."""

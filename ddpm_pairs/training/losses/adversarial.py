@@ -1,4 +1,4 @@
-"""The adversarial loss and its two regularisations."""
+"""The adversarial loss and its two regularizations."""
 
 import torch
 from torch import Tensor
@@ -6,59 +6,60 @@ from torch.nn import functional as F
 
 
 def generator_loss(made: Tensor) -> Tensor:
-    """How surely the discriminator recognises what the generator made: mean of softplus(-logit).
+    """Non-saturating logistic loss of the generator: mean of softplus(-logit) (Goodfellow et al. 2014).
 
-    The non-saturating logistic loss (Goodfellow et al. 2014), under whichever name: StyleGAN2's softplus, and
-    Real-ESRGAN's "vanilla" binary cross-entropy with logits against the label 1, are this same function.
+    StyleGAN2's softplus and Real-ESRGAN's "vanilla" binary cross-entropy with logits against the label 1 are the same
+    function.
 
     Args:
-        made: The discriminator's logits of made pictures, any shape.
+        made: The discriminator's logits of generated images, any shape.
 
     Returns:
-        A number, float32 for lesser logits.
+        A scalar, at least float32.
     """
     return F.softplus(-_exact(made)).mean()
 
 
 def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
-    """How often the discriminator errs: mean of softplus(-logit) of real plus mean of softplus(logit) of made.
+    """Logistic loss of the discriminator: mean of softplus(-real) plus mean of softplus(made).
 
-    It is 2 ln 2 = 1.386 for a discriminator that knows nothing, and 0 for one that is always right.
+    It is 2 ln 2 = 1.386 for a discriminator that guesses, and 0 for one that is always right.
 
     Args:
-        real: Logits of real pictures, any shape.
-        made: Logits of made pictures, any shape.
+        real: Logits of real images, any shape.
+        made: Logits of generated images, any shape.
 
     Returns:
-        A number, float32 for lesser logits.
+        A scalar, at least float32.
     """
     return F.softplus(-_exact(real)).mean() + F.softplus(_exact(made)).mean()
 
 
 def r1_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
-    """Mean squared norm of the discriminator's gradient at real pictures (Mescheder et al. 2018, Eq. 9).
+    """Mean squared norm of the discriminator's gradient at real images (Mescheder et al. 2018, Eq. 9).
 
     Args:
-        logits: Of ``pictures``, any shape with N first, with their graph.
-        pictures: (N, 3, H, W) in [0, 1], leaves that require a gradient.
+        logits: Logits of ``pictures``, any shape with N first, attached to the graph.
+        pictures: Real images (N, 3, H, W) in [0, 1], a leaf that requires a gradient.
 
     Returns:
-        A number with a graph. As in StyleGAN2, the gradient is that at pictures in [-1, 1], half of that here.
+        A scalar, attached to the graph. As in StyleGAN2, the gradient is taken with respect to images in [-1, 1], so it
+        is half of that in [0, 1].
     """
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return (gradient / 2).square().sum(dim=(1, 2, 3)).mean()
 
 
 def path_lengths(pictures: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
-    """How far each picture moves with its latents: |J^T y| (Karras et al. 2020, section 3.2).
+    """Path length |J^T y| of each image: how far it moves with its latents (Karras et al. 2020, section 3.2).
 
     Args:
-        pictures: (N, 3, H, W), with their graph; in [-1, 1], for StyleGAN2's numbers.
-        latents: (N, L, C) of which the pictures are made, a w for each of the generator's L places.
-        noise: y, standard normal, of the pictures' shape; divided here by sqrt(H W).
+        pictures: Images (N, 3, H, W), attached to the graph; in [-1, 1] for StyleGAN2's values.
+        latents: (N, L, C), the latents from which the images are generated, a w for each of the generator's L layers.
+        noise: y, standard normal, of the images' shape; divided here by sqrt(H W).
 
     Returns:
-        (N,) with a graph, the root of the mean over the places of the squared norms.
+        (N,), attached to the graph: the root of the squared norms averaged over the layers.
     """
     height, width = pictures.shape[2:]
     (gradient,) = torch.autograd.grad((pictures * noise).sum() / (height * width) ** 0.5, latents, create_graph=True)
@@ -66,10 +67,10 @@ def path_lengths(pictures: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
 
 
 def path_length_penalty(lengths: Tensor, target: Tensor) -> Tensor:
-    """Mean squared distance of path lengths (N,) from their running mean, a number without a graph."""
+    """Mean squared distance of path lengths (N,) from ``target``, their running mean without a graph."""
     return (lengths - target).square().mean()
 
 
 def _exact(logits: Tensor) -> Tensor:
-    """At least float32, whatever the network computes in."""
+    """Convert to float32 or more, for any precision of the network."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -17,11 +17,11 @@ from ddpm_pairs.run import Run
 FEATURES = ("vgg19", "lpips", "random")
 
 TAPS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
-"""Weights of VGG19's features by torchvision's number of their layer: conv1_2, 2_2, 3_4, 4_4, 5_4, before the ReLU."""
+"""Weights of VGG19's features, by torchvision's layer number: conv1_2, 2_2, 3_4, 4_4, 5_4, before the ReLU."""
 
 _WITHOUT = {
-    "vgg19": "choose the perceptual loss's features lpips, which needs AlexNet, or random just to try things out",
-    "lpips": "choose the perceptual loss's features vgg19, which needs VGG19, or random just to try things out",
+    "vgg19": "set --model.perceptual.features lpips, which needs AlexNet, or random, for tests only",
+    "lpips": "set --model.perceptual.features vgg19, which needs VGG19, or random, for tests only",
 }
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,49 +29,49 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Perceptual(nn.Module):
     """Distance between images in the features of a pretrained network.
 
-    ``vgg19`` is Real-ESRGAN's: the L1 distance of VGG19's features before the ReLU (arXiv 2107.10833; weights of the
-    layers in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random`` is a small random network
-    for trying things out without weights; it teaches nothing.
+    ``vgg19`` is Real-ESRGAN's loss: the L1 distance between VGG19's features before the ReLU (arXiv 2107.10833; the
+    weights of the layers are in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random`` is a
+    small random network for tests without weights; it teaches nothing.
 
-    The network is loaded by ``load``, or when it is first needed, so a config with this loss also works where only
-    its trained network is used. The network is neither trained nor part of this module: it is in no checkpoint and in
-    no moving average, follows the images to their device, and is shared by copies of this module.
+    The network is loaded by ``load`` or when it is first needed, so a config with this loss also works without its
+    weights if nothing is trained. The network is neither trained nor a submodule: it is not in checkpoints or moving
+    averages, is moved to the images' device, and is shared by copies of this module.
 
     Args:
-        features: ``vgg19``, ``lpips`` or ``random``.
+        features: ``vgg19``, ``lpips``, or ``random``.
 
     Raises:
-        UserError: for other features.
+        UserError: If ``features`` has another value.
     """
 
     def __init__(self, features: Literal["vgg19", "lpips", "random"] = "vgg19") -> None:
         super().__init__()
         if features not in FEATURES:
-            raise UserError(f"perceptual features {features!r} are unknown: expected vgg19, lpips or random")
+            raise UserError(f"--model.perceptual.features: got {features!r}; expected vgg19, lpips, or random")
         self.features = features
-        self._unregistered: list[nn.Module] = []  # a plain list, so that torch does not see the network
+        self._unregistered: list[nn.Module] = []  # a plain list, so that torch does not register the network
 
     def check_run(self, run: Run) -> None:
-        """Load the network before a fit begins; see ``load``."""
+        """Load the network before a fit starts; see ``load``."""
         if run.verb == "fit":
             self.load()
 
     def load(self) -> None:
-        """Load the network, unless that is done.
+        """Load the network if it is not loaded yet.
 
         Raises:
-            UserError: If the weights are missing, or are not the network's.
+            UserError: If the weights are missing or do not fit the network.
         """
         if not self._unregistered:
             network = {"vgg19": _vgg19, "lpips": _LPIPS, "random": _random}[self.features]()
             self._unregistered.append(network.eval().requires_grad_(False))
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
-        """The loss, a float32 scalar, with a gradient for ``images``.
+        """Return the loss, a float32 scalar, with a gradient for ``images``.
 
         Args:
-            images: (N, 3, H, W), about [0, 1]; sides of 32 px or more.
-            target: Of the same shape, in [0, 1].
+            images: (N, 3, H, W), about [0, 1], with sides of 32 px or more.
+            target: Images of the same shape, in [0, 1].
         """
         self.load()
         network = self._unregistered[0]
@@ -80,7 +80,7 @@ class Perceptual(nn.Module):
         return network(images, target.detach())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Perceptual":
-        """A module that shares the network, which never changes."""
+        """Return a module that shares the network, which never changes."""
         same = object.__new__(type(self))
         nn.Module.__init__(same)
         same.features, same._unregistered = self.features, self._unregistered
@@ -88,11 +88,11 @@ class Perceptual(nn.Module):
 
 
 class _FeatureDistance(nn.Module):
-    """The weighted sum of L1 distances at some layers of a chain, of images normalized as ImageNet's.
+    """Weighted sum of L1 distances between features at some layers, for images normalized as in ImageNet.
 
     Args:
-        layers: The chain, under the names of its weights.
-        taps: Weights by number of the layer.
+        layers: The layers, in order.
+        taps: Weights by layer number.
     """
 
     def __init__(self, layers: nn.Sequential, taps: dict[int, float]) -> None:
@@ -119,17 +119,17 @@ class _FeatureDistance(nn.Module):
 
 def _vgg19() -> nn.Module:
     path = _path(VGG19, "vgg19")
-    with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
+    with torch.device("meta"):  # no memory or time for weights that are replaced immediately
         layers = torchvision.models.vgg19().features[: max(TAPS) + 1]
     for layer in layers:
         if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # it would overwrite the features before it
+            layer.inplace = False  # in place, it would overwrite the features before it
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         own = {name: weights[f"features.{name}"].float() for name in layers.state_dict()}
         layers.load_state_dict(own, assign=True)
-    except Exception as error:  # torch raises many kinds for files that are no weights
-        raise UserError(f"{path} holds no weights of VGG19: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # torch raises many types of errors for files without weights
+        raise UserError(f"{path} contains no weights of VGG19: {str(error).splitlines()[0]}") from None
     return _FeatureDistance(layers, TAPS)
 
 
@@ -142,7 +142,7 @@ def _random() -> nn.Module:
 
 
 class _LPIPS(nn.Module):
-    """LPIPS of images in [0, 1], averaged over them."""
+    """LPIPS of images in [0, 1], averaged over the batch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -105,7 +105,7 @@ class TestGPEN:
         torch.testing.assert_close(net(lq)[1:2], net(lq[1:2]))
 
     def test_other_sides(self):
-        with pytest.raises(ValueError, match="got images of 64x32 px; GPEN expects 32x32"):
+        with pytest.raises(ValueError, match="got images of 64x32 px; expected 32x32 px"):
             tiny()(torch.rand(1, 3, 32, 64))
 
     def test_features_steer_only_through_the_noise_weights(self):

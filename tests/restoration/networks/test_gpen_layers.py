@@ -180,7 +180,7 @@ class TestChannels:
 
     @pytest.mark.parametrize("size", [0, 8, 48, 4096])
     def test_other_sizes(self, size):
-        with pytest.raises(ValueError, match=f"got size {size}; expected a power of two from 16 to 2048"):
+        with pytest.raises(ValueError, match=f"size: got {size}; expected a power of two from 16 to 2048"):
             channels_at(size, 2, 1.0)
 
     def test_too_narrow(self):

@@ -59,9 +59,9 @@ def test_bfloat16_stays_near():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"scale": 3}, "got RRDBNet scale 3; expected 1, 2 or 4"),
-        ({"nb": 0}, "got RRDBNet nb 0"),
-        ({"gc": 0}, "got RRDBNet gc 0"),
+        ({"scale": 3}, "RRDBNet scale: got 3; expected 1, 2, or 4"),
+        ({"nb": 0}, "RRDBNet nb: got 0"),
+        ({"gc": 0}, "RRDBNet gc: got 0"),
     ],
 )
 def test_wrong_arguments(options, said):

@@ -113,8 +113,8 @@ def test_relatives_of_rrdb_that_ours_is_not(tmp_path, weights, scale):
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        (DnCNN.DnCNN(in_nc=1, out_nc=1).state_dict(), "DnCNN with 1 input and 1 output channels: expected RGB"),
-        (LaMa.LaMa().state_dict(), "LaMa, which needs a mask: expected a network that restores images"),
+        (DnCNN.DnCNN(in_nc=1, out_nc=1).state_dict(), "DnCNN with 1 input and 1 output channels; expected RGB"),
+        (LaMa.LaMa().state_dict(), "LaMa, which needs a mask; expected a network that restores images"),
         ({**small_weights("SPAN"), "conv_cat.weight": torch.zeros(1)}, "damaged weights of SPAN"),
     ],
     ids=["gray", "inpainting", "damaged"],
@@ -149,13 +149,13 @@ def test_a_small_file_builds_no_huge_network(tmp_path, weights):
 
 
 def test_missing_weights():
-    with pytest.raises(ValueError, match=r"nowhere.pth, do not exist; give .*its last.ckpt serves as well"):
+    with pytest.raises(ValueError, match=r"nowhere.pth does not exist; expected .*use the fit's last.ckpt"):
         SpandrelNet("nowhere.pth")
 
 
 def test_foreign_weights_name_the_extra_package(tmp_path, monkeypatch):
     torch.save({"some.weight": torch.zeros(1)}, tmp_path / "x.pth")
-    for installed, expected in ((None, "pip install 'ddpm_pairs"), (object(), "spandrel opens; give others$")):
+    for installed, expected in ((None, "pip install 'ddpm_pairs"), (object(), "spandrel opens; use another file$")):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=installed: found)
         spandrel_net._registry.cache_clear()
         with monkeypatch.context() as patch:

@@ -141,5 +141,5 @@ def test_files_that_are_no_such_weights(folder, features, name):
 
 
 def test_unknown_features():
-    with pytest.raises(ValueError, match="perceptual features 'vgg16' are unknown"):
+    with pytest.raises(ValueError, match="--model.perceptual.features: got 'vgg16'"):
         Perceptual("vgg16")

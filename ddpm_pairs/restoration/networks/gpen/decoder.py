@@ -1,4 +1,4 @@
-"""The StyleGAN2-type decoder of GPEN; on its own, the generator of the GAN prior."""
+"""GPEN's decoder, a StyleGAN2 generator; on its own, it is the generator of the GAN prior."""
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,10 @@ class PixelNorm(nn.Module):
 
 
 class Noise(nn.Module):
-    """Noise, or an encoder's features instead, times a learned number that starts at 0.
+    """Scale noise, or an encoder's features in its place, by a learned number that starts at 0.
 
     Args:
-        isconcat: Concatenate it with the input's channels instead of adding it.
+        isconcat: Concatenate the result with the input's channels instead of adding it.
     """
 
     def __init__(self, isconcat: bool) -> None:
@@ -50,7 +50,7 @@ class StyleConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to RGB, added to the image of half the resolution."""
+    """Modulated 1x1 convolution to RGB, added to the upsampled image of half the resolution."""
 
     def __init__(self, inputs: int, up: bool = True) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ class ToRGB(nn.Module):
         if up:
             self.upsample = Upsample()
 
-    def forward(self, x: Tensor, w: Tensor, picture: Tensor | None = None) -> Tensor:
-        """(N, inputs, H, W), and an image (N, 3, H / 2, W / 2) if there is one -> (N, 3, H, W)."""
+    def forward(self, x: Tensor, w: Tensor, image: Tensor | None = None) -> Tensor:
+        """(N, inputs, H, W) and, optionally, an image (N, 3, H / 2, W / 2) -> (N, 3, H, W)."""
         rgb = self.conv(x, w) + self.bias
-        return rgb if picture is None else rgb + self.upsample(picture)
+        return rgb if image is None else rgb + self.upsample(image)
 
 
 class Constant(nn.Module):
@@ -74,7 +74,7 @@ class Constant(nn.Module):
 
 
 class StyleDecoder(nn.Module):
-    """Turn a code into an image: z -> mapping -> w, which modulates every convolution (StyleGAN2, skip type).
+    """Generate an image from a code: z -> mapping -> w, which modulates every convolution (StyleGAN2, skip type).
 
     Args:
         size: Side of the images, a power of two from 16 to 2048.
@@ -83,8 +83,8 @@ class StyleDecoder(nn.Module):
         isconcat: Concatenate noise with the channels (GPEN) instead of adding it (StyleGAN2).
 
     Attributes:
-        latents: Number of layers that take a w.
-        noise_shapes: Shapes of one image's noise at the sides 4, 8, ..., size; both convolutions at a side share it.
+        latents: Number of w's of an image, one per layer.
+        noise_shapes: Shapes of an image's noise at the sides 4, 8, ..., size; both convolutions at a side share it.
     """
 
     def __init__(
@@ -132,17 +132,17 @@ class StyleDecoder(nn.Module):
         """Generate images from mapped codes.
 
         Args:
-            latents: (N, latents, 512), a w for each layer.
-            noise: Noise or features (N, width, side, side), one tensor for each of the sides 4, 8, ..., size.
+            latents: (N, latents, 512), one w per layer.
+            noise: Noise or features (N, width, side, side), one tensor per side 4, 8, ..., size.
 
         Returns:
             (N, 3, size, size), nominally in [-1, 1].
         """
         x = self.conv1(self.input.input.expand(len(latents), -1, -1, -1), latents[:, 0], noise[0])
-        picture = self.to_rgb1(x, latents[:, 1])
+        image = self.to_rgb1(x, latents[:, 1])
         for level, to_rgb in enumerate(self.to_rgbs):
             place = 2 * level + 1  # a to-RGB shares its w with the convolution after it
             x = self.convs[2 * level](x, latents[:, place], noise[level + 1])
             x = self.convs[2 * level + 1](x, latents[:, place + 1], noise[level + 1])
-            picture = to_rgb(x, latents[:, place + 2], picture)
-        return picture
+            image = to_rgb(x, latents[:, place + 2], image)
+        return image

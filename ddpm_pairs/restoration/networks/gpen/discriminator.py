@@ -10,7 +10,7 @@ from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at
 
 
 class ResidualDown(nn.Module):
-    """Two convolutions that halve the sides, and a 1x1 convolution that does the same as a skip connection."""
+    """Two convolutions that halve the sides, and a 1x1 convolution with stride 2 as a skip connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class StyleDiscriminator(nn.Module):
         size: Side of the images, a power of two from 16 to 2048.
         channel_multiplier: Factor of the widths at 64 px and above.
         narrow: Factor of all widths.
-        compare_batch: Let it see how much the images of a batch differ (minibatch standard deviation). Otherwise each
-            image is judged on its own. The shapes of the weights are the same either way.
+        compare_batch: Provide the minibatch standard deviation as a channel. Otherwise, each image is judged on its
+            own. The shapes of the weights are the same either way.
 
     Raises:
-        UserError: if ``size`` is not a power of two from 16 to 2048, or ``narrow`` leaves no channels.
+        UserError: If ``size`` is not a power of two from 16 to 2048, or ``narrow`` leaves no channels.
     """
 
     def __init__(

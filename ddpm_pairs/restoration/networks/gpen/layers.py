@@ -13,7 +13,7 @@ GAIN = math.sqrt(2)
 
 
 def fir_kernel(gain: float = 1.0) -> Tensor:
-    """Return the binomial low-pass filter (4, 4), outer([1, 3, 3, 1]) / 64, times a gain."""
+    """Return the binomial low-pass filter (4, 4): outer([1, 3, 3, 1]) / 64, times a gain."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) * (gain / 64)
 
@@ -27,20 +27,20 @@ def channels_at(size: int, channel_multiplier: int, narrow: float) -> dict[int, 
         narrow: Factor of all widths.
 
     Raises:
-        UserError: if ``size`` is not such a power of two, or a width would be below 1.
+        UserError: If ``size`` is not a power of two from 16 to 2048, or a width is below 1.
     """
     sides = [2**n for n in range(2, 12)]
     if size not in sides[2:]:
-        raise UserError(f"got size {size}; expected a power of two from 16 to 2048")
+        raise UserError(f"size: got {size}; expected a power of two from 16 to 2048")
     full = {side: 512 if side <= 32 else 16384 * channel_multiplier // side for side in sides if side <= size}
     widths = {side: int(width * narrow) for side, width in full.items()}
     if min(widths.values()) < 1:
-        raise UserError(f"got narrow {narrow}, which leaves no channels at {size} px; give a larger number")
+        raise UserError(f"narrow: got {narrow}, which leaves no channels at {size} px; use a larger number")
     return widths
 
 
 class Blur(nn.Module):
-    """FIR low-pass (N, C, H, W) -> (N, C, H + 2 pad - 3, W + 2 pad - 3), zeros outside.
+    """FIR low-pass filter with zero padding: (N, C, H, W) -> (N, C, H + 2 pad - 3, W + 2 pad - 3).
 
     Args:
         pad: Zeros added on every side.
@@ -72,25 +72,27 @@ class Upsample(nn.Module):
 
 
 class Activation(nn.Module):
-    """sqrt(2) * LeakyReLU_0.2(x + bias), with a bias for each channel."""
+    """sqrt(2) * LeakyReLU_0.2(x + bias), with one bias per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any (N, C, H, W)."""
+        """(N, C, H, W) -> (N, C, H, W)."""
         return F.leaky_relu(x + self.bias.to(x.dtype).view(1, -1, 1, 1), 0.2) * GAIN
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalized learning rate (Karras et al. 2018): stored as N(0, 1), used over sqrt(fan-in).
+    """Linear layer with equalized learning rate (Karras et al. 2018).
+
+    Weights are stored as N(0, 1) and divided by sqrt(fan-in) in use.
 
     Args:
         inputs: Number of input features.
         outputs: Number of output features.
         bias: Initial value of the bias.
-        lr_multiplier: Factor of the learning rate: weights are stored divided by it and used multiplied by it.
+        lr_multiplier: Factor of the learning rate. Weights are divided by it for storage and multiplied by it in use.
         activate: Apply sqrt(2) * LeakyReLU_0.2.
     """
 
@@ -109,7 +111,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution without bias, with equalized learning rate."""
+    """Convolution without bias, with equalized learning rate; see ``EqualLinear``."""
 
     def __init__(self, inputs: int, outputs: int, side: int, stride: int = 1, pad: int = 0) -> None:
         super().__init__()
@@ -122,7 +124,7 @@ class EqualConv(nn.Module):
 
 
 def conv_layer(inputs: int, outputs: int, side: int, down: bool = False, activate: bool = True) -> nn.Sequential:
-    """Build a convolution that keeps the sides of its input, or halves them after a blur, and an activation."""
+    """Build a convolution that preserves the size, or blurs and halves it, and optionally an activation."""
     if down:
         layers = [Blur((side + 1) // 2), EqualConv(inputs, outputs, side, stride=2)]
     else:
@@ -133,14 +135,14 @@ def conv_layer(inputs: int, outputs: int, side: int, down: bool = False, activat
 class ModulatedConv(nn.Module):
     """Convolution whose weights are scaled per image and input channel by a style, then normalized (Eqs. 1-3).
 
-    w'_oik = s_i w_oik / sqrt(sum_ik (s_i w_oik)^2 + 1e-8). A style scales whole input channels and the norm belongs to
-    whole output channels, so both are applied to the images instead, and one convolution serves the whole batch.
+    w'_oik = s_i w_oik / sqrt(sum_ik (s_i w_oik)^2 + 1e-8). The style scales input channels and the norm scales output
+    channels, so both are applied to the images instead, and one convolution processes the whole batch.
 
     Args:
         inputs: Number of input channels.
         outputs: Number of output channels.
         side: Side of the kernel.
-        demodulate: Normalize.
+        demodulate: Normalize the weights.
         up: Double the sides with a transposed convolution of stride 2 and a blur.
         style_dim: Length of w.
     """
@@ -156,7 +158,7 @@ class ModulatedConv(nn.Module):
             self.blur = Blur(1, gain=4.0)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, inputs, H, W) with w (N, style_dim) -> (N, outputs, H, W), or of twice the sides."""
+        """(N, inputs, H, W) and w (N, style_dim) -> (N, outputs, H, W), or (N, outputs, 2H, 2W) with ``up``."""
         style = self.modulation(w)
         weight = self.weight[0] * self.scale
         x = x * style.to(x.dtype)[:, :, None, None]
@@ -171,14 +173,13 @@ class ModulatedConv(nn.Module):
 
 
 def minibatch_stddev(x: Tensor) -> Tensor:
-    """Append a channel that holds how much the images of the batch differ (Karras et al. 2018, section 3).
+    """Append a channel with the standard deviation over the batch (Karras et al. 2018, section 3).
 
     Args:
         x: (N, C, H, W); the whole batch is one group.
 
     Returns:
-        (N, C + 1, H, W); the last channel is one number, the standard deviation over the batch, averaged over all
-        channels and positions.
+        (N, C + 1, H, W). The last channel is constant: the standard deviation averaged over all channels and positions.
     """
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     deviation = torch.sqrt(exact.var(dim=0, unbiased=False) + 1e-8).mean()

@@ -1,4 +1,4 @@
-"""GPEN (Yang et al. 2021): an encoder whose features control a GAN prior, which is the decoder."""
+"""GPEN (Yang et al. 2021): an encoder whose features control the decoder, which is a GAN prior."""
 
 import torch
 from torch import Tensor, nn
@@ -17,21 +17,21 @@ class GPEN(nn.Module):
     """Restore aligned square faces of one size.
 
     The encoder's deepest features become the code z. Its features at each resolution replace the decoder's noise at
-    that resolution. Weights have the released names.
+    that resolution. The weights have the same names as in the released files.
 
     Args:
         size: Side of the images, a power of two from 16 to 2048.
         channel_multiplier: Factor of the widths at 64 px and above.
         narrow: Factor of all widths.
-        isconcat: Concatenate features with the decoder's channels (GPEN) instead of adding them (StyleGAN2's noise).
+        isconcat: Concatenate features with the decoder's channels (GPEN) instead of adding them (StyleGAN2).
 
     Attributes:
         scale: Output side over input side, always 1.
-        multiple: ``size``, of which input sides must be multiples.
+        multiple: Input sides must be multiples of this, which is ``size``.
         side: The only input side.
 
     Raises:
-        UserError: if ``size`` is not a power of two from 16 to 2048, or ``narrow`` leaves no channels.
+        UserError: If ``size`` is not a power of two from 16 to 2048, or ``narrow`` leaves no channels.
     """
 
     scale = 1
@@ -59,14 +59,14 @@ class GPEN(nn.Module):
             (N, 3, size, size), nominally in [0, 1], not clamped.
 
         Raises:
-            ValueError: for other sides.
+            ValueError: If ``lq`` has another size.
         """
         return self.restore_with_latents(lq)[0]
 
     def restore_with_latents(self, lq: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what ``forward`` returns, and the w's (N, latents, 512), for path-length regularization."""
+        """Return the result of ``forward`` and the w's (N, latents, 512), for path-length regularization."""
         if lq.shape[2:] != (self.side, self.side):
-            raise ValueError(f"got images of {lq.shape[3]}x{lq.shape[2]} px; GPEN expects {self.side}x{self.side}")
+            raise ValueError(f"lq: got images of {lq.shape[3]}x{lq.shape[2]} px; expected {self.side}x{self.side} px")
         features, z = self.encode(lq * 2 - 1)
         latents = self.generator.copies(self.generator.style(z))
         return (self.generator.decode(latents, features) + 1) / 2, latents
@@ -78,7 +78,7 @@ class GPEN(nn.Module):
             x: (N, 3, size, size) in [-1, 1].
 
         Returns:
-            Features (N, width, side, side), one tensor for each of the sides 4, 8, ..., size; and z (N, 512).
+            Features (N, width, side, side), one tensor per side 4, 8, ..., size; and z (N, 512).
         """
         features = []
         for stage in range(self.stages):
@@ -88,20 +88,20 @@ class GPEN(nn.Module):
 
 
 def build_gpen(tensors: dict[str, Tensor]) -> GPEN:
-    """Build a GPEN with random weights and the sizes of these ones.
+    """Build a GPEN with random weights, in the sizes of the given weights.
 
     Args:
-        tensors: Weights under the released names, which include ``SIGNS``.
+        tensors: Weights with the released names, which include ``SIGNS``.
 
     Raises:
-        UserError: if the sizes are not those of a GPEN.
+        UserError: If the sizes are not those of a GPEN.
     """
     stages = len({name.split(".")[0] for name in tensors if name.startswith("ecd")})
     size = 2 ** (stages + 1)
     smallest = tensors["generator.input.input"].shape[1]
     narrow = smallest / 512
     width = tensors["ecd0.0.0.weight"].shape[0]
-    # the multiplier changes no width up to 32 px
+    # the multiplier does not affect widths up to 32 px
     multiplier = max(1, round(width * size / (WIDTH_TIMES_SIDE * narrow))) if size >= 64 else 2
     isconcat = tensors["generator.to_rgb1.conv.weight"].shape[2] == 2 * smallest
     arguments = {"size": size, "channel_multiplier": multiplier, "narrow": narrow, "isconcat": isconcat}
