@@ -14,9 +14,10 @@ from diffusers import DDPMScheduler, UniPCMultistepScheduler
 from torch import Tensor, nn
 from training_networks import NETWORKS
 
-from ddpm_pairs.degradations.walk import MODES, Sampling, synthesize
+from ddpm_pairs.degradations.walk import synthesize
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
+from ddpm_pairs.diffusion.samplers import MODES, Sampling
 from ddpm_pairs.diffusion.schedule import noise_like
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.seeding import seed_of

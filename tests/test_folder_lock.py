@@ -9,8 +9,8 @@ import signal
 import pytest
 from forked_child import give_up_rights, in_child, linux_only
 
+from ddpm_pairs import run_folder as lock_module
 from ddpm_pairs.errors import OutputError
-from ddpm_pairs.pairset import lock as lock_module
 from ddpm_pairs.run_folder import FolderLock
 
 

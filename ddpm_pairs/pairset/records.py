@@ -128,9 +128,9 @@ def is_rejected(record: Record) -> bool:
     return record.get("accepted", True) is False
 
 
-def recorded_psnr(record: Record) -> float | None:
-    """The ``psnr`` of a record in dB, infinite where the line says null; ``None`` where it says nothing."""
-    psnr = record.get("psnr", "unknown")
+def recorded_psnr(record: Record, name: str = "psnr") -> float | None:
+    """The ``psnr`` or ``psnr_initial`` of a record in dB, infinite if the line says null; ``None`` if it is missing."""
+    psnr = record.get(name, "unknown")
     psnr = math.inf if psnr is None else psnr
     return psnr if isinstance(psnr, int | float) else None
 
@@ -192,7 +192,7 @@ def below_any_folder(name: str) -> str:
 
 
 class Summary:
-    """Streaming summary of pairs; 16 bytes of memory per pair.
+    """Streaming summary of pairs; 16 bytes of memory per pair. Fields that a record does not have count as zero.
 
     Args:
         records: Manifest records to count at once.
@@ -216,12 +216,19 @@ class Summary:
         """Pass records on one by one, and count each."""
         for record in records:
             self.pairs += 1
-            self.accepted += record["accepted"]
-            self.evaluations += record["evaluations"]
-            self.t += record["t"]
+            self.accepted += not is_rejected(record)
+            self.evaluations += _count(record, "evaluations")
+            self.t += _count(record, "t")
             for name, values in (("psnr", self.psnr), ("psnr_initial", self.psnr_initial)):
-                values.append(math.inf if record[name] is None else record[name])
+                if (psnr := recorded_psnr(record, name)) is not None:
+                    values.append(psnr)
             yield record
+
+
+def _count(record: Record, name: str) -> int:
+    """A whole number of a record; 0 if it is missing or something else."""
+    value = record.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _parsed(line: bytes) -> Any:  # noqa: ANN401 - any JSON value

@@ -114,6 +114,8 @@ def _accepted(folder: Summary) -> str:
 
 def _quartiles(values: Sequence[float]) -> str:
     """Quartiles without interpolation, since a PSNR may be infinite."""
+    if not values:
+        return "not recorded"
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf")
     return f"{low:.1f} / {middle:.1f} / {high:.1f} dB (quartiles)"
 

@@ -139,7 +139,7 @@ def test_class_path_works_on_the_command_line(name, folder):
 
 
 def test_the_package_has_nothing_else():
-    with pytest.raises(AttributeError, match="no attribute 'MediumQualityImages'"):
+    with pytest.raises(AttributeError, match="attribute MediumQualityImages"):
         _ = ddpm_pairs.data.MediumQualityImages
 
 

@@ -1,12 +1,14 @@
 """The record of a pair, the lines that hold it, and its key."""
 
 import json
+import math
 from urllib.parse import unquote
 
 import pytest
 
 from ddpm_pairs.pairset import records
 from ddpm_pairs.pairset.records import (
+    Summary,
     content_of,
     is_record,
     line_at,
@@ -75,3 +77,13 @@ def test_lines_are_read_one_by_one_whatever_they_are(tmp_path, monkeypatch):
     found = [(position, record) for position, record in read_records(path) if record is not None]
     assert found == [(starts[0], GOOD), (starts[7], GOOD)]
     assert [line_at(path, position) for position, _ in found] == [good + b"\n"] * 2
+
+
+def test_a_summary_counts_what_records_say_and_passes_them_on():
+    full = {"accepted": False, "t": 40, "evaluations": 12, "psnr": 20.5, "psnr_initial": None}
+    foreign = {"key": "b", "t": "many", "psnr": "high"}  # only key, hq and lq must be there
+    summary = Summary()
+    assert list(summary.counted([full, foreign])) == [full, foreign]
+    assert (summary.pairs, summary.accepted, summary.t, summary.evaluations) == (2, 1, 40, 12)
+    assert (list(summary.psnr), list(summary.psnr_initial)) == ([20.5], [math.inf])
+    assert vars(Summary([full, foreign])) == vars(summary)

@@ -11,9 +11,9 @@ import pytest
 from forked_child import give_up_rights, in_child, linux_only
 from PIL import Image
 
+from ddpm_pairs import run_folder as lock_module
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data import HighQualityImages
-from ddpm_pairs.pairset import lock as lock_module
 from ddpm_pairs.pairset.verify import verify
 from ddpm_pairs.run_folder import FolderLock
 from ddpm_pairs.synthesis import PairGenerator, PairWriter

@@ -230,7 +230,7 @@ def test_same_keys_of_other_pictures_are_refused(hq_folder, tmp_path, predict):
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (64, 64), "blue").save(other / "a.png")
-    with pytest.raises(ValueError, match="holds a pair 'a' made from another picture"):
+    with pytest.raises(ValueError, match="contains a pair 'a' made from another image"):
         PairWriter(str(out)).check(trained(), HighQualityImages(str(other)), "cpu")
     (other / "a.png").rename(other / "new.png")
     assert predict(trained(), other, out)["made"] == 1
