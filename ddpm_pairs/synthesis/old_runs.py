@@ -1,7 +1,7 @@
 """Pairs folders that version 0.1 began: their ``run.yaml`` and manifest lines in today's form.
 
 There, t and the noise had seeds of their own, derived from the run's seed and the key; ``preset: faces`` meant a start
-on the HQ grid; and class paths named modules that have moved.
+on the HQ grid, if it was one of ours that are given by name; and class paths named modules that have moved.
 """
 
 from typing import Any
@@ -12,6 +12,8 @@ from ddpm_pairs.degradations.by_name import NAMES, build
 from ddpm_pairs.seeding import seed_of
 
 _MOVED = {"ddpm_pairs.camera.Camera": "ddpm_pairs.demo.camera.Camera"}
+_PRESET = ("bicubic", "classical", "bsrgan", "real_esrgan")
+"""The degradations that knew presets; others ignored them."""
 _KEPT = ("scale", "sharpen_hq", "gray_hq", "variants", "psnr_drop", "tile", "seed", "device")
 
 
@@ -52,7 +54,7 @@ def modern_record(record: dict[str, Any], walked: bool) -> dict[str, Any]:
     if "preset" not in record:
         return record
     entry = record["degradation"]
-    if record["preset"] == "faces":
+    if record["preset"] == "faces" and entry["name"] in _PRESET:
         on_grid = {"name": "on_hq_grid", "parameters": {"degradation": entry}}
         entry = entry | {"name": "classical_faces"} if entry["name"] == "classical" else on_grid
     if walked:
@@ -71,7 +73,7 @@ def _spec(old: dict[str, Any], scale: int, preset: str) -> dict[str, Any]:
         return {"name": name, **spec}
     arguments = dict(spec["init_args"])
     preset = arguments.pop("preset", preset)
-    if preset == "faces":
+    if preset == "faces" and name in _PRESET:
         del arguments["scale"]
         if name == "classical":
             spec = {"class_path": public_path(NAMES["classical_faces"]), "init_args": arguments}

@@ -11,7 +11,7 @@ import yaml
 from tiny_ddpm import tiny_denoiser
 
 from ddpm_pairs.data import HighQualityImages
-from ddpm_pairs.degradations import BSRGAN, Blur, Chain, ClassicalFaces, OnHQGrid
+from ddpm_pairs.degradations import BSRGAN, Blur, Chain, ClassicalFaces, Jpeg, OnHQGrid
 from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import read_run
@@ -56,6 +56,8 @@ def test_a_line_gets_the_seeds_that_were_derived_from_its_key():
     assert start == {"name": "on_hq_grid", "parameters": {"degradation": faces["degradation"]}}
     alone = lines_of(OLD / "hand_x1_faces_classical")[0]
     assert modern_record(alone, False)["degradation"] == alone["degradation"] | {"name": "classical_faces"}
+    chain = lines_of(OLD / "hand_x1_faces_chain")[0]  # which knew no preset
+    assert chain["preset"] == "faces" and modern_record(chain, False)["degradation"] == chain["degradation"]
     new = {"degradation": {"name": "bicubic", "parameters": {}}}
     assert modern_record(new, True) is new
 
@@ -91,6 +93,19 @@ def test_a_line_gets_the_seeds_that_were_derived_from_its_key():
             "natural",
             Chain([Blur(sigma=(1, 2))], 4),
         ),
+        (
+            {
+                "name": "chain",
+                "class_path": "ddpm_pairs.degradations.chain.Chain",
+                "init_args": {
+                    "scale": 1,
+                    "operations": [{"class_path": "ddpm_pairs.degradations.Blur", "init_args": {"sigma": [1, 2]}}],
+                },
+            },
+            1,
+            "faces",
+            Chain([Blur(sigma=(1, 2))], 1),
+        ),
     ],
 )
 def test_degradations_are_described_as_today(degradation, scale, preset, expected):
@@ -121,6 +136,14 @@ def test_handcrafted_pairs_are_resumed_and_walked_ones_are_not(tmp_path, predict
     assert remake(tmp_path / "hand", "1").record["key"] == "1"
     with pytest.raises(ValueError, match="degradation.name classical_faces -> on_hq_grid"):
         predict(PairGenerator(OnHQGrid("bsrgan"), **faces), hq, tmp_path / "hand")
+
+    shutil.copytree(OLD / "hand_x1_faces_chain", tmp_path / "chain")
+    shutil.copytree(tmp_path / "chain" / "hq", tmp_path / "chain_hq")
+    (tmp_path / "chain" / "lq" / "1.png").unlink()
+    chain = Chain([Blur(kinds=["iso"], sigma=(0.4, 3.0)), Jpeg(quality=(40.0, 95.0))], 1)
+    assert predict(PairGenerator(chain, **faces), tmp_path / "chain_hq", tmp_path / "chain")["made"] == 1
+    before, after = lines_of(OLD / "hand_x1_faces_chain"), lines_of(tmp_path / "chain")
+    assert before[0].pop("preset") == "faces" and after == before
 
     shutil.copytree(OLD / "walked_x2_fp32", tmp_path / "walked")
     generator = PairGenerator("bicubic", 2, t_max=40)
