@@ -7,6 +7,7 @@ on the HQ grid, if it was one of ours that are given by name; and class paths na
 from typing import Any
 
 import ddpm_pairs.degradations
+from ddpm_pairs.degradations import ClassicalFaces, OnHQGrid
 from ddpm_pairs.degradations.base import public_path, spec_of
 from ddpm_pairs.degradations.by_name import NAMES, build
 from ddpm_pairs.seeding import seed_of
@@ -42,6 +43,20 @@ def modern_run(run: dict[str, Any]) -> dict[str, Any]:
         degradation = {"name": "walk", "class_path": path, "init_args": arguments, "weights_sha256": checkpoint}
     settings = {"checkpoint_sha256": checkpoint, "degradation": degradation, **{name: old[name] for name in _KEPT}}
     return run | {"format": 1, "settings": settings}
+
+
+def faces_option(run: dict[str, Any]) -> str | None:
+    """The option that asks, over ``pairs.yaml``, for what was ``preset: faces``; ``None`` for other runs.
+
+    Args:
+        run: What ``modern_run`` returned for a run of version 0.1.
+    """
+    spec = run["settings"]["degradation"]
+    if spec["name"] == ClassicalFaces.name:
+        return f"--model.degradation {ClassicalFaces.name}"
+    if spec["name"] == OnHQGrid.name:
+        return f"--model.degradation.degradation {spec['init_args']['degradation']['name']}"
+    return None
 
 
 def modern_record(record: dict[str, Any], walked: bool) -> dict[str, Any]:

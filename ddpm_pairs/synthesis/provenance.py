@@ -12,7 +12,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.pairset.folder import write_run_file
 from ddpm_pairs.run_folder import differences, differs
 from ddpm_pairs.synthesis.generator import PairGenerator
-from ddpm_pairs.synthesis.old_runs import is_old, modern_run
+from ddpm_pairs.synthesis.old_runs import faces_option, is_old, modern_run
 
 FORMAT = 2
 """Of ``run.yaml`` and of the draws: pairs of another format are not resumed if they come from a walk."""
@@ -59,6 +59,7 @@ def resume(
     Raises:
         UserError: If the folder was made with other settings and ``allow_mixed`` is not set.
     """
+    advice = "give another folder, the same settings, or --allow_mixed true"
     if is_old(earlier):
         if generator.walk is not None and not allow_mixed:
             raise UserError(
@@ -66,14 +67,16 @@ def resume(
                 "that version, or give another folder, or --allow_mixed true"
             )
         earlier = modern_run(earlier)
+        if option := faces_option(earlier):
+            advice = (
+                f"resume what an older version began with preset faces by --config pairs.yaml {option}, or {advice}"
+            )
     before, after = _comparable(earlier["settings"]), _comparable(settings)
     if before.get("variants", 1) < after["variants"]:
         del after["variants"]
     changed = differences(before, after)
     if changed and not allow_mixed:
-        raise UserError(
-            f"{differs(root, 'pairs', changed)}; give another folder, the same settings, or --allow_mixed true"
-        )
+        raise UserError(f"{differs(root, 'pairs', changed)}; {advice}")
     if not changed:
         generator.runtime.adopt(earlier["machine"])
 

@@ -63,6 +63,21 @@ def test_a_line_gets_the_seeds_that_were_derived_from_its_key():
 
 
 @pytest.mark.parametrize(
+    ("name", "option"),
+    [("bsrgan", "--model.degradation.degradation bsrgan"), ("classical", "--model.degradation classical_faces")],
+)
+def test_the_refusal_of_faces_names_the_option_of_today(tmp_path, name, option):
+    shutil.copytree(OLD / "hand_x1_faces_classical", tmp_path / "pairs")
+    run = yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())
+    run["settings"]["degradation"] = {"name": name}
+    (tmp_path / "pairs" / "run.yaml").write_text(yaml.safe_dump(run))
+    shutil.copytree(tmp_path / "pairs" / "hq", tmp_path / "hq")
+    generator, data = PairGenerator(name, 1, t_max=0, tile=512), HighQualityImages(str(tmp_path / "hq"))
+    with pytest.raises(ValueError, match=f"--config pairs.yaml {option}, or give another folder"):
+        PairWriter(str(tmp_path / "pairs")).check(generator, data, "cpu")
+
+
+@pytest.mark.parametrize(
     ("degradation", "scale", "preset", "expected"),
     [
         ({"name": "bsrgan"}, 2, "natural", BSRGAN(2)),
