@@ -1,14 +1,17 @@
 """The finished images of a t study, one file each, so that an interrupted study can be resumed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.run_folder import RunFolder
 
@@ -43,6 +46,16 @@ class StudyFolder(RunFolder):
     def __init__(self, root: Path, rank: int = 0) -> None:
         super().__init__(root, "study.json", "a t study", rank)
         self.pictures = root / "pictures"
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a folder that cannot be resumed with these settings; see ``RunFolder.check``."""
+        earlier = self.settings()
+        if earlier is not None and "starts" not in earlier:
+            raise UserError(
+                f"--output_dir {self.root} contains a t study that was begun by an older version, which drew noise "
+                "otherwise; finish it with that version, or give another folder"
+            )
+        super().check(settings)
 
     def has(self, key: str) -> bool:
         """Whether an image is finished."""

@@ -151,6 +151,11 @@ def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
     assert [path for path in files if again[path] != times[path]] == [files[2]]
     assert main([*WORDS, "--model.patch", "24"]) == 2
     assert "contains a t study made with different settings (patch 32 -> 24)" in capsys.readouterr().err
+    settings = json.loads((place / "study" / "study.json").read_text())
+    del settings["starts"]
+    (place / "study" / "study.json").write_text(json.dumps(settings | {"preset": "natural"}))  # as version 0.1 wrote it
+    assert main(WORDS) == 2
+    assert "was begun by an older version, which drew noise otherwise" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
