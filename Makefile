@@ -5,7 +5,7 @@ PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format docs doctor clean study-known-world study-search study-a study-b study-c \
+.PHONY: help install demo test test-all lint format docs wheels doctor clean study-known-world study-search study-a study-b study-c \
 	study-d tables
 
 help:  ## show this list
@@ -41,6 +41,9 @@ format: $(INSTALLED)  ## fix style and format automatically where possible
 
 docs: $(INSTALLED)  ## build the documentation site, strictly; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+wheels: $(INSTALLED)  ## download the wheels that benchmarks/gpu.sh installs on a machine without a network
+	$(BIN)/python benchmarks/gather_wheels.py --output_dir wheels
 
 doctor: $(INSTALLED)  ## check packages, devices, weights, and the command lightning
 	$(BIN)/ddpm-pairs doctor

@@ -1,7 +1,7 @@
 """A blind camera: how close are our LQ images to its own, and do they train a better restorer than handcrafted ones?
 
-Of the camera, there are 625 LQ images and nothing else. Restorers are trained on Real-ESRGAN pairs, on ours, and on
-half of each, with equal budgets. They restore other images of the camera, and images of other cameras for which there
+Of the camera, there are 625 LQ images and nothing else. Restorers are trained on Real-ESRGAN pairs, on ours, on half of
+each, and on ours without calibration, with equal budgets. They restore other images of the camera, and images of other cameras for which there
 is ground truth.
 
     python -m results.study_b.study --data data/ --work work/
@@ -33,11 +33,15 @@ KINDS = {
     "handcrafted": "--model.degradation real_esrgan --model.t_max 0",
     "ours": f"{WALK} --config {{work}}/start.yaml",
 }
+TRAINED = KINDS | {"shipped": PROBE}
+"""Pairs on which restorers are trained; the last are those of `pairs_natural.yaml` as it is shipped."""
 STARTS = {
     **{name: f"--model.degradation {name} --model.t_max 0" for name in ("bicubic", "classical", "bsrgan")},
     "calibrated": "--config {work}/start.yaml --model.t_max 0",
 }
 """LQ without a walk that only the first table shows."""
+EXPORTED = ("handcrafted", "pairs", "mix")
+"""Restorers whose weights are kept in this folder."""
 RESTORERS = [f"{name}_{seed}" for name in TRAININGS for seed in range(SEEDS[name])]
 
 
@@ -51,8 +55,8 @@ def main() -> None:
     camera = data / "blind_camera" / "lq_train"
     steps.always("photographs", lambda: link_photographs(data / "hq_natural", arguments.work))
     predict = f"predict --config pairs_natural.yaml --model.threads {arguments.threads}"
-    for kind, options in ({"probe": PROBE} | KINDS | STARTS).items():
-        for seed in range(VARIANTS if kind in KINDS else 1):
+    for kind, options in ({"probe": PROBE} | TRAINED | STARTS).items():
+        for seed in range(VARIANTS if kind in TRAINED else 1):
             places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{kind}_{seed}"
             steps.command(f"pairs_{kind}_{seed}", f"{predict} {options} --seed_everything {seed} {places}")
         if kind == "probe":
@@ -67,7 +71,7 @@ def main() -> None:
     steps.once("restored", lambda: restored(Path(__file__).with_name("restored.png")))
     steps.always("measure_lq", lambda: measure_lq(arguments.work, camera))
     steps.always("measure_restored", lambda: measure_restored(arguments.work))
-    for name in TRAININGS:
+    for name in EXPORTED:
         steps.once(f"export_{name}", partial(export, arguments.work, name))
     measured = arguments.work / "measured"
     steps.always("keep", lambda: keep_measured(measured, Path(__file__).with_name("measured")))

@@ -36,7 +36,7 @@ def to_digits(value, text):
 @pytest.mark.parametrize(("side", "t_max", "config"), [(256, 250, "ddpm_natural.yaml"), (512, 500, "ddpm.yaml")])
 def test_rows(side, t_max, config):
     needed = flops(config, side)
-    assert re.search(rf"\b{round(needed / 1e9)}( GFLOP an evaluation)? at {side} px", PAGE.replace("\n", " "))
+    assert re.search(rf"\b{round(needed / 1e9)}( GFLOP per evaluation)? at {side} px", PAGE.replace("\n", " "))
     rows = {mode: rest for one, t, mode, *rest in ROWS if (one, t) == (str(side), str(t_max))}
     assert list(rows) == ["fast", "default", "high", "exact"]
     for mode, (evaluations, per_second, bound, estimate) in rows.items():

@@ -45,7 +45,10 @@ def check_packages() -> tuple[list[Finding], list[Finding]]:
     malicious = [name for name, versions in MALICIOUS.items() if _version(name) in versions]
     if malicious:
         text = f"no package was imported, because {malicious[0]} {_version(malicious[0])} is malicious"
-        return [*findings.values(), Finding("note", text)], no_devices
+        replace = (
+            findings[malicious[0]].mend if malicious[0] in findings else f"remove it: pip uninstall {malicious[0]}"
+        )
+        return [*findings.values(), Finding("problem", text, replace)], no_devices
 
     imports = import_in_child([name for name in findings if _version(name) is not None])
     for requirement in requirements:
