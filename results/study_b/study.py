@@ -1,8 +1,8 @@
 """A blind camera: how close are our LQ images to its own, and do they train a better restorer than handcrafted ones?
 
 Of the camera, there are 625 LQ images and nothing else. Restorers are trained on Real-ESRGAN pairs, on ours, on half of
-each, and on ours without calibration, with equal budgets. They restore other images of the camera, and images of other cameras for which there
-is ground truth.
+each, and on ours without calibration, with equal budgets. They restore other images of the camera, and images of other
+cameras for which there is ground truth.
 
     python -m results.study_b.study --data data/ --work work/
 
