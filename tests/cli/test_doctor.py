@@ -153,6 +153,7 @@ def test_repair_takes_the_package_from_where_it_came(record, words, no_imports, 
         (folder / "direct_url.json").write_text(json.dumps(record))
     completed = run(no_imports, path=tmp_path)
     assert completed.returncode == 1
+    assert "precision was not measured" in completed.stdout  # nor is a malicious package imported for it
     assert f"problem  {tmp_path / 'bin' / 'lightning'} has been deleted" in completed.stdout
     assert f"pip install --force-reinstall --no-deps {words} ('ddpm-pairs' works" in completed.stdout
 

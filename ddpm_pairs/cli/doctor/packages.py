@@ -45,10 +45,8 @@ def check_packages() -> tuple[list[Finding], list[Finding]]:
     malicious = [name for name, versions in MALICIOUS.items() if _version(name) in versions]
     if malicious:
         text = f"no package was imported, because {malicious[0]} {_version(malicious[0])} is malicious"
-        replace = (
-            findings[malicious[0]].mend if malicious[0] in findings else f"remove it: pip uninstall {malicious[0]}"
-        )
-        return [*findings.values(), Finding("problem", text, replace)], no_devices
+        mend = findings[malicious[0]].mend if malicious[0] in findings else f"python -m pip uninstall {malicious[0]}"
+        return [*findings.values(), Finding("problem", text, mend)], no_devices
 
     imports = import_in_child([name for name in findings if _version(name) is not None])
     for requirement in requirements:
