@@ -299,7 +299,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.degradation own_parts.Nameless", ["Nameless has no `name`"]),
         (f"{PREDICT} {CKPT} --model.degradation.scale 4", ["--model.degradation"]),
         (f"{PREDICT} {CKPT} --output_dir ../tiny.ckpt", ["--output_dir: got the file ../tiny.ckpt"]),
-        (f"{PREDICT} {CKPT} --output_dir ../hq/pairs", ["--output_dir", "lie in one another"]),
+        (f"{PREDICT} {CKPT} --output_dir ../hq/pairs", ["--output_dir", "must not contain each other"]),
         (f"{PREDICT} {CKPT} --trainer.devices x", ["devices"]),
         (f"{PREDICT} {CKPT} --trainer.max_steps x", ["--trainer.max_steps: got x; expected int"]),
         (f"{PREDICT} {CKPT} --trainer.callbacks+=own_parts.Nope", ["--trainer.callbacks", "own_parts"]),

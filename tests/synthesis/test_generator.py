@@ -199,10 +199,10 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
             "real_esrgan has scale 2, but --model.scale is 4: leave --model.sc",
         ),
         ({"degradation": "pairs.yaml", "scale": 4}, "on_hq_grid has scale 1, but --model.scale is 4"),
-        ({"degradation": "bicubic", "scale": 1, "t_max": 0}, "leaves HQ as it is, and so does t_max 0"),
-        ({"variants": 0}, "variants is 0: expected 1 or more"),
-        ({"psnr_drop": -0.5}, "psnr_drop is -0.5: expected 0 or more"),
-        ({"tile": 63}, "tile is 63: expected 64 or more"),
+        ({"degradation": "bicubic", "scale": 1, "t_max": 0}, "leaves HQ unchanged, and so does t_max 0; use"),
+        ({"variants": 0}, "--model.variants: got 0; expected 1 or more"),
+        ({"psnr_drop": -0.5}, "--model.psnr_drop: got -0.5; expected 0 or more"),
+        ({"tile": 63}, "--model.tile: got 63; expected 64 or more"),
         ({"t_weights": [-1.0]}, "t_weights is"),
         ({"gray_hq": 1.5}, "share of gray HQ images: got 1.5; expected a number from 0 to 1"),
     ],
@@ -214,7 +214,7 @@ def test_options_are_checked(options, text):
 
 
 def test_a_t_beyond_the_training_is_refused():
-    with pytest.raises(ValueError, match="--model.t_max is 61, but the checkpoint was trained on t up to 60: give"):
+    with pytest.raises(ValueError, match="--model.t_max: got 61; expected 60 or less, the t_max of the checkpoint"):
         PairGenerator(t_max=61).add_walk(tiny_denoiser())
 
 
