@@ -258,12 +258,12 @@ def user_error(command, capsys):
         (f"{PREDICT} --ckpt_path ../text.ckpt", ["../text.ckpt cannot be read"]),
         (f"{PREDICT} --ckpt_path ../rrdb.pth", ["conv_first.weight", "expected a DDPM"]),
         (f"{PREDICT} --ckpt_path ../empty", ["../empty lacks unet/config.json"]),
-        (f"{PREDICT} {CKPT} --model.t_max 61", ["--model.t_max is 61", "t up to 60"]),
+        (f"{PREDICT} {CKPT} --model.t_max 61", ["--model.t_max: got 61; expected 60 or less"]),
         (f"{PREDICT} {CKPT} --model.t_max x", ["--model.t_max: got x; expected int"]),
         (f"{PREDICT} {CKPT} --model.t_max null", ["t_max"]),
         (f"{PREDICT} {CKPT} --model.schedule linear", ["--model.schedule"]),
         (f"{PREDICT} {CKPT} --model.scale 3", ["scale 3", "1, 2, 4"]),
-        (f"{PREDICT} {CKPT} --model.slots 5", ["slots is 5: expected 4 or 8"]),
+        (f"{PREDICT} {CKPT} --model.slots 5", ["slots: got 5; expected 4 or 8"]),
         (f"{PREDICT} {CKPT} --model.threads 3", ["threads is 3"]),
         (f"{PREDICT} {CKPT} --model.t_min 41", ["t_min is 41 and t_max 40"]),
         (f"{PREDICT} {CKPT} --model.sampler euler", ["--model.sampler: got euler; expected sde-dpmsolver++"]),
@@ -535,9 +535,9 @@ def test_fit_resumes_and_never_starts_over_a_run(place, capsys):
     assert "run already contains a run; resume it with --ckpt_path last" in user_error(FIT, capsys)
     assert "run already contains a run" in user_error(f"{FIT} --ckpt_path ../tiny.ckpt", capsys)
     line = user_error(f"{FIT} --ckpt_path last --model.net.channels [8,8]", capsys)
-    assert "block_out_channels [8, 16], the config [8, 8]" in line
+    assert "block_out_channels [8, 16], but the config has [8, 8]" in line
     line = user_error(f"{FIT} --ckpt_path last --model.schedule linear", capsys)
-    assert "schedule cosine, the config linear" in line
+    assert "schedule cosine, but the config has linear" in line
     assert main(shlex.split(f"{FIT} --ckpt_path last --trainer.max_steps 3")) == 0
     assert torch.load(last, weights_only=True)["global_step"] == 3
     assert main(shlex.split(f"{PREDICT} --ckpt_path run/last.ckpt")) == 0

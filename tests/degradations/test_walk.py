@@ -224,7 +224,7 @@ def test_modes_and_what_is_given_instead(options, expected):
 
 
 def test_unknown_mode():
-    with pytest.raises(ValueError, match="mode is slow: expected one of fast, default, high, exact"):
+    with pytest.raises(ValueError, match="mode: got 'slow'; expected one of fast, default, high, exact"):
         Sampling.of_mode("slow")
 
 

@@ -105,7 +105,7 @@ class Silent(nn.Module):
 def test_probe_stops_at_a_network_that_mixes_its_batch():
     generator = PairGenerator("bicubic", t_max=40, threads=1)
     generator.add_walk(Denoiser(Standardized(), Schedule(), t_max=60))
-    with pytest.raises(ValueError, match="depends on its neighbours in a batch of 8 .*--model.threads 1") as caught:
+    with pytest.raises(ValueError, match="depends on its neighbors in a batch of 8 .*--model.threads 1") as caught:
         generator.prepare(CPU)
     assert "\n" not in str(caught.value)
     generator = PairGenerator("bicubic", t_max=40, threads=1)
@@ -187,8 +187,8 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"slots": 5}, "slots is 5: expected 4 or 8"),
-        ({"threads": 3}, "threads is 3: expected 1 or 2 or 4"),
+        ({"slots": 5}, "slots: got 5; expected 4 or 8"),
+        ({"threads": 3}, "threads: got 3; expected 1 or 2 or 4"),
         ({"t_min": 9, "t_max": 8}, "t_min is 9 and t_max 8"),
         ({"t_min": -1}, "t_min is -1"),
         ({"t_max": None}, "t_max None"),
