@@ -268,7 +268,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.t_min 41", ["t_min and t_max: got 41 and 40"]),
         (f"{PREDICT} {CKPT} --model.sampler euler", ["--model.sampler: got euler; expected sde-dpmsolver++"]),
         (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision: got fp8; expected fp32, bf16 or null"]),
-        (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
+        (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps: got 0"]),
         (f"{PREDICT} {CKPT} --model.degradation blurr", ["degradation: got 'blurr'", "bicubic", "real_esrgan"]),
         (f"{PREDICT} {CKPT} --model.preset faces", ["--model.preset"]),
         (f"{PREDICT} {CKPT} --model.gray_hq 2", ["share of gray HQ images: got 2"]),

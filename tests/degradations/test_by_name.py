@@ -171,7 +171,7 @@ def test_labels():
         (Bicubic(2), 4, "scale: got 4; expected 2, the scale of degradation bicubic; leave scale out"),
         ("bsrgan", 3, "bsrgan scale: got 3"),
         (object(), None, "degradation object has no `name`"),
-        ({"init_args": {}}, None, "give class_path and init_args"),
+        ({"init_args": {}}, None, "degradation: got .*; expected class_path and init_args"),
     ],
 )
 def test_errors_are_one_line(place, asked, scale, said):

@@ -50,8 +50,8 @@ def test_t_follows_the_weights_of_its_bands():
         ((3, 4, [1, 1, 1]), "t_weights: got 3 weights; expected 1 to 2, the number of t in 3..4"),
         ((0, 9, [1, -1]), r"t_weights: got \[1, -1\]; expected numbers of 0 or more"),
         ((0, 9, [0.0, 0.0]), "not all of them 0"),
-        ((0, 9, [1, math.inf]), "t_weights is"),
-        ((0, 9, [1, math.nan]), "t_weights is"),
+        ((0, 9, [1, math.inf]), "t_weights: got"),
+        ((0, 9, [1, math.nan]), "t_weights: got"),
     ],
 )
 def test_weights_are_checked(t, text):

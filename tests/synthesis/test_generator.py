@@ -206,7 +206,7 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
         ({"variants": 0}, "--model.variants: got 0; expected 1 or more"),
         ({"psnr_drop": -0.5}, "--model.psnr_drop: got -0.5; expected 0 or more"),
         ({"tile": 63}, "--model.tile: got 63; expected 64 or more"),
-        ({"t_weights": [-1.0]}, "t_weights is"),
+        ({"t_weights": [-1.0]}, "t_weights: got"),
         ({"gray_hq": 1.5}, "share of gray HQ images: got 1.5; expected a number from 0 to 1"),
     ],
 )
