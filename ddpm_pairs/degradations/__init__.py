@@ -1,9 +1,8 @@
-"""Degradations: what turns HQ into LQ.
+"""Degradations, which turn HQ into LQ.
 
 Each draws the parameters of one image from a generator (``draw``), so that they can be recorded and replayed, and
-applies them to a batch as a pure function (``apply``). ``ddpm_pairs.degradations.base`` has the protocol; the DDPM walk
-is a degradation like any other, which holds the one that it starts from. All are called alike:
-``lq = degradation(hq, seed=0)``.
+applies them to a batch as a pure function (``apply``). ``ddpm_pairs.degradations.base`` defines the protocol. The DDPM
+walk is a degradation, too; it contains its start. All are called in the same way: ``lq = degradation(hq, seed=0)``.
 """
 
 from ddpm_pairs.degradations.base import Degradation, Operation, degrade

@@ -1,4 +1,4 @@
-"""What a degradation is, and what the package does with any of them."""
+"""The protocol of degradations, and functions that work with any of them."""
 
 import inspect
 import json
@@ -15,47 +15,47 @@ from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, pad_to_canva
 from ddpm_pairs.seeding import generator_for
 
 SCALES = (1, 2, 4)
-"""HQ side over LQ side that the handcrafted degradations offer."""
+"""Scales (HQ side over LQ side) that the handcrafted degradations support."""
 
 MIN_LQ_SIDE = 16
-"""Sides of an LQ image, in pixels, at least."""
+"""Minimum side of an LQ image, in pixels."""
 
 
 @runtime_checkable
 class Degradation(Protocol):
-    """Turns HQ into LQ. A class of your own needs four things: ``name``, ``scale``, ``draw`` and ``apply``.
+    """Turn HQ into LQ. A class of your own needs four members: ``name``, ``scale``, ``draw`` and ``apply``.
 
     Attributes:
         name: Short name, recorded in the manifest.
         scale: HQ sides over LQ sides, an integer.
 
-    Optional, with a default where it is missing:
-        multiple: HQ sides must be multiples of this; default ``scale``.
+    Optional members, each with a default:
+        multiple: HQ sides must be multiples of this; default: ``scale``.
         prepare(device): Moves weights to the device before the first ``apply``.
         spec(): Plain values that rebuild the object, for ``run.yaml``; default: class path and constructor arguments.
-        facts(parameters): What a manifest line says about the draw at its top level, such as ``t`` and ``evaluations``.
+        facts(parameters): Top-level values of the manifest line, such as ``t`` and ``evaluations``; default: none.
         apply_with_start(hq, parameters): LQ of an inner degradation and the final LQ; default: the same LQ twice.
         apply_on_hq_grid(hq, parameters): LQ resized back to the HQ grid before it is rounded, see ``OnHQGrid``.
 
-    The command line compares annotations literally, so the types are only in the docstrings.
+    The command line compares annotations literally, so types are given only in the docstrings.
     """
 
     def draw(self, generator):  # noqa: ANN001, ANN201
         """Draw the parameters of one image.
 
         Args:
-            generator: ``torch.Generator`` on the CPU, of this image alone.
+            generator: ``torch.Generator`` on the CPU, used only for this image.
 
         Returns:
-            ``dict`` of floats, ints, bools, strings, None, lists and dicts, which JSON stores without loss. Seeds of
-            noise fields have names that end in ``seed``.
+            ``dict`` of floats, ints, bools, strings, ``None``, lists and dicts, which JSON stores without loss. The
+            names of seeds of noise fields end in ``seed``.
         """
         ...
 
     def apply(self, hq, parameters):  # noqa: ANN001, ANN201
         """Degrade a batch: a pure function without gradient.
 
-        Row i depends on ``hq[i]`` and ``parameters[i]`` only, bit for bit for one batch size, device and number of
+        Row i depends only on ``hq[i]`` and ``parameters[i]``, bit for bit for a given batch size, device and number of
         threads.
 
         Args:
@@ -73,44 +73,44 @@ class Operation(Protocol):
     """One step of a ``Chain``."""
 
     def draw(self, generator):  # noqa: ANN001, ANN201
-        """Draw the parameters of one image from its CPU generator: a dictionary of plain values that JSON can store."""
+        """Draw the parameters of one image from its CPU generator, as a ``dict`` of plain values for JSON."""
         ...
 
     def apply(self, images, parameters, lq_size):  # noqa: ANN001, ANN201
-        """Change images (N, 3, H, W) by N sets of parameters; the chain will end at ``lq_size`` (height, width)."""
+        """Apply N sets of parameters to images (N, 3, H, W); the chain ends at ``lq_size`` (height, width)."""
         ...
 
 
 class BuiltIn:
-    """Base of the degradations of this package: callable, and described by their constructor arguments."""
+    """Base of the degradations in this package: callable, and described by their constructor arguments."""
 
     def __call__(self, hq: Tensor, seed: int = 0, keys: Sequence[str] | None = None) -> Tensor:
-        """Draw and apply; see ``degrade``."""
+        """Draw parameters and apply them; see ``degrade``."""
         return degrade(self, hq, seed, keys)
 
     def spec(self) -> dict[str, Any]:
-        """Name, class path and constructor arguments, from which ``build`` of ``by_name`` rebuilds the object."""
+        """Return name, class path and constructor arguments, from which ``by_name.build`` rebuilds the object."""
         return {"name": self.name, **described(self)}
 
 
 def degrade(degradation: Degradation, hq: Tensor, seed: int = 0, keys: Sequence[str] | None = None) -> Tensor:
-    """Degrade a batch of HQ images: the same call for every degradation, your own classes included.
+    """Degrade a batch of HQ images with any degradation, including your own classes.
 
-    The result is reproducible: image i depends on ``hq[i]``, ``seed`` and ``keys[i]`` only, and is what
+    The result is reproducible: image i depends only on ``hq[i]``, ``seed`` and ``keys[i]``, and is the same that
     ``lightning predict`` writes for that seed and key.
 
     Args:
         degradation: Any object with ``name``, ``scale``, ``draw`` and ``apply``.
-        hq: (N, 3, H, W), floating, in [0, 1], on any device. Sides are at least 16 * ``scale``; they are cropped, top
-            left kept, to a multiple of ``scale``.
-        seed: Seed of everything random.
+        hq: (N, 3, H, W), floating, in [0, 1], on any device. Sides must be at least 16 * ``scale``; they are cropped at
+            the bottom and right to a multiple of ``scale``.
+        seed: Seed of all random numbers.
         keys: N names, one per image; ``None`` uses ``"0"``, ``"1"``, ...
 
     Returns:
         LQ (N, 3, H // scale, W // scale), float32 in [0, 1], rounded to multiples of 1/255, on the device of ``hq``.
 
     Raises:
-        ValueError: If ``hq`` or ``keys`` do not fit.
+        ValueError: If the shape or type of ``hq`` or the number of ``keys`` is wrong.
         UserError: If the images are too small.
     """
     keys = [str(number) for number in range(len(hq))] if keys is None else keys
@@ -128,7 +128,7 @@ def degrade(degradation: Degradation, hq: Tensor, seed: int = 0, keys: Sequence[
 
 
 def multiple_of(degradation: Degradation) -> int:
-    """HQ sides must be multiples of this."""
+    """Return the number of which HQ sides must be multiples."""
     return getattr(degradation, "multiple", degradation.scale)
 
 
@@ -139,12 +139,12 @@ def prepare(degradation: Degradation, device: torch.device) -> None:
 
 
 def facts_of(degradation: Degradation) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The function from a draw to what a manifest line says about it at its top level; empty for most degradations."""
+    """Return the function from drawn parameters to the top-level values of a manifest line; most have none."""
     return getattr(degradation, "facts", lambda parameters: {})
 
 
 def apply_with_start(degradation: Degradation, hq: Tensor, parameters: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """The initial LQ, of the degradation that a walk starts from, and the final LQ; elsewhere the two are one."""
+    """Return the initial LQ of a walk and the final LQ; without a walk, both are the same tensor."""
     if hasattr(degradation, "apply_with_start"):
         return degradation.apply_with_start(hq, parameters)
     lq = degradation.apply(hq, parameters)
@@ -152,15 +152,16 @@ def apply_with_start(degradation: Degradation, hq: Tensor, parameters: list[dict
 
 
 def spec_of(degradation: Degradation) -> dict[str, Any]:
-    """Plain values that describe a degradation in ``run.yaml``: name, class path, arguments, hashes of weights."""
+    """Describe a degradation in plain values for ``run.yaml``: name, class path, arguments, hashes of weights."""
     return degradation.spec() if hasattr(degradation, "spec") else {"name": degradation.name, **described(degradation)}
 
 
 def described(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a degradation or an operation of a chain
-    """Class path and arguments in the form of a config.
+    """Return class path and arguments in the form of a config.
 
-    The arguments are the attribute ``init_args``, which the command line sets for classes that are not ours, or else
-    all attributes named like a constructor argument that are plain values, degradations or operations.
+    The arguments are the attribute ``init_args``, which the command line sets for classes outside of this package.
+    Without it, they are all attributes that have the name of a constructor argument and are plain values, degradations
+    or operations.
     """
     kind = type(part)
     arguments = None if isinstance(part, BuiltIn) else getattr(part, "init_args", None)
@@ -174,7 +175,7 @@ def described(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a degradation or a
 
 
 def public_path(kind: type) -> str:
-    """The path by which a class is imported: for ours, that of the package which exports it."""
+    """Return the import path of a class; for classes of this package, that of the folder that exports it."""
     module = kind.__module__
     if module.startswith(f"{ddpm_pairs.__name__}.degradations."):
         package = f"{ddpm_pairs.__name__}.degradations"
@@ -184,10 +185,10 @@ def public_path(kind: type) -> str:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever an argument may be
-    """A value as a YAML file returns it.
+    """Convert a value to the form in which a YAML file returns it.
 
     Raises:
-        TypeError: If it is neither plain nor a degradation or an operation.
+        TypeError: If it is not a plain value, a degradation or an operation.
     """
     if hasattr(value, "draw"):
         return spec_of(value) if hasattr(value, "scale") else described(value)
@@ -195,42 +196,42 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever an argument may be
 
 
 def too_small(height: int, width: int, scale: int) -> str:
-    """The reason for leaving out an image whose LQ would have a side under 16 px."""
-    return f"too small: {width}x{height}, expected {MIN_LQ_SIDE * scale} px or more a side at scale {scale}"
+    """Return the reason why an image is skipped whose LQ would have a side below 16 px."""
+    return f"too small: got {width}x{height} px; expected {MIN_LQ_SIDE * scale} px or more per side at scale {scale}"
 
 
 def check_scale(name: str, scale: int) -> int:
-    """Return ``scale`` if the handcrafted degradations offer it.
+    """Return ``scale`` if the handcrafted degradations support it.
 
     Raises:
         UserError: If it is not one of ``SCALES``.
     """
     if scale not in SCALES:
-        raise UserError(f"{name} got scale {scale!r}: give one of {', '.join(map(str, SCALES))}")
+        raise UserError(f"{name} scale: got {scale!r}; expected one of {', '.join(map(str, SCALES))}")
     return scale
 
 
 def check_batch(name: str, hq: Tensor, parameters: Sequence[Any], multiple: int) -> None:
-    """Check what ``apply`` was given.
+    """Check the arguments of ``apply``.
 
     Raises:
-        ValueError: If ``hq`` is not a floating (N, 3, H, W) batch, N is 0 or not the number of parameters, or a side is
-            not a multiple of ``multiple``.
+        ValueError: If ``hq`` is not a floating-point (N, 3, H, W) batch, N is 0 or not the number of parameters, or a
+            side is not a multiple of ``multiple``.
     """
     if hq.ndim != 4 or hq.shape[1] != 3 or not hq.is_floating_point():
         raise ValueError(
-            f"{name} got HQ of shape {tuple(hq.shape)} and type {hq.dtype}: give floating (N, 3, H, W) in [0, 1]"
+            f"{name}: got HQ of shape {tuple(hq.shape)} and type {hq.dtype}; expected floating (N, 3, H, W) in [0, 1]"
         )
     if len(hq) != len(parameters) or len(hq) == 0:
         raise ValueError(
-            f"{name} got {len(hq)} images and {len(parameters)} sets of parameters: give one set per image, "
+            f"{name}: got {len(hq)} images and {len(parameters)} sets of parameters; expected one set per image, "
             "at least one"
         )
     height, width = hq.shape[-2:]
     if height < 1 or width < 1 or height % multiple or width % multiple:
-        raise ValueError(f"{name} got HQ of {width}x{height} px: crop both sides to a multiple of {multiple}")
+        raise ValueError(f"{name}: got HQ of {width}x{height} px; expected multiples of {multiple}")
 
 
 def lq_size(height: int, width: int, scale: int) -> tuple[int, int]:
-    """(height, width) of LQ: HQ / scale, rounded up where ``scale`` does not divide HQ."""
+    """Return (height, width) of LQ: HQ / scale, rounded up."""
     return -(-height // scale), -(-width // scale)

@@ -1,11 +1,11 @@
-"""From what a user typed to a degradation: the same words in ``predict``, ``preview``, the t study and Python.
+"""Build a degradation from what the user gave, in ``predict``, ``preview``, the t study and Python.
 
 A degradation is given as
 
 * a short name: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``;
 * a class path, ``package.module.Class``, or ``{"class_path": ..., "init_args": {...}}``;
-* a list of operations, or a mapping, in a YAML file; also a config of pairs, or what ``ddpm-pairs calibrate`` wrote;
-* the weights of a learned degradation: a file that describes itself, or the name of shipped weights;
+* a YAML file with a list of operations or a mapping, a config of pairs, or the output of ``ddpm-pairs calibrate``;
+* the weights of a learned degradation: a file that contains its description, or the name of shipped weights;
 * an object with ``name``, ``scale``, ``draw`` and ``apply``.
 """
 
@@ -38,19 +38,19 @@ NAMES = {
 DEFAULT_SCALE = 4
 YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors",)
 LEARNED_T = (50, 150)
-"""Range of t of a DDPM that is given by its weights alone."""
+"""Range of t of a DDPM given only by its weights."""
 
 
 def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degradation:  # noqa: ANN401
     """Build a degradation.
 
     Args:
-        asked: See the module.
+        asked: What the user gave, see the module.
         scale: HQ side over LQ side; ``None`` uses the degradation's own, and 4 for a name.
-        option: What ``scale`` is called where it was typed, for the error.
+        option: The option that sets ``scale``, for the message.
 
     Raises:
-        UserError: In one line, if there is no such degradation, or its scale is another.
+        UserError: If there is no such degradation, or its scale is different.
     """
     if isinstance(asked, str | Path):
         found = _from_word(str(asked), scale)
@@ -60,20 +60,20 @@ def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degr
         found = asked
     for name in ("name", "scale", "draw", "apply"):
         if not hasattr(found, name):
-            raise UserError(f"degradation {type(found).__name__} has no `{name}`: give it name, scale, draw and apply")
+            raise UserError(f"degradation {type(found).__name__} has no `{name}`; expected name, scale, draw and apply")
     if scale is not None and found.scale != scale:
         raise UserError(
-            f"degradation {found.name} has scale {found.scale}, but {option} is {scale}: leave {option} out"
+            f"{option}: got {scale}; expected {found.scale}, the scale of degradation {found.name}; leave {option} out"
         )
     return found
 
 
 def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401
-    """A short label for tables and file names: the stem of a file, the word itself, or the degradation's name.
+    """Return a short label for tables and file names: the stem of a file, the given name, or the degradation's name.
 
     Args:
-        asked: What the user typed.
-        degradation: What ``by_name`` built from it.
+        asked: What the user gave.
+        degradation: The degradation that ``by_name`` built from it.
     """
     if isinstance(asked, str | Path):
         if str(asked).endswith(YAML + WEIGHTS):
@@ -85,11 +85,11 @@ def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401
 
 
 def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degradation, or an operation of a chain
-    """Build from the plain values of a config, which may hold further classes.
+    """Build a degradation or an operation from the plain values of a config, which may contain further classes.
 
     Args:
         spec: A name, ``class_path`` with ``init_args``, or a list of operations.
-        scale: For the outermost class, if it has such an argument and ``init_args`` do not give it.
+        scale: Scale of the outermost class, if it has such an argument and ``init_args`` does not set it.
 
     Raises:
         UserError: If a class cannot be imported, is not a degradation, or does not accept the arguments.
@@ -99,7 +99,7 @@ def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degra
     if isinstance(spec, list):
         return Chain([build(one) for one in spec], DEFAULT_SCALE if scale is None else scale)
     if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
-        raise UserError(f"degradation {_shortened(spec)} is not one: give class_path and init_args")
+        raise UserError(f"degradation: got {_shortened(spec)}; expected class_path and init_args")
     path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
     kind = _class_of(path)
     if scale is not None and "scale" not in arguments and "scale" in inspect.signature(kind).parameters:
@@ -110,15 +110,15 @@ def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degra
         try:
             inspect.signature(kind).bind(**arguments)
         except TypeError:
-            raise UserError(f"degradation {path} cannot be built ({error}): give its arguments in a config") from None
+            raise UserError(f"degradation {path} cannot be built ({error}); set its arguments in a config") from None
         raise  # a bug in the class itself
     if not kind.__module__.startswith("ddpm_pairs."):
-        built.init_args = arguments  # by which ``described`` knows them; ours are described by their attributes
+        built.init_args = arguments  # for ``described``; the classes of this package are described by their attributes
     return built
 
 
 def _argument(value: Any) -> Any:  # noqa: ANN401
-    """An argument in which classes are described by their paths."""
+    """Build the classes in an argument that are given by their paths."""
     if isinstance(value, list):
         return [_argument(one) for one in value]
     return build(value) if isinstance(value, dict) and "class_path" in value else value
@@ -130,11 +130,11 @@ def _class_of(path: str) -> type:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"degradation {path} cannot be imported ({error}): give package.module.Class, and install its package"
+            f"degradation {path} cannot be imported ({error}); expected package.module.Class of an installed package"
         ) from None
-    # A folder of somebody else may name anything.
+    # The run.yaml of a foreign folder may name any callable.
     if not (isinstance(kind, type) and hasattr(kind, "draw") and hasattr(kind, "apply")):
-        raise UserError(f"{path} is not a degradation: give a class with the methods draw and apply")
+        raise UserError(f"{path} is not a degradation; expected a class with the methods draw and apply")
     return kind
 
 
@@ -147,12 +147,12 @@ def _from_word(word: str, scale: int | None) -> Degradation:
     if weights is not None:
         return _from_weights(weights)
     if word.endswith((*WEIGHTS, ".ckpt", ".pth")):
-        raise UserError(f"degradation {word} does not exist: give a file of weights that `ddpm-pairs export` wrote")
+        raise UserError(f"degradation {word} does not exist; expected a file of weights written by `ddpm-pairs export`")
     if "." in word:
         return build({"class_path": word}, scale)
     known = ", ".join(NAMES)
     raise UserError(
-        f"degradation {word!r} is unknown: give one of {known}, a class path, a YAML file or a file of weights"
+        f"degradation: got {word!r}; expected one of {known}, a class path, a YAML file or a file of weights"
     )
 
 
@@ -165,7 +165,7 @@ def _named(kind: Callable[..., Degradation], scale: int | None) -> Degradation:
 def _from_yaml(name: str, scale: int | None) -> Degradation:
     path = Path(name) if Path(name).is_file() else shipped_config(name)
     if path is None:
-        raise UserError(f"degradation {name} does not exist: give a YAML file, or the name of a shipped config")
+        raise UserError(f"degradation {name} does not exist; expected a YAML file or the name of a shipped config")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -177,33 +177,33 @@ def _from_yaml(name: str, scale: int | None) -> Degradation:
         scale = arguments.get("scale") if content is not None and scale is None else scale
     if not content or (isinstance(content, dict) and "class_path" not in content):
         raise UserError(
-            f"degradation {name} describes none: expected class_path and init_args, a list of operations, or a config "
-            "of pairs"
+            f"degradation {name} describes no degradation; expected class_path and init_args, a list of operations, or "
+            "a config of pairs"
         )
     return build(content, scale)
 
 
 def _from_weights(path: Path) -> Degradation:
-    """A learned degradation from the file that describes it."""
+    """Build a learned degradation from weights with a description."""
     kind = None
     if path.suffix in WEIGHTS:
         try:
             with safe_open(path, framework="pt") as file:
                 kind = json.loads((file.metadata() or {}).get("ddpm_pairs", "{}")).get("kind")
-        except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
+        except Exception as error:  # safetensors raises its own errors and those of Rust
             reason = " ".join(str(error).split())
             raise UserError(f"degradation {path} is not a safetensors file ({reason})") from None
     if kind not in LEARNED:
-        held = "no weights that describe themselves" if kind is None else f"a {kind}"
+        contains = "weights without a description" if kind is None else f"a {kind}"
         raise UserError(
-            f"degradation {path} holds {held}: give a safetensors file that `ddpm-pairs export` wrote of a learned "
-            f"degradation ({', '.join(LEARNED)})"
+            f"degradation {path} contains {contains}; expected a safetensors file of a learned degradation "
+            f"({', '.join(LEARNED)}), written by `ddpm-pairs export`"
         )
     return LEARNED[kind](path)
 
 
 def _ddpm(path: Path) -> Degradation:
-    from ddpm_pairs.degradations.walk import Walk  # which itself needs `by_name` for its start
+    from ddpm_pairs.degradations.walk import Walk  # which imports `by_name` for its start
     from ddpm_pairs.diffusion.loading import load_denoiser
 
     denoiser = load_denoiser(path)
@@ -212,7 +212,7 @@ def _ddpm(path: Path) -> Degradation:
 
 
 LEARNED: dict[str, Callable[[Path], Degradation]] = {"ddpm": _ddpm}
-"""What loads a degradation from weights, by the kind in their metadata."""
+"""Functions that load a degradation from weights, by the kind in their metadata."""
 
 
 def _shortened(value: Any) -> str:  # noqa: ANN401

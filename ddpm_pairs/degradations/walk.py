@@ -1,4 +1,4 @@
-"""The DDPM walk: degrade, noise to step t, and denoise (Yang et al. section 3.3), as a degradation like any other."""
+"""The DDPM walk as a degradation: degrade, noise to step t, and denoise (Yang et al. section 3.3)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,30 +24,30 @@ from ddpm_pairs.images.pixels import round_to_8_bit
 from ddpm_pairs.shipped import weights_file
 
 SEED_LIMIT = 2**53
-"""Seeds stay below this, so that any JSON reader keeps them exactly."""
+"""Seeds are below this limit, so that every JSON reader preserves them exactly."""
 
 
 class Walk(BuiltIn):
-    """LQ of a start, noised to step t and denoised by a DDPM that was trained on real LQ images.
+    """Noise the LQ of a start to step t, and denoise it with a DDPM that was trained on real LQ images.
 
     The parameters of an image are ``t``, ``noise_seed`` (of the initial noise), ``steps_seed`` (of the noise that the
-    sampler adds) and ``start``, the start's own entry. Images run in groups of ``runtime.slots``, so image i depends on
-    ``hq[i]`` and its parameters only, however many there are. An image whose LQ is larger than ``tile`` runs alone: it
-    is degraded and noised as a whole, and goes through the network in overlapping tiles.
+    sampler adds) and ``start``, the entry of the start. Images run in groups of ``runtime.slots``, so image i depends
+    only on ``hq[i]`` and its parameters, whatever the number of images. An image whose LQ is larger than ``tile`` runs
+    alone: it is degraded and noised as a whole, and passes through the network in overlapping tiles.
 
     Args:
         start: The degradation that makes the initial LQ, by name or as an object.
         denoiser: The trained DDPM, or the path or shipped name of its weights.
-        t: Smallest and largest t, both included; 0 leaves the initial LQ as it is.
-        t_weights: Weights of equally long bands of t, such as ``(3, 2, 1)`` for more small t; t is uniform within its
+        t: Smallest and largest t, both included; 0 leaves the initial LQ unchanged.
+        t_weights: Weights of equally long bands of t, such as ``(3, 2, 1)`` for more small t; t is uniform within a
             band. ``None`` is uniform over all t.
-        sampling: Sampler and number of network evaluations, or one of the modes ``fast``, ``default``, ``high`` and
-            ``exact``.
-        tile: Longest LQ side, in pixels, that goes through the network in one piece; ``None`` never tiles.
+        sampling: Sampler and maximum number of network evaluations, or one of the modes ``fast``, ``default``,
+            ``high`` and ``exact``.
+        tile: Longest LQ side, in pixels, that the network processes in one piece; ``None`` never tiles.
         runtime: Precision, batch slots, threads and compilation; ``None`` uses the defaults of ``Runtime``.
 
     Raises:
-        UserError: For values outside their range, or a t that the DDPM was not trained for.
+        UserError: If a value is out of range, or t exceeds the ``t_max`` of the DDPM.
     """
 
     name = "walk"
@@ -68,8 +68,7 @@ class Walk(BuiltIn):
         self.denoiser = denoiser if isinstance(denoiser, Denoiser) else load_denoiser(weights_file(str(denoiser)))
         if self.t[1] > self.denoiser.t_max:
             raise UserError(
-                f"Walk got t up to {self.t[1]}, but the DDPM was trained on t up to {self.denoiser.t_max}: give that "
-                "or less"
+                f"Walk.t: got t up to {self.t[1]}; expected {self.denoiser.t_max} or less, the t_max of the DDPM"
             )
         self.sampling = Sampling.of(sampling)
         self.tile, self.runtime = tile, runtime or Runtime()
@@ -78,7 +77,7 @@ class Walk(BuiltIn):
         self._running: dict[torch.device, Denoiser] = {}
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
-        """Draw the start's parameters first, as they are without a walk, then ``t`` and the two seeds."""
+        """Draw the parameters of the start first, so that they equal those without a walk; then t and the seeds."""
         start = {"name": self.start.name, "parameters": self.start.draw(generator)}
         t = draw_t(generator, *self.t, self.t_weights)
         seeds = torch.randint(SEED_LIMIT, (2,), generator=generator).tolist()
@@ -94,14 +93,14 @@ class Walk(BuiltIn):
 
     @torch.no_grad()
     def apply_with_start(self, hq: Tensor, parameters: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Initial LQ and LQ of a batch; arguments and errors as of ``apply``."""
+        """Return the initial LQ and the LQ of a batch; for arguments and errors, see ``apply``."""
         check_batch(self.name, hq, parameters, self.multiple)
         initial = self.start_lq(hq, parameters)
         return initial, self.denoise(initial, parameters)
 
     @torch.no_grad()
     def start_lq(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
-        """The initial LQ alone; arguments as of ``apply``."""
+        """Return only the initial LQ; for arguments, see ``apply``."""
         drawn = [one["start"]["parameters"] for one in parameters]
         return in_groups(
             self.start.apply, hq, drawn, self._together(hq.shape[-2] // self.scale, hq.shape[-1] // self.scale)
@@ -113,7 +112,7 @@ class Walk(BuiltIn):
 
         Args:
             initial: (N, 3, h, w), float32 in [0, 1], sides multiples of ``denoiser.multiple``.
-            parameters: N sets, of which ``t`` and the seeds are used.
+            parameters: N sets of parameters, of which ``t`` and the seeds are used.
 
         Returns:
             (N, 3, h, w) in [0, 1], rounded to multiples of 1/255.
@@ -130,31 +129,31 @@ class Walk(BuiltIn):
             return in_groups(run, initial, parameters, together)
 
     def facts(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """What a manifest line says of a draw: t, its log-SNR, the sampler, and how often the network is evaluated."""
+        """Return the top-level values of a manifest line: t, log-SNR, sampler, and number of network evaluations."""
         return self.sampling.facts(self.denoiser.schedule, parameters["t"])
 
     def prepare(self, device: torch.device) -> None:
-        """Place the network on a device; see ``Runtime.place``, whose errors it raises."""
+        """Place the network and the start on a device; raises the errors of ``Runtime.place``."""
         self.running(device)
         prepare(self.start, device)
 
     def agree(self, strategy: Strategy, device: torch.device) -> None:
-        """Let all ranks of a Trainer run the network alike; ``prepare`` must have been called on each."""
+        """Make all ranks of a Trainer run the network identically; call ``prepare`` on each rank first."""
         self.use(self.runtime.agree(self.denoiser, self.running(device), strategy, _indexed(device)), device)
 
     def running(self, device: torch.device) -> Denoiser:
-        """The network as it runs on a device; placed there at the first call, see ``Runtime.place``."""
+        """Return the network on a device; the first call places it there, see ``Runtime.place``."""
         device = _indexed(device)
         if device not in self._running:
             self._running[device] = self.runtime.place(self.denoiser, device)
         return self._running[device]
 
     def use(self, running: Denoiser, device: torch.device) -> None:
-        """Run a network that another walk of the same DDPM has placed on a device."""
+        """Use a network that another walk of the same DDPM has placed on a device."""
         self._running[_indexed(device)] = running
 
     def spec(self) -> dict[str, Any]:
-        """For ``run.yaml``: how it was built, where the DDPM was loaded from, and the hash of its weights."""
+        """Describe the walk for ``run.yaml``: its arguments, the source of the DDPM, and the hash of its weights."""
         arguments = {
             "start": spec_of(self.start),
             "denoiser": self.denoiser.source,
@@ -172,13 +171,13 @@ class Walk(BuiltIn):
         }
 
     def _together(self, height: int, width: int) -> int:
-        """Images of this LQ size that run together: ``slots``, or 1 where they are cut into tiles."""
+        """Return the number of images of this LQ size that run together: ``slots``, or 1 if they are cut into tiles."""
         return self.runtime.slots if tile_count((height, width), self.tile, self.denoiser.multiple) == 1 else 1
 
 
 @lru_cache(maxsize=256)
 def tile_count(size: tuple[int, int], tile: int | None, multiple: int) -> int:
-    """Into how many tiles a picture of (height, width) LQ px is cut; 1 where it is whole, as with ``tile`` ``None``."""
+    """Return the number of tiles into which an image of (height, width) LQ px is cut; 1 if it is not cut."""
     if tile is None or max(size) <= tile:
         return 1
     rows, columns = (len(lay_out(length, tile, multiple).starts) for length in size)
@@ -186,16 +185,16 @@ def tile_count(size: tuple[int, int], tile: int | None, multiple: int) -> int:
 
 
 def in_groups(run: Callable[[Tensor, list[Any]], Tensor], images: Tensor, parameters: list[Any], size: int) -> Tensor:
-    """Run a function on groups of exactly ``size`` images, so that a row does not depend on how many there are.
+    """Run a function on groups of exactly ``size`` images, so that no row depends on the number of images.
 
     Args:
-        run: Maps images (size, ...) and as many parameters to (size, ...).
-        images: (N, ...), at least one; a short group is filled up with repeats of its last image.
-        parameters: N of them.
-        size: Images in a group.
+        run: Maps images (size, ...) and the same number of parameters to (size, ...).
+        images: (N, ...), N at least 1; a short group is filled with repeats of its last image.
+        parameters: N sets of parameters.
+        size: Number of images in a group.
 
     Returns:
-        The N results.
+        The N results, (N, ...).
     """
     results = []
     for first in range(0, len(images), size):
@@ -209,7 +208,7 @@ def in_groups(run: Callable[[Tensor, list[Any]], Tensor], images: Tensor, parame
 
 
 def _indexed(device: torch.device) -> torch.device:
-    """``cuda`` with the number of the device that it stands for."""
+    """Add the number of the current device to a plain ``cuda``."""
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
@@ -219,10 +218,10 @@ def draw_t(generator: torch.Generator, t_min: int, t_max: int, weights: Sequence
     """Draw t over t_min..t_max, both included.
 
     Args:
-        generator: On the CPU.
+        generator: A generator on the CPU.
         t_min: Smallest t.
         t_max: Largest t.
-        weights: Of equally long bands from t_min to t_max; t is uniform within its band. ``None``: one band.
+        weights: Weights of equally long bands from t_min to t_max; t is uniform within a band. ``None`` is one band.
     """
     first, end = t_min, t_max + 1
     if weights is not None:
@@ -234,22 +233,22 @@ def draw_t(generator: torch.Generator, t_min: int, t_max: int, weights: Sequence
 
 
 def check_t(t_min: int, t_max: int, weights: Sequence[float] | None = None) -> None:
-    """Check the distribution of ``draw_t``.
+    """Check the arguments of ``draw_t``.
 
     Raises:
-        UserError: for a range that is none, or weights that are not those of bands of it.
+        UserError: If the range is invalid, or the weights do not fit it.
     """
     if None in (t_min, t_max) or not 0 <= t_min <= t_max:
-        raise UserError(f"t_min is {t_min} and t_max {t_max}: expected 0 <= t_min <= t_max")
+        raise UserError(f"t_min and t_max: got {t_min} and {t_max}; expected 0 <= t_min <= t_max")
     if weights is None:
         return
     if not 1 <= len(weights) <= t_max + 1 - t_min:
         raise UserError(
-            f"t_weights has {len(weights)} weights: expected 1 to {t_max + 1 - t_min}, the number of t in "
+            f"t_weights: got {len(weights)} weights; expected 1 to {t_max + 1 - t_min}, the number of t in "
             f"{t_min}..{t_max}"
         )
     if not all(0 <= weight < math.inf for weight in weights) or not 0 < sum(weights) < math.inf:
-        raise UserError(f"t_weights is {list(weights)}: expected numbers from 0 on, not all of them 0")
+        raise UserError(f"t_weights: got {list(weights)}; expected numbers of 0 or more, not all of them 0")
 
 
 def synthesize(
@@ -257,16 +256,16 @@ def synthesize(
 ) -> Tensor:
     """Noise initial LQ images to their steps and denoise them (Yang et al. section 3.3).
 
-    On CUDA everything is queued; the host waits for nothing.
+    On CUDA, everything is queued, and the host never waits.
 
     Args:
         denoiser: The trained DDPM, on the device of the images.
         initial_lq: (N, 3, h, w), float32 in [0, 1], sides multiples of ``denoiser.multiple``.
-        parameters: N sets: ``t``, where 0 leaves the image as it is, ``noise_seed`` and ``steps_seed``.
-        sampling: Sampler and number of evaluations.
+        parameters: N sets of ``t`` (0 leaves the image unchanged), ``noise_seed`` and ``steps_seed``.
+        sampling: Sampler and maximum number of evaluations.
 
     Returns:
-        (N, 3, h, w), float32 in [0, 1]. Row n depends on image n and its parameters alone.
+        (N, 3, h, w), float32 in [0, 1]. Row n depends only on image n and its parameters.
     """
     device = initial_lq.device
     x_0 = initial_lq * 2 - 1

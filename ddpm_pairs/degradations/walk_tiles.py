@@ -1,9 +1,9 @@
-"""Large pictures: the network sees overlapping tiles, everything else the whole picture.
+"""Large images: the network sees overlapping tiles; all other computations use the whole image.
 
-Noise, steps and the noised picture itself belong to the whole picture; only the clean prediction of each step is put
-together from tiles, blended where they overlap. So tiles never drift apart, and the next step starts from one picture.
-(MultiDiffusion, Bar-Tal et al. 2023, joins the steps of overlapping views by their mean; here it is the predictions,
-and the margin of a tile, which saw least of its surroundings, counts for nothing.)
+Noise, steps and the noised image belong to the whole image. Only the clean prediction of each step is computed in
+tiles, which are blended where they overlap. Tiles therefore never diverge, and every step starts from one image.
+(MultiDiffusion, Bar-Tal et al. 2023, averages the steps of overlapping views. Here the predictions are blended, and the
+margin of a tile, where the network sees the least context, has weight 0.)
 """
 
 import itertools
@@ -16,17 +16,17 @@ from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
 
 SHARE_OF_OVERLAP = 4
-"""Tiles overlap by their longest side over this."""
+"""Tiles overlap by the longest side divided by this number."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Tiles along one side of a picture, all of one length.
+    """Tiles along one side of an image, all of the same length.
 
     Attributes:
-        length: Of the picture's side.
-        side: Of the tiles.
-        starts: Where the tiles begin, rising from 0 to ``length - side``.
+        length: Length of the image's side.
+        side: Length of the tiles.
+        starts: First positions of the tiles, increasing from 0 to ``length - side``.
     """
 
     length: int
@@ -34,11 +34,12 @@ class Line:
     starts: list[int]
 
     def weights(self) -> Tensor:
-        """What each tile counts at each place, (tiles, length): its sum over the tiles is 1, outside a tile it is 0.
+        """Return the weight of each tile at each position, (tiles, length): the sum over tiles is 1.
 
-        Between two tiles it passes linearly from the one to the other in the middle half of what they share.
+        A weight is 0 outside of its tile. Between two tiles, weights change linearly over the middle half of the
+        overlap.
         """
-        passed = torch.ones(len(self.starts) + 1, self.length)  # how far the line has passed on to tile n
+        passed = torch.ones(len(self.starts) + 1, self.length)  # share that has passed from tile n - 1 to tile n
         for n, start in enumerate(self.starts[1:], start=1):
             shared = self.starts[n - 1] + self.side - start
             position = (torch.arange(self.length) - start + 0.5) / shared
@@ -48,17 +49,17 @@ class Line:
 
 
 def tile_side(tile: int, multiple: int) -> int:
-    """The longest side of a tile: ``tile``, as far as the network's multiple allows, and two multiples at least."""
+    """Return the longest side of a tile: ``tile`` rounded down to a multiple of ``multiple``, at least two of them."""
     return max(tile // multiple, 2) * multiple
 
 
 def lay_out(length: int, tile: int, multiple: int) -> Line:
-    """Cover one side of a picture with as few equally long tiles as possible.
+    """Cover one side of an image with the smallest number of tiles of equal length.
 
     Args:
-        length: A multiple of ``multiple``.
-        tile: Tiles are no longer than ``tile_side`` of this.
-        multiple: The tiles begin and end at multiples of this, so that the network's own grid is the same in all.
+        length: Length of the side, a multiple of ``multiple``.
+        tile: Tiles are not longer than ``tile_side`` of this.
+        multiple: Tiles begin and end at multiples of this, so that the network's internal grid is the same in all.
     """
     longest = tile_side(tile, multiple)
     if length <= longest:
@@ -71,17 +72,17 @@ def lay_out(length: int, tile: int, multiple: int) -> Line:
 
 
 class TiledDenoiser:
-    """A denoiser for one large picture, tile by tile; it takes the place of a ``Denoiser``.
+    """A denoiser for one large image that works tile by tile, and is called like a ``Denoiser``.
 
-    The network always gets ``slots`` tiles, the last ones repeated where fewer are left: its memory does not grow with
-    the picture, and the result depends on the picture alone.
+    The network always receives ``slots`` tiles; the last one is repeated if fewer are left. Memory therefore does not
+    grow with the image, and the result depends only on the image.
 
     Args:
         denoiser: The trained DDPM.
-        size: (height, width) of the picture, LQ px, multiples of the denoiser's ``multiple``.
+        size: (height, width) of the image, LQ px, multiples of the denoiser's ``multiple``.
         tile: Longest side of a tile, LQ px.
-        slots: Tiles that go through the network together.
-        device: Where the picture is.
+        slots: Number of tiles that the network processes together.
+        device: The device of the image.
     """
 
     def __init__(
@@ -101,11 +102,14 @@ class TiledDenoiser:
         ]
 
     def __call__(self, x_t: Tensor, index: Tensor) -> Tensor:
-        """Clean prediction of the picture.
+        """Predict the clean image.
 
         Args:
-            x_t: (1, 3, H, W), float32.
+            x_t: The noised image, (1, 3, H, W), float32.
             index: Its table index, (1,), int64.
+
+        Returns:
+            (1, 3, H, W), float32 in [-1, 1].
         """
         total = torch.zeros_like(x_t)
         for first in range(0, len(self.boxes), self.slots):

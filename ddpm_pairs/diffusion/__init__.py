@@ -1,4 +1,4 @@
-"""Diffusion: schedule, denoiser, samplers, and the DDPM's training."""
+"""Diffusion: schedule, denoiser, samplers, and training of the DDPM."""
 
 from ddpm_pairs.diffusion.denoiser import Denoiser, UNet
 from ddpm_pairs.diffusion.loading import load_denoiser

@@ -1,4 +1,4 @@
-"""The U-Net, and the denoiser that reads the clean image off the output of any network."""
+"""The U-Net, and the denoiser that computes the clean image from the output of any network."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -18,22 +18,22 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 class UNet(UNet2DModel):
-    """Noise-prediction U-Net on RGB pictures whose sides are multiples of ``multiple``.
+    """Noise-prediction U-Net for RGB images whose sides are multiples of ``multiple``.
 
-    Any ``nn.Module`` with ``forward(x_t, timestep) -> (N, 3, H, W)`` can stand in its place; if it needs padding it
-    says so by an attribute ``multiple``.
+    Any ``nn.Module`` with ``forward(x_t, timestep) -> (N, 3, H, W)`` can replace it. If the module requires sides that
+    are multiples of a number, it declares the number as an attribute ``multiple``.
 
     Args:
-        channels: Width of each level, from full resolution down; each further level halves the resolution.
-        layers_per_block: Residual blocks a level (one more on the way up).
-        attention_levels: Levels, counted from 0, that attend over all positions. Keep them at 1/16 or deeper. An empty
-            list
-            also leaves attention out of the middle, so that the network behaves alike on canvases of any size.
-        head_dim: Channels an attention head; 32 to 64 suits tensor cores.
-        norm_groups: Groups of each GroupNorm; divides every width.
+        channels: Width of each level, starting at full resolution; each level halves the resolution.
+        layers_per_block: Residual blocks per level (one more in the decoder).
+        attention_levels: Levels, counted from 0, that attend over all positions. Use only levels at 1/16 of the
+            resolution or less. An empty list also removes attention from the middle block, so that the network behaves
+            identically on canvases of any size.
+        head_dim: Channels per attention head; 32 to 64 suits tensor cores.
+        norm_groups: Groups of each GroupNorm; must divide every width.
 
     Raises:
-        UserError: if a width cannot be divided by ``norm_groups``, or an attention level does not exist.
+        UserError: If a width is not divisible by ``norm_groups``, or an attention level does not exist.
     """
 
     def __init__(
@@ -46,9 +46,13 @@ class UNet(UNet2DModel):
     ) -> None:
         channels, attention_levels = tuple(channels), tuple(attention_levels)
         if any(width % norm_groups for width in channels):
-            raise UserError(f"channels {list(channels)} cannot all be divided by norm_groups {norm_groups}")
+            raise UserError(
+                f"channels: got {list(channels)}; expected multiples of norm_groups, which is {norm_groups}"
+            )
         if any(not 0 <= level < len(channels) for level in attention_levels):
-            raise UserError(f"attention_levels {list(attention_levels)}: expected levels 0 to {len(channels) - 1}")
+            raise UserError(
+                f"attention_levels: got {list(attention_levels)}; expected levels from 0 to {len(channels) - 1}"
+            )
         down = ["AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in range(len(channels))]
         super().__init__(
             in_channels=3,
@@ -64,16 +68,19 @@ class UNet(UNet2DModel):
 
     @classmethod
     def from_diffusers(cls, config: Mapping[str, Any]) -> "UNet":
-        """Build from the full arguments of ``diffusers.UNet2DModel``, the content of a ``unet/config.json``.
+        """Build a network from the full arguments of ``diffusers.UNet2DModel``.
+
+        Args:
+            config: The content of a ``unet/config.json``.
 
         Raises:
-            UserError: unless it takes and gives three channels.
+            UserError: If the number of input or output channels is not 3.
         """
         arguments = {name: value for name, value in config.items() if not name.startswith("_")}
         if (arguments.get("in_channels", 3), arguments.get("out_channels", 3)) != (3, 3):
             raise UserError(
-                f"the U-Net takes {arguments.get('in_channels')} channels and gives {arguments.get('out_channels')}: "
-                "expected 3 and 3 (RGB in pixel space)"
+                f"the U-Net has {arguments.get('in_channels')} input and {arguments.get('out_channels')} output "
+                "channels; expected 3 and 3 (RGB in pixel space)"
             )
         network = cls.__new__(cls)
         UNet2DModel.__init__(network, **arguments)
@@ -81,7 +88,7 @@ class UNet(UNet2DModel):
 
     @property
     def diffusers_config(self) -> dict[str, Any]:
-        """The arguments of ``diffusers.UNet2DModel``, plain values only; without ``sample_size``, a mere note there."""
+        """The arguments of ``diffusers.UNet2DModel`` as plain values; without ``sample_size``, which has no effect."""
         plain = {name: value for name, value in self.config.items() if not name.startswith("_")}
         plain.pop("sample_size")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
@@ -95,7 +102,7 @@ class UNet(UNet2DModel):
         """Predict the noise (or v).
 
         Args:
-            x_t: Noised pictures (N, 3, H, W) in the network's dtype.
+            x_t: Noised images (N, 3, H, W) in the network's dtype.
             timestep: Table indices (N,), int64.
 
         Returns:
@@ -105,20 +112,20 @@ class UNet(UNet2DModel):
 
 
 class Denoiser(nn.Module):
-    """Predicts the clean picture from a noised one; what samplers call.
+    """Predict the clean image from a noised one; samplers call it.
 
     Args:
-        net: ``forward(x_t, timestep) -> (N, 3, H, W)``.
-        schedule: The noise schedule the network was trained with.
+        net: A network with ``forward(x_t, timestep) -> (N, 3, H, W)``.
+        schedule: The noise schedule that the network was trained with.
         prediction_type: ``epsilon`` or ``v_prediction``.
         t_max: The network was trained on t in 1..t_max; ``None`` means the whole schedule.
 
     Attributes:
-        multiple: Sides of the input must be multiples of this (the network's attribute of that name, else 1).
-        source: The file or folder that the weights were loaded from; ``None`` where they come from no file.
+        multiple: Sides of the input must be multiples of this (the network's ``multiple``, or 1).
+        source: The file or folder from which the weights were loaded; ``None`` if there is none.
 
     Raises:
-        UserError: for an unknown prediction type, or a t_max outside the schedule.
+        UserError: If the prediction type is unknown, or ``t_max`` is outside the schedule.
     """
 
     def __init__(
@@ -128,7 +135,7 @@ class Denoiser(nn.Module):
         check_prediction_type(prediction_type)
         steps = schedule.num_train_timesteps
         if t_max is not None and not 1 <= t_max <= steps:
-            raise UserError(f"t_max is {t_max}: expected 1 to {steps}, the length of the schedule")
+            raise UserError(f"t_max: got {t_max}; expected 1 to {steps}, the length of the schedule")
         self.net = net
         self.schedule = schedule
         self.prediction_type = prediction_type
@@ -138,10 +145,10 @@ class Denoiser(nn.Module):
         self._alpha_bars: dict[torch.device, Tensor] = {}
 
     def forward(self, x_t: Tensor, index: Tensor) -> Tensor:
-        """Clean prediction.
+        """Predict the clean image.
 
         Args:
-            x_t: Noised pictures (N, 3, H, W), float32, about [-1, 1] plus noise.
+            x_t: Noised images (N, 3, H, W), float32, about [-1, 1] plus noise.
             index: Table indices (N,), int64; t = index + 1.
 
         Returns:
@@ -152,7 +159,7 @@ class Denoiser(nn.Module):
         return clean_prediction(self.net, x_t, index, self._alpha_bars[x_t.device], self.prediction_type)
 
     def sha256(self) -> str:
-        """SHA-256 of the file or folder that the weights came from, or of the weights themselves."""
+        """Compute the SHA-256 of the file or folder of the weights, or of the weights if there is none."""
         if self.source is not None:
             return sha256_of(self.source)
         digest = sha256()
@@ -162,7 +169,7 @@ class Denoiser(nn.Module):
         return digest.hexdigest()
 
     def spec(self) -> dict[str, Any]:
-        """Everything but the weights, as plain values: goes into checkpoints and exports."""
+        """Describe everything but the weights as plain values, for checkpoints and exports."""
         return {
             "kind": KIND,
             "net": network_spec(self.net),
@@ -174,14 +181,14 @@ class Denoiser(nn.Module):
 
 
 def clean_prediction(net: nn.Module, x_t: Tensor, index: Tensor, alpha_bars: Tensor, prediction_type: str) -> Tensor:
-    """What ``Denoiser.forward`` does, as a function of everything that it depends on, all on one device."""
+    """Compute ``Denoiser.forward`` as a function of everything that it depends on, all on one device."""
     dtype = next(net.parameters()).dtype
     output = net(x_t.to(dtype).contiguous(memory_format=torch.channels_last), index)
     return predict_clean(x_t, output, index, alpha_bars, prediction_type)
 
 
 def predict_clean(x_t: Tensor, output: Tensor, index: Tensor, alpha_bars: Tensor, prediction_type: str) -> Tensor:
-    """The clean picture that a network output implies, clamped to [-1, 1], same shape as ``x_t``, float32."""
+    """Compute the clean image implied by a network output: float32 in the shape of ``x_t``, clamped to [-1, 1]."""
     x_t, output = x_t.float(), output.float()
     alpha_bar = alpha_bars[index].view(-1, 1, 1, 1)
     signal, sigma = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
@@ -192,14 +199,14 @@ def predict_clean(x_t: Tensor, output: Tensor, index: Tensor, alpha_bars: Tensor
 def check_prediction_type(prediction_type: str) -> None:
     """Raise ``UserError`` unless ``prediction_type`` is ``epsilon`` or ``v_prediction``."""
     if prediction_type not in PREDICTION_TYPES:
-        raise UserError(f"prediction_type {prediction_type!r} is unknown: expected {' or '.join(PREDICTION_TYPES)}")
+        raise UserError(f"prediction_type: got {prediction_type!r}; expected {' or '.join(PREDICTION_TYPES)}")
 
 
 def network_spec(net: nn.Module) -> dict[str, Any]:
-    """``class_path`` and ``init_args`` from which a network is built again.
+    """Return ``class_path`` and ``init_args``, from which ``build_network`` rebuilds a network.
 
-    A ``UNet`` knows its own arguments; any other network is described by an attribute ``init_args`` (the command line
-    sets it from the config), without which it is built from its class alone.
+    A ``UNet`` stores its arguments. Any other network is described by its attribute ``init_args``, which the command
+    line sets from the config; without it, the network is rebuilt without arguments.
     """
     if isinstance(net, UNet):
         return {"class_path": UNET_CLASS, "init_args": net.diffusers_config}

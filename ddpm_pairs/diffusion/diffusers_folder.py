@@ -1,4 +1,4 @@
-"""DDPMs in the folder format of diffusers."""
+"""Read DDPMs in the folder format of diffusers."""
 
 import json
 import re
@@ -16,13 +16,23 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A diffusers pipeline folder: ``unet/config.json``, its weights, and ``scheduler/scheduler_config.json``."""
+    """Read a diffusers pipeline folder: ``unet/config.json``, its weights, and ``scheduler/scheduler_config.json``.
+
+    Args:
+        path: The folder; both parts may also be directly inside it.
+
+    Returns:
+        The ``Denoiser.spec()``, and the weights by name.
+
+    Raises:
+        UserError: If a file is missing or unreadable, or the noise schedule is not supported.
+    """
     flat = (path / "config.json").is_file() and not (path / "unet").exists()
     unet, scheduler_folder = (path, path) if flat else (path / "unet", path / "scheduler")
     files = [unet / "config.json", scheduler_folder / "scheduler_config.json"]
     missing = [str(file.relative_to(path)) for file in files if not file.is_file()]
     if missing:
-        raise UserError(f"checkpoint folder {path} lacks {' and '.join(missing)}: expected a diffusers folder")
+        raise UserError(f"checkpoint folder {path} lacks {' and '.join(missing)}; expected a diffusers folder")
     config, scheduler = (_read_json(file) for file in files)
     spec = {"kind": KIND, "net": {"class_path": UNET_CLASS, "init_args": config}, **_schedule_spec(path, scheduler)}
     found = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
@@ -39,7 +49,7 @@ def read_folder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _present_name(name: str) -> str:
-    """What diffusers now calls a weight of its early attention blocks."""
+    """Return the current name of a weight; older versions of diffusers named those of attention blocks differently."""
     old = re.search(r"\.attentions\.\d+\.(query|key|value|proj_attn)\.", name)
     return name if old is None else name.replace(f".{old[1]}.", f".{_OLD_ATTENTION[old[1]]}.")
 
@@ -56,7 +66,7 @@ def _schedule_spec(path: Path, scheduler: dict[str, Any]) -> dict[str, Any]:
     if ours is None:
         kind = f"{kind} with altered betas" if altered else f"{kind} with betas {limits[0]} to {limits[1]}"
         raise UserError(
-            f"checkpoint folder {path} has the schedule {kind} in {steps} steps: "
+            f"checkpoint folder {path} has the schedule {kind} in {steps} steps; "
             "expected linear (1e-4 to 0.02 for 1000 steps) or squaredcos_cap_v2"
         )
     return {
@@ -71,27 +81,30 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint file {path} cannot be read ({first_line(error)}): copy it again") from None
+        raise UserError(f"checkpoint file {path} cannot be read ({first_line(error)}); copy it again") from None
     if not isinstance(content, dict):
-        raise UserError(f"checkpoint file {path} holds a {type(content).__name__}: expected a diffusers config")
+        raise UserError(f"checkpoint file {path} contains a {type(content).__name__}; expected a diffusers config")
     return content
 
 
 def read_pickle(path: Path) -> Any:  # noqa: ANN401 - any content
-    """Read a file of ``torch.save`` without running code from it.
+    """Read a file written by ``torch.save`` without running code from it.
+
+    Args:
+        path: The file.
 
     Raises:
         UserError: If it cannot be read.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+    except Exception as error:  # torch raises many types for a file that is not a checkpoint
         raise UserError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}): "
-            "give a .ckpt, a .safetensors file or a diffusers folder"
+            f"checkpoint {path} cannot be read ({type(error).__name__}); "
+            "expected a .ckpt or .safetensors file, or a diffusers folder"
         ) from None
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or the name of its class."""
+    """Return the first line of an error's message, or the name of its class if there is no message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,4 +1,4 @@
-"""Denoisers from disk: checkpoints, safetensors exports and diffusers folders."""
+"""Load denoisers from checkpoints, safetensors exports and diffusers folders."""
 
 import importlib
 import inspect
@@ -20,20 +20,21 @@ def load_denoiser(path: str | Path) -> Denoiser:
     """Load network, schedule and weights from a checkpoint, a safetensors export or a diffusers folder.
 
     Args:
-        path: A Lightning ``.ckpt`` (its EMA weights are taken), a ``.safetensors`` file written by ``ddpm-pairs
-            export``, or a diffusers folder with ``unet/`` and ``scheduler/`` (or with the files of both in one place,
-            as in early public DDPMs).
+        path: A Lightning ``.ckpt`` (its EMA weights are used), a ``.safetensors`` file written by ``ddpm-pairs
+            export``, or a diffusers folder with ``unet/`` and ``scheduler/`` (or with the files of both directly
+            inside it, as in early public DDPMs).
 
     Returns:
         The denoiser in eval mode, float32, on the CPU.
 
     Raises:
-        UserError: in one line, if the file is missing, unreadable, of another kind, or does not fit its own
-            description.
+        UserError: If the file is missing or unreadable, is not a DDPM, or does not fit its own description.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"checkpoint {path} does not exist: give a .ckpt, a .safetensors file or a diffusers folder")
+        raise UserError(
+            f"checkpoint {path} does not exist; expected a .ckpt or .safetensors file, or a diffusers folder"
+        )
     if path.is_dir():
         spec, weights = read_folder(path)
     elif path.suffix == ".safetensors":
@@ -41,16 +42,20 @@ def load_denoiser(path: str | Path) -> Denoiser:
     else:
         spec, weights = _read_checkpoint(path)
     if spec.get("kind") != KIND:
-        held = f"a {spec['kind']}" if "kind" in spec else f"weights such as {next(iter(weights), 'none')!r} and no DDPM"
+        held = (
+            f"a {spec['kind']}" if "kind" in spec else f"no DDPM, but weights such as {next(iter(weights), 'none')!r}"
+        )
         raise UserError(
-            f"checkpoint {path} holds {held}: expected a DDPM as `lightning fit --config ddpm.yaml` trains it"
+            f"checkpoint {path} contains {held}; expected a DDPM trained by `lightning fit --config ddpm.yaml`"
         )
     net, schedule = build_network(spec["net"]), Schedule(spec["schedule"], spec["num_train_timesteps"])
     denoiser = Denoiser(net, schedule, spec["prediction_type"], spec["t_max"])
     try:
         denoiser.net.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"checkpoint {path}: its weights do not fit its network ({_mismatch(error)})") from None
+        raise UserError(
+            f"checkpoint {path} contains weights that do not fit its network ({_mismatch(error)})"
+        ) from None
     denoiser.source = str(path.resolve())
     return denoiser.float().eval()
 
@@ -58,26 +63,31 @@ def load_denoiser(path: str | Path) -> Denoiser:
 def build_network(spec: dict[str, Any]) -> nn.Module:
     """Build a network from its ``network_spec``.
 
+    Args:
+        spec: ``class_path`` and ``init_args``.
+
     Raises:
-        UserError: if the class cannot be imported, is no ``nn.Module`` or does not take these arguments.
+        UserError: If the class cannot be imported, is not an ``nn.Module``, or does not accept these arguments.
     """
     path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
     if path == UNET_CLASS:
         try:
             return UNet.from_diffusers(arguments)
         except TypeError as error:
-            raise UserError(f"the checkpoint's U-Net cannot be built ({error}): install a newer diffusers") from None
+            raise UserError(f"the checkpoint's U-Net cannot be built ({error}); install a newer diffusers") from None
     module, _, name = path.rpartition(".")
     try:
         network_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"the checkpoint's network {path} cannot be imported ({error}): install its package") from None
+        raise UserError(f"the checkpoint's network {path} cannot be imported ({error}); install its package") from None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise UserError(f"the checkpoint's network {path} is no torch.nn.Module")
+        raise UserError(f"the checkpoint's network {path} is not a torch.nn.Module")
     try:
         inspect.signature(network_class).bind(**arguments)
     except TypeError as error:
-        raise UserError(f"the checkpoint's network {path} cannot be built ({error}): was its class changed?") from None
+        raise UserError(
+            f"the checkpoint's network {path} cannot be built ({error}); check if its class has changed"
+        ) from None
     net = network_class(**arguments)
     net.init_args = arguments
     return net
@@ -100,25 +110,25 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         weights = load_file(path)
-    except Exception as error:  # safetensors raises its own and Rust's errors for a file that is none
-        raise UserError(f"checkpoint {path} is no safetensors file ({first_line(error)})") from None
+    except Exception as error:  # safetensors raises its own errors and those of Rust
+        raise UserError(f"checkpoint {path} is not a safetensors file ({first_line(error)})") from None
     return json.loads(metadata.get("ddpm_pairs", "{}")), weights
 
 
 def _mismatch(error: Exception) -> str:
-    """The first thing that torch found wrong, without the list of all weights."""
+    """Return the first mismatch that torch reports, without the list of all weights."""
     return " ".join(str(error).split("\n\t")[1:2])[:160].rstrip(". ") or first_line(error)
 
 
 def first_difference(asked: dict[str, Any], found: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first value in which a ``Denoiser.spec()``, or a part of one, differs from another.
+    """Find the first value in which one ``Denoiser.spec()``, or a part of one, differs from another.
 
     Args:
-        asked: What is wanted; only what stands in it is compared.
-        found: What there is.
+        asked: The expected values; only these are compared.
+        found: The actual values.
 
     Returns:
-        Its name, and the value wanted and found; ``None`` if all agree.
+        The name, the expected value and the actual value; ``None`` if all agree.
     """
     held = _flat(found)
     for name, value in _flat(asked).items():

@@ -1,4 +1,4 @@
-"""The DDPM's training and validation loss."""
+"""Training and validation loss of the DDPM."""
 
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ class BandLosses:
     """Running mean of a loss in equal bands of t, exact over batches and ranks.
 
     Args:
-        t_max: The bands share out the table indices 0..t_max - 1.
-        device: Where sums are kept.
+        t_max: The bands divide the table indices 0..t_max - 1.
+        device: The device of the sums.
     """
 
     def __init__(self, t_max: int, device: torch.device) -> None:
@@ -31,14 +31,14 @@ class BandLosses:
         self.sums = torch.zeros(2, BANDS, dtype=torch.float64, device=device)
 
     def update(self, losses: Tensor, index: Tensor) -> None:
-        """Add per-picture losses (N,) at table indices (N,)."""
+        """Add the losses (N,) of N images at table indices (N,)."""
         inner = torch.tensor(self.edges[1:-1], device=index.device)
         band = torch.bucketize(index, inner, right=True)
         self.sums[0].index_add_(0, band, losses.double())
         self.sums[1].index_add_(0, band, torch.ones_like(losses, dtype=torch.float64))
 
     def compute(self, trainer: L.Trainer) -> dict[str, Tensor]:
-        """Overall mean under ``loss`` and each band's under ``loss_t<first>-<last>``, over all ranks."""
+        """Return the overall mean as ``loss`` and that of each band as ``loss_t<first>-<last>``, over all ranks."""
         sums, counts = trainer.strategy.reduce(self.sums, reduce_op="sum")
         means = {"loss": (sums.sum() / counts.sum()).float()}
         for band, (low, high) in enumerate(zip(self.edges[:-1], self.edges[1:], strict=True)):
@@ -48,28 +48,28 @@ class BandLosses:
 
 
 class DDPM(L.LightningModule):
-    """A denoising diffusion model of low-quality pictures (Ho et al. 2020, Algorithm 1; Yang et al. section 3.2).
+    """A denoising diffusion model of low-quality images (Ho et al. 2020, Algorithm 1; Yang et al. section 3.2).
 
-    Batches are dicts with ``lq`` (N, 3, H, W), float32 in [0, 1]; validation batches also hold ``key``, a list of
-    names from which each picture's validation step and noise are drawn, so that every validation asks the same
-    questions.
+    Batches are dicts with ``lq`` (N, 3, H, W), float32 in [0, 1]. Validation batches also contain ``key``, a list of
+    names that seed the t and noise of each image, so that every validation uses the same ones.
 
     Args:
-        net: Any ``nn.Module`` with ``forward(x_t, timestep) -> (N, 3, H, W)``. May be left out with ``init_from``.
+        net: Any ``nn.Module`` with ``forward(x_t, timestep) -> (N, 3, H, W)``. Optional with ``init_from``.
         schedule: ``linear``, ``cosine`` or ``sigmoid``.
         num_train_timesteps: T, the length of the schedule.
-        t_max: Train on t in 1..t_max only; pairs need no more than the t they are made with. ``None``: all of 1..T.
+        t_max: Train only on t in 1..t_max; making pairs needs no larger t than the largest it uses. ``None`` trains on
+            1..T.
         prediction_type: ``epsilon`` (the noise) or ``v_prediction``.
-        loss: ``l1`` (the paper's) or ``mse`` (what the samplers' theory assumes).
-        learning_rate: Adam's step size; betas are 0.9 and 0.99.
-        warmup_steps: Steps over which the learning rate rises linearly.
-        cosine_decay: Let the learning rate fall along a half cosine to 1% at the trainer's ``max_steps``.
-        init_from: Start from the weights of this checkpoint, export or diffusers folder, or from shipped ones by name.
-        compile: Run the network through ``torch.compile``.
-        seed: Seed of steps and noise; the command line sets it to ``seed_everything``.
+        loss: ``l1`` (as in the paper) or ``mse`` (as the theory of the samplers assumes).
+        learning_rate: Learning rate of Adam; its betas are 0.9 and 0.99.
+        warmup_steps: Steps over which the learning rate increases linearly.
+        cosine_decay: Decay the learning rate along a half cosine to 1% at ``max_steps`` of the Trainer.
+        init_from: Start from the weights of this checkpoint, export or diffusers folder, or of shipped weights by name.
+        compile: Compile the network with ``torch.compile``.
+        seed: Seed of t and noise; the command line sets it to ``seed_everything``.
 
     Raises:
-        UserError: for values outside their range, or if ``init_from`` does not fit ``net``.
+        UserError: If a value is out of range, or ``init_from`` does not fit ``net``.
     """
 
     def __init__(
@@ -89,14 +89,16 @@ class DDPM(L.LightningModule):
     ) -> None:
         super().__init__()
         if loss not in ("l1", "mse"):
-            raise UserError(f"loss {loss!r} is unknown: expected l1 or mse")
+            raise UserError(f"--model.loss: got {loss!r}; expected l1 or mse")
         if learning_rate <= 0:
-            raise UserError(f"learning_rate is {learning_rate}: expected more than 0")
+            raise UserError(f"--model.learning_rate: got {learning_rate}; expected more than 0")
         levels = Schedule(schedule, num_train_timesteps)
         if init_from is not None:
             net = _initial_network(init_from, net, levels, prediction_type)
         elif net is None:
-            raise UserError("the DDPM has no network: give --model.net, or --model.init_from with a trained one")
+            raise UserError(
+                "--model.net is missing; the DDPM needs a network (or --model.init_from with a trained one)"
+            )
         denoiser = Denoiser(net, levels, prediction_type, t_max)
         self.net = denoiser.net
         self.schedule, self.prediction_type, self.t_max = levels, prediction_type, denoiser.t_max
@@ -106,14 +108,14 @@ class DDPM(L.LightningModule):
         self.losses: BandLosses | None = None
 
     def denoiser(self) -> Denoiser:
-        """The network in its present state as a ``Denoiser`` (weights shared, not copied)."""
+        """Return the current network as a ``Denoiser``; the weights are shared, not copied."""
         return Denoiser(self.net, self.schedule, self.prediction_type, self.t_max)
 
     def check_run(self, run: Run) -> None:
-        """Refuse to resume from a checkpoint of another network, schedule or objective.
+        """Check that a checkpoint to resume from has the same network, schedule and objective.
 
         Raises:
-            UserError: Naming the first difference.
+            UserError: If it does not; the message names the first difference.
         """
         if run.verb == "fit" and run.ckpt_path is not None:
             check_agreement(self.denoiser().spec(), run.ckpt_path, load_denoiser(run.ckpt_path))
@@ -121,26 +123,29 @@ class DDPM(L.LightningModule):
     def load_weights(self, path: str) -> None:
         """Load the weights of a checkpoint, an export or a diffusers folder, for ``validate`` and ``test``.
 
+        Args:
+            path: The checkpoint, export or folder.
+
         Raises:
-            UserError: If the file is not a DDPM, or one of another network, schedule or objective.
+            UserError: If the file is not a DDPM, or has another network, schedule or objective.
         """
         found = load_denoiser(path)
         asked = self.denoiser().spec()
-        del asked["t_max"]  # a loss over other t than those of the training is still a loss
+        del asked["t_max"]  # the loss can be computed on any t, whatever the training used
         check_agreement(asked, path, found)
         self.net.load_state_dict(found.net.state_dict())
 
     def setup(self, stage: str) -> None:
-        """Compile in place, which leaves the names of the weights as they are; lay them out for fast convolutions."""
+        """Set the memory layout for fast convolutions, and compile in place, which keeps the names of the weights."""
         self.net.to(memory_format=_layout(self.trainer.strategy.root_device))
         if self.compile_network and stage == "fit":
             self.net.compile()
 
     def picture_losses(self, net: nn.Module, lq: Tensor, index: Tensor, noise: Tensor) -> Tensor:
-        """Loss of each picture.
+        """Compute the loss of each image.
 
         Args:
-            net: The network to judge, this module's or an average of it.
+            net: The network to evaluate: that of this module, or its average.
             lq: (N, 3, H, W) in [0, 1].
             index: Table indices (N,), int64.
             noise: Standard normal, (N, 3, H, W).
@@ -155,9 +160,9 @@ class DDPM(L.LightningModule):
         return (error.abs() if self.loss == "l1" else error.square()).mean(dim=(1, 2, 3))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of ``batch["lq"]``.
+        """Compute the loss of ``batch["lq"]``.
 
-        t and noise depend on seed, global step, batch within the step and rank alone, so a resumed fit repeats them.
+        t and noise depend only on seed, global step, batch within the step, and rank, so a resumed fit repeats them.
         """
         lq = batch["lq"]
         part = batch_idx % self.trainer.accumulate_grad_batches
@@ -172,27 +177,27 @@ class DDPM(L.LightningModule):
         return loss
 
     def validation_draws(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Table indices (N,) and noise (N, 3, H, W) that belong to the keys of a validation batch."""
+        """Draw the table indices (N,) and noise (N, 3, H, W) of a validation batch from its keys."""
         lq = batch["lq"]
         generators = [torch.Generator().manual_seed(seed_of("ddpm", self.seed, key)) for key in batch["key"]]
         index = torch.stack([torch.randint(0, self.t_max, (), generator=g) for g in generators])
         return index.to(lq.device), noise_like(generators, tuple(lq.shape[1:])).to(lq.device)
 
     def new_losses(self) -> BandLosses:
-        """What collects the losses of a validation."""
+        """Create an empty collection of losses for one validation."""
         return BandLosses(self.t_max, self.device)
 
     def add_losses(self, losses: BandLosses, net: nn.Module, batch: dict[str, Any]) -> None:
-        """Add the losses of a validation batch, for this module's network or an average of it."""
+        """Add the losses of a validation batch, for the network of this module or its average."""
         index, noise = self.validation_draws(batch)
         losses.update(self.picture_losses(net, batch["lq"], index, noise), index)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last validation."""
+        """Discard the previous validation."""
         self.losses = self.new_losses()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss of the current weights (the EMA's, where its callback is on)."""
+        """Add the losses of the current weights, which are those of the EMA if its callback is used."""
         self.add_losses(self.losses, self.net, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -201,33 +206,33 @@ class DDPM(L.LightningModule):
         self.log("val/loss", means.pop("loss"), prog_bar=True)
         self.log_dict({f"val/{name}": value for name, value in means.items()})
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning takes several forms
-        """Adam with betas (0.9, 0.99) and a learning rate that may warm up and decay."""
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning accepts several forms
+        """Configure Adam with betas (0.9, 0.99) and a learning rate with optional warmup and decay."""
         return adam(self.net.parameters(), self.trainer, self.learning_rate, self.warmup_steps, self.cosine_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe network, schedule and objective, so that the file explains itself."""
+        """Add a description of network, schedule and objective, so that the file is self-contained."""
         checkpoint["ddpm_pairs"] = self.denoiser().spec()
 
 
 def check_agreement(asked: dict[str, Any], path: str, found: Denoiser) -> None:
-    """Refuse a checkpoint whose network, schedule or objective is not the config's.
+    """Check that network, schedule and objective of a checkpoint are those of the config.
 
     Args:
-        asked: What the config describes; a ``Denoiser.spec()`` or a part of one.
-        path: Of the checkpoint, for the message.
-        found: What it holds.
+        asked: The description from the config: a ``Denoiser.spec()``, or a part of one.
+        path: The path of the checkpoint, for the message.
+        found: The denoiser of the checkpoint.
 
     Raises:
-        UserError: Naming the first difference.
+        UserError: If they differ; the message names the first difference.
     """
     if different := first_difference(asked, found.spec()):
         name, wanted, held = different
-        raise UserError(f"checkpoint {path} has {name} {held}, the config {wanted}: give the same config")
+        raise UserError(f"checkpoint {path} has {name} {held}, but the config has {wanted}; use the same config")
 
 
 def _layout(device: torch.device) -> torch.memory_format:
-    # On a CPU, convolutions gain less by channels_last than the backward of GroupNorm loses.
+    # On a CPU, channels_last speeds up convolutions less than it slows down the backward pass of GroupNorm.
     return torch.contiguous_format if device.type == "cpu" else torch.channels_last
 
 
@@ -239,10 +244,12 @@ def _initial_network(init_from: str, net: nn.Module | None, schedule: Schedule, 
     ):
         if wanted != found:
             raise UserError(
-                f"init_from {init_from} has {name} {found}, the model {wanted}: set --model.{name} to the same"
+                f"--model.init_from {init_from} has {name} {found}, but the config has {wanted}; use the same "
+                f"--model.{name}"
             )
     if net is not None and network_spec(net) != network_spec(start.net):
         raise UserError(
-            f"init_from {init_from} holds another network than --model.net: give --model.net null to take it over"
+            f"--model.init_from {init_from} contains a different network than --model.net; set --model.net null to use "
+            "the one that it contains"
         )
     return start.net.train()

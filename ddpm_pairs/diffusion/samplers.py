@@ -1,12 +1,12 @@
-r"""Walking back from step t: every sampler is one update with four coefficients a step.
+r"""Denoising from step t: every sampler is the same update, with four coefficients per step.
 
 With :math:`m_0` the current clean prediction and :math:`m_1` the one before it, each step is
 
 .. math:: x \leftarrow a_x x + a_{m0} m_0 + a_{m1} m_1 + a_z z, \qquad z \sim N(0, 1).
 
-A sampler is a function from a list of table indices, falling and ending anywhere, to these coefficients. The step after
-the last index lands on the clean picture. Plans of several pictures are padded on the left, so a whole batch walks in
-lockstep although each picture has its own t and its own grid, and all of them end together.
+A sampler is a function from a decreasing list of table indices, which may end anywhere, to these coefficients. The step
+after the last index ends at the clean image. The plans of a batch are padded on the left, so the whole batch is
+denoised in lockstep and ends together, although each image has its own t and its own grid.
 """
 
 import math
@@ -24,7 +24,7 @@ from ddpm_pairs.errors import UserError
 
 SAMPLERS = ("sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral")
 CURVE = 1.2
-"""Of the grid: 1 is uniform in log-SNR, and more makes the steps near t smaller than those near the clean picture."""
+"""Shape of the grid: 1 is uniform in log-SNR; larger values make the steps near t smaller than those near t = 0."""
 Coefficients = list[tuple[float, float, float, float]]
 
 
@@ -39,27 +39,27 @@ MODES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How one picture walks back: table indices and (a_x, a_m0, a_m1, a_z) of each step."""
+    """Steps that denoise one image: table indices, and (a_x, a_m0, a_m1, a_z) of each step."""
 
     indices: list[int]
     coefficients: Coefficients
 
     def __len__(self) -> int:
-        """Network evaluations that the plan costs."""
+        """Return the number of network evaluations."""
         return len(self.indices)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are denoised.
+    """Sampler settings for denoising.
 
     Args:
         sampler: One of ``sde-dpmsolver++``, ``dpmsolver++``, ``ddim``, ``ancestral``.
-        num_steps: Network evaluations per image at most; ``None`` visits every step.
+        num_steps: Maximum number of network evaluations per image; ``None`` visits every step.
         eta: Noise of ``ddim``, 0..1.
 
     Raises:
-        UserError: for values outside these.
+        UserError: If a value is out of range.
     """
 
     sampler: str = "sde-dpmsolver++"
@@ -69,15 +69,15 @@ class Sampling:
     def __post_init__(self) -> None:
         """Check the values."""
         if self.sampler not in SAMPLERS:
-            raise UserError(f"sampler {self.sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
+            raise UserError(f"sampler: got {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
         if self.num_steps is not None and self.num_steps < 1:
-            raise UserError(f"num_steps is {self.num_steps}: expected 1 or more")
+            raise UserError(f"num_steps: got {self.num_steps}; expected 1 or more")
         if not 0 <= self.eta <= 1:
-            raise UserError(f"eta is {self.eta}: expected 0 to 1")
+            raise UserError(f"eta: got {self.eta}; expected a number from 0 to 1")
 
     @classmethod
     def of(cls, asked: "Sampling | dict[str, Any] | str") -> "Sampling":
-        """The object itself, from its values, or from the name of a mode."""
+        """Build a ``Sampling`` from its values or from the name of a mode; return an existing one as it is."""
         if isinstance(asked, str):
             return cls.of_mode(asked)
         return cls(**asked) if isinstance(asked, dict) else asked
@@ -86,28 +86,28 @@ class Sampling:
     def of_mode(
         cls, mode: str, sampler: str | None = None, num_steps: int | None = None, eta: float = 0.0
     ) -> "Sampling":
-        """What a mode stands for, in its own values where none are given.
+        """Build the settings of a mode; given values override those of the mode.
 
         Args:
             mode: One of ``MODES``.
-            sampler: Instead of the mode's.
-            num_steps: Instead of the mode's.
+            sampler: Overrides the mode's sampler.
+            num_steps: Overrides the mode's number of evaluations.
             eta: Noise of ``ddim``, 0..1.
 
         Raises:
-            UserError: for an unknown mode or values outside their range.
+            UserError: If the mode is unknown, or a value is out of range.
         """
         if mode not in MODES:
-            raise UserError(f"mode is {mode}: expected one of {', '.join(MODES)}")
+            raise UserError(f"mode: got {mode!r}; expected one of {', '.join(MODES)}")
         usual_sampler, usual_steps = MODES[mode]
         return cls(sampler or usual_sampler, usual_steps if num_steps is None else num_steps, eta)
 
     def plan(self, schedule: Schedule, t: int) -> Plan:
-        """The plan from step ``t``; made once for each t of a window of images."""
+        """Return the plan from step ``t``; recent plans are cached."""
         return _plan(self, schedule, t)
 
     def facts(self, schedule: Schedule | None, t: int) -> dict[str, Any]:
-        """What a manifest line says of denoising from step ``t``; no schedule is needed for t = 0."""
+        """Return the top-level values of a manifest line for step ``t``; no schedule is needed for t = 0."""
         return {
             "t": t,
             "logsnr": round(float(schedule.log_snr[t - 1]), 6) if t > 0 else None,
@@ -123,18 +123,18 @@ def _plan(sampling: Sampling, schedule: Schedule, t: int) -> Plan:
 
 
 def index_grid(schedule: Schedule, t: int, num_steps: int | None) -> list[int]:
-    """Table indices to visit from step ``t``, falling from t - 1 to 0.
+    """Choose the table indices to visit from step ``t``, decreasing from t - 1 to 0.
+
+    Steps spread over log-SNR that end at index 0 preserve the fine noise that steps uniform in t remove. With a trained
+    network, which is not ideal, 12 steps uniform in log-SNR still remove more of it than the ancestral sampler; with
+    ``CURVE`` 1.2, the two agree within 0.1 dB per octave (``results/study_c``).
 
     Args:
         schedule: The noise schedule.
         t: Steps of noise, 0..T.
-        num_steps: At most so many indices, without repeats (fewer where t itself is smaller or neighbours coincide):
-            those nearest to log-SNR a + (b - a) u**CURVE, from a at index t - 1 to b at index 0, for u uniform from 0
-            to 1. ``None`` visits every index.
-
-    Steps spread over log-SNR that end at index 0 keep the fine noise that steps uniform in t remove. Of a network that
-    was trained and is not ideal, 12 steps uniform in log-SNR still remove more of it than the ancestral walk does;
-    with ``CURVE`` 1.2 the two agree within 0.1 dB an octave (``results/study_c``).
+        num_steps: Maximum number of indices, without repeats; there are fewer if t is smaller or neighbors coincide.
+            They are those nearest to log-SNR a + (b - a) u**CURVE, from a at index t - 1 to b at index 0, for u uniform
+            from 0 to 1. ``None`` visits every index.
     """
     if num_steps is None or t <= num_steps:
         return list(range(t - 1, -1, -1))
@@ -148,7 +148,7 @@ def index_grid(schedule: Schedule, t: int, num_steps: int | None) -> list[int]:
 
 
 def ancestral(schedule: Schedule, indices: list[int]) -> Coefficients:
-    """DDPM's posterior step with the small variance (Ho et al. 2020, Eqs. 6-7; Yang et al. Eqs. 3-4), on any grid."""
+    """DDPM's posterior step with the smaller variance (Ho et al. 2020, Eqs. 6-7; Yang et al. Eqs. 3-4), on any grid."""
     rows: Coefficients = []
     for alpha_bar, target in _level_pairs(schedule, indices):
         if target == 1:
@@ -203,21 +203,21 @@ def dpm_solver(schedule: Schedule, indices: list[int], stochastic: bool) -> Coef
 def make_plan(
     schedule: Schedule, t: int, sampler: str = "sde-dpmsolver++", num_steps: int | None = 12, eta: float = 0.0
 ) -> Plan:
-    """Plan the walk back from step ``t``.
+    """Plan denoising from step ``t``.
 
     Args:
         schedule: The noise schedule.
         t: Steps of noise, 0..T; 0 gives an empty plan.
         sampler: ``sde-dpmsolver++``, ``ancestral``, or one of the ODE samplers ``dpmsolver++`` and ``ddim``, which at
-            equal t bring the picture only about half as far towards the real degradation.
-        num_steps: Evaluations at most; ``None`` visits every step.
+            equal t come only about half as close to the real degradation.
+        num_steps: Maximum number of evaluations; ``None`` visits every step.
         eta: Noise of ``ddim``, 0..1.
 
     Raises:
-        UserError: for an unknown sampler, or a t outside the schedule.
+        UserError: If the sampler is unknown, or ``t`` is outside the schedule.
     """
     if not 0 <= t <= schedule.num_train_timesteps:
-        raise UserError(f"t is {t}: expected 0 to {schedule.num_train_timesteps}, the length of the schedule")
+        raise UserError(f"t: got {t}; expected 0 to {schedule.num_train_timesteps}, the length of the schedule")
     indices = index_grid(schedule, t, num_steps)
     if sampler == "ancestral":
         return Plan(indices, ancestral(schedule, indices))
@@ -225,22 +225,22 @@ def make_plan(
         return Plan(indices, ddim(schedule, indices, eta))
     if sampler in ("sde-dpmsolver++", "dpmsolver++"):
         return Plan(indices, dpm_solver(schedule, indices, stochastic=sampler == "sde-dpmsolver++"))
-    raise UserError(f"sampler {sampler!r} is unknown: expected one of {', '.join(SAMPLERS)}")
+    raise UserError(f"sampler: got {sampler!r}; expected one of {', '.join(SAMPLERS)}")
 
 
 def walk_back(
     predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, plans: list[Plan], generators: list[torch.Generator]
 ) -> Tensor:
-    """Walk a batch of noised pictures back to clean ones, all in lockstep; on CUDA the host never waits.
+    """Denoise a batch of noised images in lockstep; on CUDA, the host never waits.
 
     Args:
-        predict: From x_t (N, C, H, W) and table indices (N,) to the clean prediction in [-1, 1] (the ``Denoiser``).
-        x: Noised pictures (N, C, H, W), float32; picture n is at the level of ``plans[n].indices[0]``.
-        plans: One plan a picture; an empty one returns its picture untouched.
-        generators: One a picture, on the device of ``x``, for the step noise.
+        predict: Maps x_t (N, C, H, W) and table indices (N,) to the clean prediction in [-1, 1], as ``Denoiser`` does.
+        x: Noised images (N, C, H, W), float32; image n is at the level of ``plans[n].indices[0]``.
+        plans: One plan per image; an empty plan returns its image unchanged.
+        generators: One generator per image, on the device of ``x``, for the noise of the steps.
 
     Returns:
-        The pictures at the end of their plans, (N, C, H, W), float32.
+        The images at the end of their plans, (N, C, H, W), float32.
     """
     lengths = [len(plan.indices) for plan in plans]
     columns = max(lengths, default=0)
@@ -261,15 +261,16 @@ def walk_back(
 
 
 def _level_pairs(schedule: Schedule, indices: list[int]) -> list[tuple[float, float]]:
-    """For each visited index its alpha_bar and the alpha_bar that the step goes to (1, clean, after the last)."""
+    """Return, per visited index, its alpha_bar and that at the end of the step (1, clean, after the last)."""
     levels = [float(schedule.alpha_bars[i]) for i in indices]
     return list(zip(levels, [*levels, 1.0][1:], strict=True))
 
 
 def _tables(plans: list[Plan], columns: int) -> tuple[Tensor, Tensor]:
-    """Plans as tables padded in front: indices (columns, N), int64, and coefficients (columns, 4, N, 1, 1, 1), float32.
+    """Convert plans to tables, padded at the front with steps that do not change the image.
 
-    In a padding column a picture stays as it is.
+    Returns:
+        Indices (columns, N), int64, and coefficients (columns, 4, N, 1, 1, 1), float32.
     """
     indices = torch.zeros(columns, len(plans), dtype=torch.int64)
     coefficients = torch.zeros(columns, 4, len(plans), dtype=torch.float64)

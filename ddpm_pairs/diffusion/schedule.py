@@ -1,4 +1,4 @@
-"""Noise schedules, and the forward process: how much signal is left at each diffusion step, and noising to it.
+"""Noise schedules, which define the signal level at each diffusion step, and the forward process.
 
 The functions work on ``(N, C, H, W)`` tensors in [-1, 1] with one table index per image, ``index`` of shape (N,),
 int64; ``alpha_bars`` is the table of the schedule, shape (T,).
@@ -22,16 +22,16 @@ class Schedule:
     r"""The cumulative signal levels :math:`\bar\alpha_i`, i = 0..T-1, of a variance-preserving diffusion.
 
     Tables are float64 on the CPU. Table index i belongs to t = i + 1: ``t`` counts steps, and t = 0 is the clean
-    picture.
+    image.
 
     Args:
         name: ``linear`` (Ho et al. 2020: betas from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T otherwise),
             ``cosine`` (Nichol and Dhariwal 2021, Eq. 17, s = 0.008) or ``sigmoid`` (Jabri et al. 2022, start -3, end 3,
             tau 1). The last two limit beta to 0.999.
-        num_train_timesteps: T.
+        num_train_timesteps: T, the number of steps.
 
     Raises:
-        UserError: for an unknown name or T < 2.
+        UserError: If the name is unknown, or T is less than 2.
     """
 
     name: str = "cosine"
@@ -40,9 +40,9 @@ class Schedule:
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.name not in SCHEDULES:
-            raise UserError(f"schedule {self.name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
+            raise UserError(f"schedule: got {self.name!r}; expected one of {', '.join(SCHEDULES)}")
         if self.num_train_timesteps < 2:
-            raise UserError(f"num_train_timesteps is {self.num_train_timesteps}: expected 2 or more")
+            raise UserError(f"num_train_timesteps: got {self.num_train_timesteps}; expected 2 or more")
 
     @cached_property
     def betas(self) -> Tensor:
@@ -65,11 +65,11 @@ class Schedule:
 
     @cached_property
     def log_snr(self) -> Tensor:
-        r"""Log signal-to-noise ratio :math:`\ln(\bar\alpha_i / (1 - \bar\alpha_i))`, falling, shape (T,), float64."""
+        r"""Log signal-to-noise ratio, :math:`\ln(\bar\alpha_i / (1 - \bar\alpha_i))`, decreasing, (T,), float64."""
         return torch.log(self.alpha_bars) - torch.log1p(-self.alpha_bars)
 
     def alpha_bars_on(self, device: torch.device) -> Tensor:
-        """``alpha_bars`` on a device: copied there once, so that no step waits for it."""
+        """Return ``alpha_bars`` on a device; it is copied there once, so that no step waits for a copy."""
         if device not in self._copies:
             self._copies[device] = to_device(self.alpha_bars, device)
         return self._copies[device]
@@ -79,12 +79,12 @@ class Schedule:
         return {}
 
     def log_snr_at(self, t: int) -> float:
-        """Log-SNR after ``t`` steps of noise; infinite for t = 0."""
+        """Return the log-SNR after ``t`` steps of noise; infinite for t = 0."""
         return math.inf if t == 0 else float(self.log_snr[t - 1])
 
 
 def _levels(alpha_bars: Tensor, index: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal and noise amplitudes of each picture, shaped (N, 1, 1, 1) in the dtype and on the device of ``like``."""
+    """Return signal and noise amplitudes per image, (N, 1, 1, 1), in the dtype and on the device of ``like``."""
     alpha_bar = alpha_bars.to(like.device)[index.to(like.device)].view(-1, 1, 1, 1)
     return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
 
@@ -96,7 +96,7 @@ def add_noise(x_0: Tensor, noise: Tensor, index: Tensor, alpha_bars: Tensor) -> 
 
 
 def training_target(x_0: Tensor, noise: Tensor, index: Tensor, alpha_bars: Tensor, prediction_type: str) -> Tensor:
-    r"""What the network shall output: the noise, or v.
+    r"""Compute the target of the network: the noise, or v.
 
     :math:`v = \sqrt{\bar\alpha}\epsilon - \sqrt{1-\bar\alpha}x_0` (Salimans and Ho 2022, section 4).
     """
@@ -107,5 +107,5 @@ def training_target(x_0: Tensor, noise: Tensor, index: Tensor, alpha_bars: Tenso
 
 
 def noise_like(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise, one picture from each generator: ``(N, *shape)`` on the generators' device."""
+    """Draw standard normal noise, one image per generator: ``(N, *shape)`` on the device of the generators."""
     return torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])

@@ -1,4 +1,4 @@
-"""Making pairs: the predict loop, the pairs folder and its manifest."""
+"""Pair synthesis: the predict loop that makes pairs and writes the pairs folder."""
 
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.writer import PairWriter

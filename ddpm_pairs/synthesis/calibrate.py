@@ -1,10 +1,10 @@
-"""``ddpm-pairs calibrate``: a handcrafted start whose pairs have the spectrum of the real pictures.
+"""``ddpm-pairs calibrate``: fit the blur of the start to the spectrum of real LQ images.
 
-The walk back gives any start the real noise, but it does not blur: what the start keeps of HQ, the pair keeps. How much
-the camera keeps of it shows in the power of its pictures, less that of its noise. Of pairs made from ``bicubic`` this
-measures, in bands of frequency, the walk's transfer T from initial LQ to LQ and the power N that it adds; a start with
-gain g then gives pairs of power T^2 g^2 S + N, where S is the power of bicubic LQ, and g is chosen so that this is the
-real pictures' power. No truth is needed.
+The DDPM adds realistic noise to any start, but it does not blur: HQ detail that the start keeps is also in the pair.
+How much detail the camera keeps is visible in the power spectrum of its images, minus that of their noise. From pairs
+made with ``bicubic``, this module measures, per frequency band, the walk's transfer T from initial LQ to LQ and the
+power N that it adds. A start with gain g then gives pairs of power T^2 g^2 S + N, where S is the power of bicubic LQ,
+and g is chosen so that this equals the power of the real images. No paired ground truth is needed.
 """
 
 import sys
@@ -27,27 +27,27 @@ from ddpm_pairs.pairset.folder import PairsFolder, read_run
 from ddpm_pairs.synthesis.old_runs import modern_run
 
 BANDS = 8
-SIDE = 32  # px of a patch
+SIDE = 32  # of a patch, px
 STRIDE = 16
 GAINS = (0.05, 1.5)
 FREE_BANDS = 2
-"""Lowest bands of which the higher may have the larger gain, as a camera that sharpens gives; above, gains do not rise,
-since little of the real power there is the picture's."""
+"""Number of lowest bands whose gains may increase with frequency, as those of a camera that sharpens do. Above them,
+gains never increase, because little of the real power there is image content."""
 LEAST_SHARE = 0.02
-"""Of the real power that is the picture's and not the walk's, at least."""
+"""Minimum share of the real power that is attributed to the image rather than to the walk's noise."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured by band: (2, BANDS) float64, luminance and colour.
+    """Measurements per band, each (2, BANDS), float64, for luminance and color.
 
     Attributes:
         real: Power of real LQ.
         start: Power of bicubic LQ.
         made: Power of the pairs' LQ.
-        transfer: Of the walk, as amplitude.
-        scale: Of the pairs.
-        failures: LQ pictures, of the folder and of pairs, that were left out.
+        transfer: Amplitude transfer of the walk.
+        scale: Scale of the pairs.
+        failures: LQ images, of ``lq_dir`` and of the pairs, that were skipped.
     """
 
     real: Tensor
@@ -59,11 +59,14 @@ class Calibration:
 
     @property
     def noise(self) -> Tensor:
-        """Power that the walk adds."""
+        """Power that the walk adds, (2, BANDS)."""
         return self.made - self.transfer**2 * self.start
 
     def gains(self) -> Tensor:
-        """Gains (2, BANDS) of the start; the lowest band's is 1, since the sets' contrast is no blur."""
+        """Gains of the start, (2, BANDS).
+
+        The gain of the lowest band is 1, because a difference in contrast between the two sets is not blur.
+        """
         wanted = torch.maximum(self.real - self.noise, LEAST_SHARE * self.real)
         gains = (wanted / self.start).sqrt() / self.transfer.clamp(min=1e-3)
         gains = (gains / gains[:, :1]).clamp(*GAINS)
@@ -72,7 +75,7 @@ class Calibration:
 
 
 def main(arguments: Namespace) -> int:
-    """``ddpm-pairs calibrate PAIRS LQ_DIR OUT.yaml``.
+    """Run ``ddpm-pairs calibrate PAIRS LQ_DIR OUT.yaml``.
 
     Args:
         arguments: ``pairs``, ``lq_dir`` and ``out`` of the command line.
@@ -81,37 +84,37 @@ def main(arguments: Namespace) -> int:
         0.
 
     Raises:
-        UserError: see ``calibrate``; or if ``out`` is no YAML file.
+        UserError: If the name ``out`` does not end in ``.yaml``; see also ``calibrate``.
     """
     if arguments.out.suffix != ".yaml":
-        raise UserError(f"OUT is {arguments.out}: expected a name that ends in .yaml")
+        raise UserError(f"OUT: got {arguments.out}; expected a name ending in .yaml")
     found = calibrate(arguments.pairs, arguments.lq_dir)
     gains = found.gains()
     write_atomically(arguments.out, _config(arguments, gains, found.scale).encode())
     for failure in found.failures:
-        print(f"left out {failure.source}: {failure.reason}", file=sys.stderr)
+        print(f"skipped {failure.source}: {failure.reason}", file=sys.stderr)
     print(_table(found, gains))
-    print(f"wrote {arguments.out}: make pairs with --config pairs_natural.yaml --config {arguments.out}")
+    print(f"wrote {arguments.out}; make pairs with --config pairs_natural.yaml --config {arguments.out}")
     return 0
 
 
 def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
-    """Measure real LQ, and pairs that were made from ``bicubic``.
+    """Measure the spectra of real LQ images and of pairs made with ``bicubic``.
 
     Args:
-        pairs: A pairs folder of ``predict --model.degradation bicubic`` with the DDPM and the range of t that will be
-            used.
-        lq_dir: Real LQ pictures.
+        pairs: A pairs folder made by ``predict --model.degradation bicubic``, with the DDPM and the range of t that
+            the final pairs will use.
+        lq_dir: The folder of real LQ images.
 
     Returns:
-        What was measured, on overlapping patches of 32 px.
+        The measurements, on overlapping patches of 32 px.
 
     Raises:
-        UserError: if the pairs are others, or if there are no pictures that are large enough.
+        UserError: If the pairs were made differently, or no image is large enough.
     """
     run = read_run(pairs)
     if run is None:
-        raise UserError(f"{pairs} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
+        raise UserError(f"{pairs} contains no run.yaml; expected a pairs folder written by `lightning predict`")
     settings = modern_run(run)["settings"]
     made_by = settings["degradation"]
     start, walked = made_by, False
@@ -119,7 +122,7 @@ def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
         start, walked = made_by["init_args"]["start"], made_by["init_args"]["t"][1] > 0
     if start["name"] != Bicubic.name or not walked:
         found = f"from {start['name']} with a DDPM" if walked else f"by {start['name']} alone"
-        raise UserError(f"{pairs} was made {found}: expected pairs of --model.degradation bicubic with a DDPM")
+        raise UserError(f"{pairs} was made {found}; expected pairs of --model.degradation bicubic with a DDPM")
     found, failures = find_pictures(lq_dir, "LQ_DIR")
     (real,) = _mean(_of_real(found, failures), f"LQ_DIR {lq_dir}")
     start_power, made_power, cross = _mean(_of_pairs(pairs, Bicubic(settings["scale"]), failures), str(pairs))
@@ -127,7 +130,7 @@ def calibrate(pairs: Path, lq_dir: Path) -> Calibration:
 
 
 def _of_real(pictures: list[Picture], failures: list[Failure]) -> Iterator[Tensor]:
-    """Power of each picture's patches."""
+    """Yield the power of each image's patches."""
     for picture in pictures:
         lq = _large_enough(picture.path, picture.source, failures)
         if lq is not None:
@@ -135,7 +138,7 @@ def _of_real(pictures: list[Picture], failures: list[Failure]) -> Iterator[Tenso
 
 
 def _of_pairs(root: Path, model: Bicubic, failures: list[Failure]) -> Iterator[Tensor]:
-    """Of each pair's patches: power of bicubic LQ, power of its LQ, and what they have in common."""
+    """Yield, for each pair's patches, the power of bicubic LQ, the power of its LQ, and their cross-power."""
     folder = PairsFolder(root)
     for record in folder.records():
         lq = _large_enough(folder.path(record["lq"]), record["lq"], failures)
@@ -144,7 +147,7 @@ def _of_pairs(root: Path, model: Bicubic, failures: list[Failure]) -> Iterator[T
 
 
 def _large_enough(path: Path, source: str, failures: list[Failure]) -> Tensor | None:
-    """The picture, or None and a failure more."""
+    """Read an image; record a failure and return ``None`` if that is impossible or the image is too small."""
     try:
         picture = _read(path)
     except (UnreadablePicture, OSError) as error:
@@ -158,14 +161,16 @@ def _large_enough(path: Path, source: str, failures: list[Failure]) -> Tensor | 
 
 
 def _read(path: Path) -> Tensor:
-    """(3, H, W), float32 in [0, 1]."""
+    """Read an image as (3, H, W), float32 in [0, 1]."""
     return torch.from_numpy(decode_picture(path)).permute(2, 0, 1).float() / 255
 
 
 def _spectra(*pictures: Tensor) -> Tensor:
-    """Bands of each patch of one picture, (patches, 1, 2, BANDS), or of two equally large ones, (patches, 3, 2, BANDS).
+    """Compute the band powers of each patch of one image, or of two images of equal size.
 
-    Two pictures give the power of both and the real part of their cross-spectrum.
+    Returns:
+        (patches, 1, 2, BANDS) for one image; (patches, 3, 2, BANDS) for two: the power of each and the real part of
+        their cross-spectrum.
     """
     spectra = [torch.fft.fft2(_patches(picture)) for picture in pictures]
     pairs = [(one, one) for one in spectra] + ([tuple(spectra)] if len(spectra) == 2 else [])
@@ -179,7 +184,7 @@ def _spectra(*pictures: Tensor) -> Tensor:
 
 
 def _patches(picture: Tensor) -> Tensor:
-    """Y, R - Y and B - Y of overlapping patches without their means, under a Hann window: (n, 3, SIDE, SIDE)."""
+    """Cut overlapping patches, (n, 3, SIDE, SIDE): Y, R - Y and B - Y minus their means, under a Hann window."""
     gray = luminance(picture)
     planes = torch.cat([gray, picture[0:1] - gray, picture[2:3] - gray]).double()
     patches = planes.unfold(1, SIDE, STRIDE).unfold(2, SIDE, STRIDE).flatten(1, 2).transpose(0, 1)
@@ -188,10 +193,10 @@ def _patches(picture: Tensor) -> Tensor:
 
 
 def _mean(spectra: Iterable[Tensor], place_of: str) -> Tensor:
-    """Mean over all patches: (kinds, 2, BANDS)."""
+    """Average over all patches, (kinds, 2, BANDS)."""
     sums = [(one.sum(dim=0), len(one)) for one in spectra]
     if not sums:
-        raise UserError(f"{place_of} has no LQ picture with sides of {SIDE} px or more: give larger ones")
+        raise UserError(f"{place_of} contains no LQ image of {SIDE} px or more per side; use larger images")
     return torch.stack([total for total, _ in sums]).sum(dim=0) / sum(patches for _, patches in sums)
 
 
@@ -204,10 +209,10 @@ def _config(arguments: Namespace, gains: Tensor, scale: int) -> str:
 
 
 def _table(found: Calibration, gains: Tensor) -> str:
-    """What was found, a line a band."""
+    """Format the result as a table with one line per band."""
     after = found.transfer**2 * gains**2 * found.start + found.noise
     gaps = [10 * torch.log10(power / found.real) for power in (found.made, after)]
-    lines = ["             luminance: power over the real, dB     colour"]
+    lines = ["             luminance: power vs. real, dB          color"]
     lines.append("cycles/px      now   expected   gain             now   expected   gain")
     for band in range(BANDS):
         cells = [f"{gaps[0][row, band]:+6.1f}{gaps[1][row, band]:+10.1f}{gains[row, band]:9.2f}" for row in range(2)]

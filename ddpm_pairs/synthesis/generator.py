@@ -1,4 +1,4 @@
-"""The predict loop that makes pairs: it batches and records; what makes LQ is a degradation."""
+"""The predict loop that makes pairs: it batches and records images that a degradation turns into LQ."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
@@ -31,59 +31,59 @@ MIN_TILE = 64
 
 
 class PairGenerator(L.LightningModule):
-    """Makes HQ-LQ pairs: degrade, noise to step t, denoise (Yang et al. section 3.3).
+    """Make HQ-LQ pairs: degrade, noise to step t, denoise (Yang et al. section 3.3).
 
-    Call ``add_walk`` with the DDPM before predicting (the command line does with ``--ckpt_path``); without it, and with
-    ``t_max`` 0, LQ is the degradation's own. A pair depends on seed, key, checkpoint and these arguments, and not on
-    its batch: degradation and network always run on ``slots`` images of one canvas size, on a CPU with ``threads``
-    threads. An image larger than ``tile`` runs alone: degraded as a whole, and sent through the network in ``slots``
-    tiles at a time.
+    Call ``add_walk`` with the DDPM before predicting; the command line does this if ``--ckpt_path`` is given. Without
+    it, which requires ``t_max`` 0, LQ is the output of the degradation. A pair depends on seed, key, checkpoint and
+    these arguments, but not on its batch: degradation and network always run on ``slots`` images of one canvas size,
+    and on a CPU with ``threads`` threads. An image larger than ``tile`` runs alone: it is degraded as a whole, and
+    passes through the network ``slots`` tiles at a time.
 
     Args:
         degradation: The start: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``, a class
             path with its arguments, a YAML file with a chain or a config, the weights of a learned degradation, or any
             object with the methods of ``ddpm_pairs.degradations.Degradation``.
         scale: HQ sides over LQ sides: 1 (LQ on the HQ grid), 2 or 4. Null uses the degradation's own, and 4 for a name.
-        sharpen_hq: Sharpen HQ first, as Real-ESRGAN's training does; the pair's HQ is the sharpened image.
-        gray_hq: Share of HQ images that become gray first, 0..1; GPEN's is 0.2.
+        sharpen_hq: Sharpen HQ first, as in Real-ESRGAN's training; the HQ of the pair is the sharpened image.
+        gray_hq: Share of HQ images that are converted to gray first, 0..1; GPEN uses 0.2.
         t_min: Smallest t; ignored if ``t_max`` is 0.
         t_max: Largest t; t is uniform over t_min..t_max.
         t_weights: Weights of equally long bands from t_min to t_max, such as ``[3, 2, 1]`` for more small t; t is
             uniform within a band.
-        mode: Sampler and network evaluations per pair at most: ``fast`` (8), ``default`` (12) and ``high`` (20) of
-            ``sde-dpmsolver++``, or ``exact``, the paper's ``ancestral`` through every step.
-        sampler: Instead of the mode's: one of these, or the ODE samplers ``dpmsolver++`` and ``ddim``, which at equal t
-            come only about half as near to the real degradation.
-        num_steps: Network evaluations per pair at most, instead of the mode's.
+        mode: Sampler and maximum number of network evaluations per pair: ``fast`` (8), ``default`` (12) and ``high``
+            (20) use ``sde-dpmsolver++``; ``exact`` uses every step of ``ancestral``, as the paper does.
+        sampler: Overrides the mode's sampler: one of these, or the ODE samplers ``dpmsolver++`` and ``ddim``, which at
+            equal t come only about half as close to the real degradation.
+        num_steps: Maximum number of network evaluations per pair; overrides the mode's.
         eta: Noise of ``ddim``, 0..1.
-        variants: Number of pairs per HQ image, each with its own random degradation; the further ones are ``<key>~1``,
-            ``<key>~2``.
-        psnr_drop: Pairs whose PSNR is more than so many dB below that of their initial LQ are marked
-            ``accepted: false``, and restorers leave them out; null accepts all.
-        tile: Longest LQ side that goes through the network in one piece, px; larger images are cut into overlapping
+        variants: Number of pairs per HQ image, each with its own random degradation; the keys after the first are
+            ``<key>~1``, ``<key>~2``.
+        psnr_drop: Pairs whose PSNR is more than this many dB below that of their initial LQ are marked
+            ``accepted: false``, and restorers skip them; null accepts all.
+        tile: Longest LQ side, in px, that the network processes in one piece; larger images are cut into overlapping
             tiles of about this side. Null never cuts.
-        slots: Images that go through the network together, 4 or 8.
+        slots: Number of images that the network processes together, 4 or 8.
         threads: CPU threads per process, 1, 2 or 4.
-        precision: ``fp32`` or ``bf16`` for the network; null uses bf16 where the device supports it natively (CUDA from
-            compute capability 8.0 on, CPUs with AMX-bf16 or AVX512-bf16).
-        compile: Compile the network, once for every canvas size (minutes, kept for later runs): for long runs over few
-            sizes. Where it cannot be compiled, a warning says so and it runs as it is.
-        seed: Seed of everything drawn; the command line sets it to ``seed_everything``.
+        precision: ``fp32`` or ``bf16`` for the network; null uses bf16 if the device supports it natively (CUDA with
+            compute capability 8.0 or newer, CPUs with AMX-bf16 or AVX512-bf16).
+        compile: Compile the network once per canvas size, which takes minutes and is cached for later runs. Useful for
+            long runs with few sizes. If compilation fails, a warning appears and the network runs uncompiled.
+        seed: Seed of all random numbers; the command line sets it to ``seed_everything``.
 
     Attributes:
         start: The degradation without a walk.
-        walk: The walk from ``start``, after ``add_walk`` or if the degradation is a walk.
+        walk: The walk from ``start``, after ``add_walk`` or if the degradation is a walk; otherwise ``None``.
         degradation: What makes LQ: the walk, or the start if there is no walk.
 
     Raises:
-        UserError: For values outside their range.
+        UserError: If a value is out of range.
     """
 
     verb_jobs: ClassVar = {"predict": "ddpm_pairs.cli.jobs.pairs"}
 
     def __init__(
         self,
-        degradation: Degradation | str = "real_esrgan",  # in this order, a class path is taken for a class
+        degradation: Degradation | str = "real_esrgan",  # in this order, a class path is parsed as a class
         scale: int | None = None,
         sharpen_hq: bool = False,
         gray_hq: float = 0.0,
@@ -107,16 +107,16 @@ class PairGenerator(L.LightningModule):
         self.start = by_name(degradation, scale, "--model.scale")
         self.scale = self.start.scale
         if t_max == 0:
-            t_min = 0  # no walk, whatever smallest t a config has
+            t_min = 0  # no walk, whatever t_min the config has
         check_t(t_min, t_max, t_weights)
         if (self.start.name, self.scale, t_max) == ("bicubic", 1, 0):
             raise UserError(
-                "bicubic at scale 1 leaves HQ as it is, and so does t_max 0: give a t_max above 0, or another "
+                "bicubic at scale 1 leaves HQ unchanged, and so does t_max 0; use a t_max above 0, or another "
                 "degradation"
             )
         for name, value, least in (("variants", variants, 1), ("psnr_drop", psnr_drop, 0), ("tile", tile, MIN_TILE)):
             if value is not None and not value >= least:
-                raise UserError(f"{name} is {value}: expected {least} or more")
+                raise UserError(f"--model.{name}: got {value}; expected {least} or more")
         self.hq_preparation = HQPreparation(sharpen_hq, gray_hq)
         self.t, self.t_weights = (t_min, t_max), t_weights
         self.variants, self.psnr_drop, self.seed = variants, psnr_drop, seed
@@ -124,7 +124,7 @@ class PairGenerator(L.LightningModule):
         self.sampling = Sampling.of_mode(mode, sampler, num_steps, eta)
         self.walk: Walk | None = None
         self._added = False
-        if isinstance(self.start, Walk):  # which brings its own start and settings
+        if isinstance(self.start, Walk):  # a walk has its own start and settings
             self.walk, self.start = self.start, self.start.start
             self.tile, self.runtime, self.sampling = self.walk.tile, self.walk.runtime, self.walk.sampling
             self.runtime.threads = self.runtime.threads or threads
@@ -134,15 +134,17 @@ class PairGenerator(L.LightningModule):
         self.rows_used = self.rows_run = 0
 
     def add_walk(self, denoiser: Denoiser) -> None:
-        """Let LQ come from a walk of this DDPM from the start.
+        """Make LQ with a walk of this DDPM from the start.
+
+        Args:
+            denoiser: The trained DDPM.
 
         Raises:
-            UserError: For a t that the DDPM was not trained for.
+            UserError: If ``t_max`` is larger than that of the DDPM.
         """
         if self.t[1] > denoiser.t_max:
             raise UserError(
-                f"--model.t_max is {self.t[1]}, but the checkpoint was trained on t up to {denoiser.t_max}: "
-                f"give --model.t_max {denoiser.t_max} or less"
+                f"--model.t_max: got {self.t[1]}; expected {denoiser.t_max} or less, the t_max of the checkpoint's DDPM"
             )
         self.start, self._added = self.degradation, True
         self.walk = Walk(self.start, denoiser, self.t, self.t_weights, self.sampling, self.tile, self.runtime)
@@ -150,44 +152,48 @@ class PairGenerator(L.LightningModule):
         self.multiple, self._facts = self.walk.multiple, self.walk.facts
 
     def check(self) -> None:
-        """See that there is a DDPM if one is needed.
+        """Check that there is a DDPM if ``t_max`` needs one.
 
         Raises:
-            UserError: If not.
+            UserError: If it is missing.
         """
         if self.t[1] > 0 and not self._added:
             raise UserError(
-                "no checkpoint was given: expected --ckpt_path with a trained DDPM "
-                "(or --model.t_max 0 for pairs of the degradation alone)"
+                "--ckpt_path is missing; --model.t_max above 0 needs a trained DDPM (or set --model.t_max 0 for "
+                "pairs of the degradation alone)"
             )
 
     @property
     def occupancy(self) -> float | None:
-        """Share of the network's rows so far that images or tiles of theirs used, 0..1; None where no network ran.
+        """Share of the network's rows so far that images or their tiles used, 0..1; ``None`` if no network ran.
 
-        The rest are repeats that fill up short batches, and rows whose image has fewer steps than its batch.
+        The others are repeats that fill short batches, and rows whose image has fewer steps than its batch.
         """
         return self.rows_used / self.rows_run if self.rows_run else None
 
     def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The HQ canvas (height, width) on which an HQ image of this (height, width) is degraded."""
-        # of the sides, cropped to multiples of scale
+        """Return the HQ canvas (height, width) on which an HQ image of this (height, width) is degraded."""
+        # Images are cropped to multiples of the scale first.
         return tuple(-(-(side - side % self.scale) // self.multiple) * self.multiple for side in size)
 
     def tiles(self, canvas: tuple[int, int]) -> int:
-        """Into how many tiles an HQ canvas is cut for the network; 1 where it goes through in one piece."""
+        """Return the number of tiles into which an HQ canvas is cut for the network; 1 if it is not cut."""
         height, width = (side // self.scale for side in canvas)
         return tile_count((height, width), self.tile, self.multiple // self.scale)
 
     def together(self, canvas: tuple[int, int]) -> int:
-        """How many images of an HQ canvas run together: ``slots``, or 1 where it is cut into tiles."""
+        """Return the number of images of an HQ canvas that run together: ``slots``, or 1 if it is cut into tiles."""
         return self.runtime.slots if self.tiles(canvas) == 1 else 1
 
     def prepare(self, device: torch.device) -> None:
-        """Bring the degradation's weights to ``device``; the command line does it before the Trainer begins.
+        """Move the degradation's weights to ``device``; the command line does this before the Trainer starts.
+
+        Args:
+            device: The device of the run.
 
         Raises:
-            UserError: On a machine, or with a network, where an image's result depends on its neighbors.
+            UserError: If the result of an image depends on its neighbors in the batch, with this network on this
+                machine.
         """
         if self._prepared != device:
             self.runtime.set_threads(device)
@@ -195,20 +201,20 @@ class PairGenerator(L.LightningModule):
             self._prepared = device
 
     def on_predict_start(self) -> None:
-        """Prepare the degradation, alike on all ranks."""
+        """Prepare the degradation, identically on all ranks."""
         self.check()
         self.prepare(self.device)
         if self.trainer.world_size > 1 and hasattr(self.degradation, "agree"):
             self.degradation.agree(self.trainer.strategy, self.device)
 
     def arrange(self, window: list[list[Picture]]) -> list[list[Work]]:
-        """Draw everything for the images of a window of batches, and sort them so that a batch's walks are alike.
+        """Draw the parameters of the images in a window of batches, and group walks of similar length.
 
         Args:
-            window: Batches as ``plan`` made them; pictures know their ``size``.
+            window: Batches made by ``plan``; the ``size`` of each image is set.
 
         Returns:
-            As many batches: by canvas, the longest walks first.
+            Batches by canvas, with the longest walks first.
         """
         by_canvas: dict[tuple[int, int], list[Work]] = {}
         for picture in (one for batch in window for one in batch):
@@ -221,7 +227,7 @@ class PairGenerator(L.LightningModule):
         return batches or [[]]
 
     def draw(self, work: Work) -> Work:
-        """Draw what happens to one image, from (seed, key) alone."""
+        """Draw the parameters of one image, from (seed, key) alone."""
         for_hq, for_lq = generator_for(self.seed, work.key, "hq"), generator_for(self.seed, work.key, "degradation")
         work.hq_preparation = self.hq_preparation.draw(for_hq)
         work.parameters = self.degradation.draw(for_lq)
@@ -229,7 +235,7 @@ class PairGenerator(L.LightningModule):
         return work
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> tuple[list[Work], list[Failure]]:
-        """Pairs of one batch of ``HighQualityImages``, and the images that gave none."""
+        """Make the pairs of one batch of ``HighQualityImages``; return them and the images that cannot be used."""
         failures: list[Failure] = list(batch["failures"])
         ready = []
         for work in batch["pictures"]:
@@ -241,7 +247,10 @@ class PairGenerator(L.LightningModule):
         return list(self.make(ready)), failures
 
     def prepared(self, work: Work) -> Work:
-        """Crop and prepare HQ: alone and before the canvas, which is padded from the HQ as written also in a remake."""
+        """Crop and prepare the HQ of one image.
+
+        This comes before padding to the canvas, so that the canvas is padded from the HQ as written, also in a remake.
+        """
         hq, changed = work.hq, any(work.hq_preparation.values())
         if any(side % self.scale for side in hq.shape[1:]):
             hq = crop_to_multiple(hq, self.scale)
@@ -253,10 +262,13 @@ class PairGenerator(L.LightningModule):
         return work
 
     def make(self, ready: Iterable[Work]) -> Iterator[Work]:
-        """Make pairs in groups of one canvas size, ``slots`` at a time; short groups are filled up with repeats.
+        """Make pairs in groups of one canvas size, ``slots`` at a time; short groups are filled with repeats.
 
         Args:
-            ready: Images with everything drawn and HQ as it will be written; they get their ``lq`` and ``record``.
+            ready: Images with their parameters drawn and their HQ as it will be written.
+
+        Yields:
+            The same objects, with ``lq`` and ``record`` set.
         """
         by_canvas: dict[tuple[int, int], list[Work]] = {}
         for work in ready:
@@ -267,14 +279,14 @@ class PairGenerator(L.LightningModule):
 
     @torch.inference_mode()
     def initial_lqs(self, hqs: list[Tensor], records: list[dict[str, Any]]) -> list[Tensor | None]:
-        """The initial LQ of pairs, degraded again from their HQ by the parameters in the manifest.
+        """Recompute the initial LQ of pairs from their HQ and the parameters in the manifest.
 
         Args:
             hqs: N images, uint8 (3, H, W), as they were written.
             records: Their N manifest lines.
 
         Returns:
-            N images, uint8 (3, H / scale, W / scale), on the CPU; ``None`` for a pair of another degradation than
+            N images, uint8 (3, H / scale, W / scale), on the CPU; ``None`` for a pair that was not made with
             ``start``.
         """
         found: list[Tensor | None] = [None] * len(hqs)
@@ -317,7 +329,7 @@ class PairGenerator(L.LightningModule):
         return chunk
 
     def _record(self, work: Work, tile: int | None, psnr: float | None, psnr_initial: float | None) -> dict[str, Any]:
-        """The manifest line of a pair that is made."""
+        """Build the manifest line of a finished pair."""
         return {
             "key": work.key,
             "hq": f"hq/{work.key}.png",
@@ -340,26 +352,26 @@ class PairGenerator(L.LightningModule):
 
 
 def _start_entry(record: dict[str, Any]) -> dict[str, Any]:
-    """The ``degradation`` entry of what a pair started from."""
+    """Return the manifest entry of the degradation that a pair started from."""
     entry = (modern_record(record, False) if "preset" in record else record)["degradation"]
     return entry["parameters"]["start"] if entry["name"] == Walk.name else entry
 
 
 def chunks(group: list[Any], size: int) -> list[list[Any]]:
-    """Consecutive parts of ``size``, the last one maybe shorter."""
+    """Split a list into consecutive parts of ``size``; the last one may be shorter."""
     return [group[first : first + size] for first in range(0, len(group), size)]
 
 
 def is_accepted(psnr: float | None, psnr_initial: float | None, psnr_drop: float | None) -> bool:
-    """Whether the walk kept the content: PSNR fell by no more than ``psnr_drop`` dB.
+    """Check whether the walk preserved the content: PSNR fell by no more than ``psnr_drop`` dB.
 
-    Yang et al. give up a t where PSNR to HQ falls under a line; a fixed line would judge the handcrafted start as well,
-    see ``psnr_floor`` of the t study.
+    Yang et al. reject a t if its PSNR to HQ falls below a fixed threshold. A fixed threshold would also judge the
+    handcrafted start; see ``psnr_floor`` of the t study.
 
     Args:
-        psnr: Of LQ; ``None`` is infinite.
-        psnr_initial: Of the initial LQ, likewise.
-        psnr_drop: dB; ``None`` accepts everything.
+        psnr: PSNR of LQ to HQ, in dB; ``None`` is infinite.
+        psnr_initial: PSNR of the initial LQ to HQ, in dB; ``None`` is infinite.
+        psnr_drop: Largest decrease, in dB; ``None`` accepts everything.
     """
     if psnr_drop is None or psnr is None:
         return True

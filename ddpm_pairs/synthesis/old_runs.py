@@ -1,7 +1,7 @@
-"""Pairs folders that version 0.1 began: their ``run.yaml`` and manifest lines in today's form.
+"""Convert ``run.yaml`` and manifest lines of pairs folders made by version 0.1 to the current format.
 
-There, t and the noise had seeds of their own, derived from the run's seed and the key; ``preset: faces`` meant a start
-on the HQ grid, if it was one of ours that are given by name; and class paths named modules that have moved.
+In version 0.1, t and the noise had separate seeds, derived from the run's seed and the key; ``preset: faces`` meant a
+start on the HQ grid for named degradations of this package; and class paths named modules that have moved since.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ _KEPT = ("scale", "sharpen_hq", "gray_hq", "variants", "psnr_drop", "tile", "see
 
 
 def is_old(run: dict[str, Any]) -> bool:
-    """Whether a ``run.yaml`` was written by version 0.1."""
+    """Return whether version 0.1 wrote this ``run.yaml``."""
     return "format" not in run
 
 
 def modern_run(run: dict[str, Any]) -> dict[str, Any]:
-    """The content of a ``run.yaml`` in today's form; of today's, the same object."""
+    """Convert the content of a ``run.yaml`` to the current format; return a current one as it is."""
     if not is_old(run):
         return run
     old = run["settings"]
@@ -60,11 +60,11 @@ def faces_option(run: dict[str, Any]) -> str | None:
 
 
 def modern_record(record: dict[str, Any], walked: bool) -> dict[str, Any]:
-    """A manifest line in today's form; of today's, the same object.
+    """Convert a manifest line to the current format; return a current one as it is.
 
     Args:
         record: The line.
-        walked: Whether the run used a DDPM, also where t was 0.
+        walked: Whether the run used a DDPM, even if t was 0.
     """
     if "preset" not in record:
         return record
@@ -79,7 +79,7 @@ def modern_record(record: dict[str, Any], walked: bool) -> dict[str, Any]:
 
 
 def _spec(old: dict[str, Any], scale: int, preset: str) -> dict[str, Any]:
-    """What ``spec_of`` says today of a degradation that was described by its name, or by class and arguments."""
+    """Return the current ``spec_of`` of a degradation that was described by its name, or by class and arguments."""
     name = old["name"]
     if "class_path" not in old:
         old = {"class_path": public_path(NAMES[name]), "init_args": {"scale": scale}} if name in NAMES else old
@@ -100,8 +100,8 @@ def _spec(old: dict[str, Any], scale: int, preset: str) -> dict[str, Any]:
     return spec_of(build(spec))
 
 
-def _moved(part: Any) -> Any:  # noqa: ANN401 - what a config may hold
-    """A description with the class paths of today."""
+def _moved(part: Any) -> Any:  # noqa: ANN401 - any value of a config
+    """Replace the class paths in a description with the current ones."""
     if isinstance(part, list):
         return [_moved(one) for one in part]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""Before a run: check its output paths, then list the pairs still to make, in batches. Nothing is drawn here."""
+"""Preparation of a run: check its output paths, then list the missing pairs in batches. Nothing is drawn here."""
 
 import os
 import tempfile
@@ -24,10 +24,14 @@ from ddpm_pairs.synthesis.generator import PairGenerator, chunks
 
 
 def check_variants(pictures: list[Picture], variants: int) -> None:
-    """See that no image already has the key of another one's variant.
+    """Check that no image has the same key as a variant of another image.
+
+    Args:
+        pictures: HQ images.
+        variants: Pairs per image.
 
     Raises:
-        UserError: In one line that names both.
+        UserError: If one does; the message names both.
     """
     if variants == 1:
         return
@@ -36,57 +40,59 @@ def check_variants(pictures: list[Picture], variants: int) -> None:
         for key in variant_keys(picture.key, variants)[1:]:
             if key in keys:
                 raise UserError(
-                    f"--data.hq_dir: {keys[key]!r} has the key {key!r}, which a variant of {picture.source!r} gets "
-                    f"with --model.variants {variants}: rename one of them"
+                    f"--data.hq_dir: {keys[key]!r} and a variant of {picture.source!r} would have the same key "
+                    f"{key!r} with --model.variants {variants}; rename one of them"
                 )
 
 
 def check_places(folder: PairsFolder, data: HighQualityImages, variants: int) -> None:
-    """Check that the folder can be written and that every pair gets a path of its own in it; leave no files behind.
+    """Check that the folder can be written and that every pair has its own path in it; leave no files behind.
 
     Args:
         folder: The pairs folder, which may not exist yet.
-        data: The HQ images, found.
+        data: The HQ images, after ``find``.
         variants: Pairs per image.
 
     Raises:
-        UserError: For an output that would be read as input or overwrite it, that leads elsewhere through a link, or
-            that needs one path for two files, or for a file and a folder.
+        UserError: If an output would be read as input or overwrite it, would follow a link out of the folder, or would
+            have the same path as another file or a folder.
         OSError: If the folder cannot be written.
     """
     root = folder.root
     target, source = root.resolve(), Path(data.hq_dir).resolve()
-    read = {picture.path.parent for picture in data.pictures}  # by links, pictures may lie anywhere
+    read = {picture.path.parent for picture in data.pictures}  # links may point to images anywhere
     if target.is_relative_to(source) or any(
         place.is_relative_to(target / kind) for kind in ("hq", "lq") for place in {source, *map(Path.resolve, read)}
     ):
-        raise UserError(f"--output_dir {root} and --data.hq_dir {data.hq_dir} lie in one another: give another folder")
+        raise UserError(
+            f"--output_dir {root} and --data.hq_dir {data.hq_dir} must not contain each other; use another folder"
+        )
     _check_rights(root)
     sources = {key: one.source for one in data.pictures for key in variant_keys(one.key, variants)}
     try:
         check_twins(sources, (True, True))
-    except UserError:  # rare enough to see what the file system at hand does
+    except UserError:  # rare, so test how this file system compares names
         check_twins(sources, _names_as_one(root))
     folder.paths([str(kind / parent / "any.png") for parent in _parents(sources) for kind in ("hq", "lq")])
 
 
 def check_sources(folder: PairsFolder, earlier: dict[str, Any], data: HighQualityImages, variants: int) -> None:
-    """If the folder was made from another ``hq_dir``, refuse keys that belonged to other images there.
+    """If the folder was made from another ``hq_dir``, check that no key belonged to a different image there.
 
     Args:
         folder: The pairs folder.
         earlier: The content of its ``run.yaml``.
-        data: The HQ images, found.
+        data: The HQ images, after ``find``.
         variants: Pairs per image.
 
     Raises:
-        UserError: If there is such a key.
+        UserError: If a key did.
     """
     if earlier["places"]["hq_dir"] == str(Path(data.hq_dir).resolve()):
         return
     pictures = {key: one for one in data.pictures for key in variant_keys(one.key, variants)}
 
-    @lru_cache(maxsize=1024)  # variants of one picture lie near each other
+    @lru_cache(maxsize=1024)  # variants of one image are near each other
     def hash_of(path: Path) -> str:
         return sha256(path.read_bytes()).hexdigest()
 
@@ -94,33 +100,33 @@ def check_sources(folder: PairsFolder, earlier: dict[str, Any], data: HighQualit
         picture = pictures.get(record["key"])
         try:
             same = picture is None or hash_of(picture.path) == record.get("source_sha256")
-        except OSError:  # becomes a failure later
+        except OSError:  # reported as a failure later
             continue
         if not same:
             raise UserError(
-                f"--output_dir {folder.root} contains a pair {record['key']!r} made from another image than that of "
-                f"--data.hq_dir {data.hq_dir}: give another folder"
+                f"--output_dir {folder.root} contains a pair {record['key']!r} made from a different image than the "
+                f"one in --data.hq_dir {data.hq_dir}; use another folder"
             )
 
 
 def longest_names(root: Path) -> tuple[int, int]:
-    """Longest file name, and longest path below ``hq/`` or ``lq/``, on the file system of a pairs folder, in bytes."""
+    """Return the maximum lengths of a file name and of a path below ``hq/`` or ``lq/`` in a pairs folder, in bytes."""
     longest_name, longest_path = 255, 4096
-    with suppress(OSError, AttributeError, ValueError):  # the system may not say
+    with suppress(OSError, AttributeError, ValueError):  # not every system reports them
         longest_name, longest_path = (os.pathconf(_existing(root), f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
     return longest_name, longest_path - len(os.fsencode(root.absolute())) - len("/hq//.0123456789abcdef.00000.tmp") - 1
 
 
 def check_twins(sources: dict[str, str], fold: tuple[bool, bool]) -> None:
-    """Refuse two keys that get one file, or a file and a folder of one name.
+    """Check that no two keys share a file, and that no file has the name of a folder.
 
     Args:
-        sources: The picture of each key.
-        fold: Whether the file system takes names as one that differ in case alone, and in how accents are written
-            (Unicode's composed and decomposed forms).
+        sources: The source image of each key.
+        fold: Whether the file system treats names as equal that differ only in case, and only in the encoding of
+            accents (Unicode's composed and decomposed forms).
 
     Raises:
-        UserError: in one line that names them.
+        UserError: If two do; the message names them.
     """
 
     def folded(name: str) -> str:
@@ -132,25 +138,25 @@ def check_twins(sources: dict[str, str], fold: tuple[bool, bool]) -> None:
     for key, source in sources.items():
         name = folded(f"{key}.png")
         if name in folders:
-            raise UserError(f"--data.hq_dir: {source!r} would become {key}.png, which is a folder: rename one of them")
+            raise UserError(f"--data.hq_dir: {source!r} would become {key}.png, which is a folder; rename one of them")
         if name in taken:
             raise UserError(
-                f"--data.hq_dir: {taken[name]!r} and {source!r} would become one file, since --output_dir lies where "
-                "names that differ only in case or in how accents are written are the same: rename one of them"
+                f"--data.hq_dir: {taken[name]!r} and {source!r} would become the same file, because the file system "
+                "of --output_dir ignores case or the encoding of accents; rename one of them"
             )
         taken[name] = source
 
 
 def _parents(keys: Iterable[str]) -> set[PurePosixPath]:
-    """The folders that hold the keys; of a million keys there are few."""
+    """Return the folders that contain the keys; even a million keys have few."""
     return {PurePosixPath(folder) for folder in {key.rpartition("/")[0] for key in keys}}
 
 
 def _check_rights(root: Path) -> None:
-    """Check that files can be created in the folder, or the folder itself.
+    """Check that files can be created in the folder, or that the folder can be created.
 
     Raises:
-        OSError: If not.
+        OSError: If they cannot.
     """
     existing = _existing(root)
     if not existing.is_dir():
@@ -160,7 +166,7 @@ def _check_rights(root: Path) -> None:
 
 
 def _names_as_one(root: Path) -> tuple[bool, bool]:
-    """Try whether the file system of a folder takes names as one; see ``check_twins``."""
+    """Test which differences in names the file system of a folder ignores; see ``check_twins``."""
     with tempfile.TemporaryDirectory(prefix=".ddpm_pairs-", dir=_existing(root)) as folder:
         (Path(folder) / "case").touch()
         (Path(folder) / "\u00e9").touch()
@@ -168,16 +174,16 @@ def _names_as_one(root: Path) -> tuple[bool, bool]:
 
 
 def _existing(root: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Return the path, or its nearest parent that exists."""
     return next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
 
 
 class Plan(NamedTuple):
-    """What is to be made.
+    """The pairs to make.
 
     Attributes:
-        batches: Images that share a canvas, for ``PairGenerator.arrange``; each knows its ``size`` and has its pair's
-            key.
+        batches: Images that share a canvas, for ``PairGenerator.arrange``; each has its ``size`` and the key of its
+            pair.
         failures: Images that cannot become pairs.
     """
 
@@ -188,22 +194,25 @@ class Plan(NamedTuple):
 def plan(
     pictures: list[Picture], generator: PairGenerator, done: Container[str] = (), root: Path | None = None
 ) -> Plan:
-    """Group the pairs that are not done by canvas, in batches that run together.
+    """Group the missing pairs by canvas, in batches that run together.
 
-    Only headers are read, once per image whatever the number of variants. An image that is cut into tiles is a batch of
-    its own, so that it is on disk before the next one begins.
+    Only headers are read, once per image for all its variants. An image that is cut into tiles has its own batch, so
+    that its pair is on disk before the next one begins.
 
     Args:
         pictures: HQ images.
-        generator: With its walk added, on which the canvases depend.
+        generator: The generator, with its walk added, because canvases depend on it.
         done: Keys of the pairs that exist.
-        root: The pairs folder, whose file system may not hold every name; ``None`` where nothing is written.
+        root: The pairs folder, whose file system limits the length of names; ``None`` if nothing is written.
+
+    Returns:
+        The batches, and the images that cannot become pairs.
     """
     todo = [(one, list(filterfalse(done.__contains__, variant_keys(one.key, generator.variants)))) for one in pictures]
     longest, failures = None if root is None else longest_names(root), []
     for picture, keys in todo:
         if keys and not _fits(keys[-1], longest):  # the longest key
-            reason = f"{keys[-1]}.png is too long a name for the folder of the pairs; shorten it"
+            reason = f"the name {keys[-1]}.png is too long for the pairs folder; shorten it"
             failures.append(Failure(picture.source, reason))
             keys[:] = [one for one in keys if _fits(one, longest)]
     sized: list[Picture] = []
@@ -227,6 +236,6 @@ def plan(
 
 
 def _fits(key: str, longest: tuple[int, int] | None) -> bool:
-    """Whether the files of a key can have these names; see ``longest_names``."""
+    """Return whether the file names of a key are short enough; see ``longest_names``."""
     name = os.fsencode(f"{key}.png")
     return longest is None or (max(map(len, name.split(b"/"))) <= longest[0] and len(name) <= longest[1])

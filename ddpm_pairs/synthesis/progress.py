@@ -1,4 +1,4 @@
-"""How far a run of ``predict`` is: a bar on a terminal, lines in a log file."""
+"""Progress of ``predict``: a bar on a terminal, lines in a log file."""
 
 import sys
 import time
@@ -13,41 +13,41 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ddpm_pairs.synthesis.writer import PairWriter
 
 INTERVAL = 60.0
-"""Seconds over which pairs/s are counted, and between two lines of a log file."""
+"""Seconds over which pairs/s are averaged, and between two lines in a log file."""
 
 
 class PairsProgress(ProgressBar):
-    """Tells the rank, its pairs so far, how many of them the encoders have not written yet, and pairs/s.
+    """Show the rank, its pairs so far, how many of them are not written yet, and pairs/s.
 
-    On a terminal rank 0 draws a bar of its own share; elsewhere each rank prints a line a minute.
+    On a terminal, rank 0 shows a bar of its own share. Otherwise, each rank prints one line per minute.
 
     Args:
-        writer: The run's, which stands before this among the Trainer's callbacks.
+        writer: The writer of the run, which must precede this callback in the Trainer.
     """
 
     def __init__(self, writer: PairWriter) -> None:
         super().__init__()
         self.writer, self.made = writer, 0
         self._marks: deque[tuple[float, int]] = deque()
-        self._told = -INTERVAL
+        self._printed = -INTERVAL
         self._enabled = True
         self._bar: Progress | None = None
 
     def enable(self) -> None:
-        """Show it from now on."""
+        """Show progress from now on."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Show nothing from now on."""
+        """Hide progress from now on."""
         self._enabled = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take note of the rank; unlike a bar, lines are for all of them."""
+        """Store the rank; unlike Lightning's bars, lines are printed by all ranks."""
         self._trainer = trainer
         self.of = f" of {trainer.world_size}" if trainer.world_size > 1 else ""
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._marks.append((time.monotonic(), 0))
         console = Console(stderr=True)
         if console.is_terminal and self._enabled and trainer.is_global_zero:
@@ -69,7 +69,7 @@ class PairsProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the pairs of a batch, which the writer has just been given."""
+        """Count the pairs of a batch, which the writer has just received."""
         self.made += len(outputs[0])
         now = time.monotonic()
         self._marks.append((now, self.made))
@@ -77,23 +77,23 @@ class PairsProgress(ProgressBar):
             self._marks.popleft()
         if self._bar is not None:
             self._bar.update(self._task, completed=self.made, speed=self._speed(), refresh=True)
-        elif now >= self._told + INTERVAL:
-            self._tell()
+        elif now >= self._printed + INTERVAL:
+            self._print()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell how it ended; the writer has written everything by now."""
+        """Show the final counts; the writer has finished by now."""
         if self._bar is not None:
             self._bar.update(self._task, speed=self._speed(), refresh=True)
             self._stop()
         else:
-            self._tell()
+            self._print()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Release the terminal."""
         self._stop()
 
-    def _tell(self) -> None:
-        self._told = self._marks[-1][0]
+    def _print(self) -> None:
+        self._printed = self._marks[-1][0]
         if self._lines:
             rank = f"rank {self.trainer.global_rank}{self.of}"
             print(f"{rank}: {self.made} of {self.writer.share} pairs, {self._speed()}", file=sys.stderr, flush=True)

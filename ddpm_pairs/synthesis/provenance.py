@@ -1,4 +1,4 @@
-"""``run.yaml``: what a pairs folder was made with, and whether a later run may resume it."""
+"""``run.yaml``: the settings of a pairs folder, which decide whether a later run may resume it."""
 
 import platform
 from importlib.metadata import version
@@ -15,13 +15,13 @@ from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import faces_option, is_old, modern_run
 
 FORMAT = 2
-"""Of ``run.yaml`` and of the draws: pairs of another format are not resumed if they come from a walk."""
+"""Version of ``run.yaml`` and of the random draws. A folder of another version is not resumed if it has a walk."""
 
 _PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow", "opencv-python-headless")
 
 
 def run_settings(generator: PairGenerator, device: str) -> dict[str, Any]:
-    """Everything that decides what the pairs of a run look like, as plain values.
+    """Collect everything that determines the pairs of a run, as plain values.
 
     Args:
         generator: The generator of the run, with its walk added.
@@ -45,32 +45,30 @@ def run_settings(generator: PairGenerator, device: str) -> dict[str, Any]:
 def resume(
     root: Path, earlier: dict[str, Any], generator: PairGenerator, settings: dict[str, Any], allow_mixed: bool
 ) -> None:
-    """Let a generator resume a folder, working as the machine did that began it.
+    """Let a generator resume a folder, with the execution settings of the run that started it.
 
-    A folder may get more variants than it has: those that it has stay what they are.
+    The number of variants may increase; existing ones do not change.
 
     Args:
         root: The pairs folder.
         earlier: The content of its ``run.yaml``.
         generator: The generator of this run, with its walk added.
         settings: The settings of this run, see ``run_settings``.
-        allow_mixed: Resume although the settings differ.
+        allow_mixed: Resume even if the settings differ.
 
     Raises:
-        UserError: If the folder was made with other settings and ``allow_mixed`` is not set.
+        UserError: If the folder was made with different settings and ``allow_mixed`` is not set.
     """
-    advice = "give another folder, the same settings, or --allow_mixed true"
+    advice = "use another folder, the same settings, or --allow_mixed true"
     if is_old(earlier):
         if generator.walk is not None and not allow_mixed:
             raise UserError(
-                f"--output_dir {root} was begun by an older version, which drew t and noise otherwise: finish it with "
-                "that version, or give another folder, or --allow_mixed true"
+                f"--output_dir {root} was started by an older version, which drew t and noise differently; finish it "
+                "with that version, or use another folder, or --allow_mixed true"
             )
         earlier = modern_run(earlier)
         if option := faces_option(earlier):
-            advice = (
-                f"resume what an older version began with preset faces by --config pairs.yaml {option}, or {advice}"
-            )
+            advice = f"an older version started it with preset faces: use --config pairs.yaml {option}, or {advice}"
     before, after = _comparable(earlier["settings"]), _comparable(settings)
     if before.get("variants", 1) < after["variants"]:
         del after["variants"]
@@ -82,7 +80,7 @@ def resume(
 
 
 def _comparable(value: Any) -> Any:  # noqa: ANN401 - plain values of any kind
-    """A value without the paths of weights, which are identified by their hash."""
+    """Remove the paths of weights from a value, because weights are compared by their hash."""
     if isinstance(value, dict):
         return {name: _comparable(one) for name, one in value.items() if name != "denoiser"}
     return [_comparable(one) for one in value] if isinstance(value, list) else value
@@ -97,8 +95,8 @@ def write_run(
         root: The pairs folder.
         generator: The generator of the run, prepared for its device.
         settings: See ``run_settings``.
-        hq_dir: Where HQ is.
-        config: The resolved config of the command line, if it came from there.
+        hq_dir: The folder of HQ images.
+        config: The resolved config of the command line; ``None`` if the run was not started there.
     """
     checkpoint = settings["degradation"].get("init_args", {}).get("denoiser")
     machine = {"multiple": generator.multiple // generator.scale, "processor": platform.machine()}
@@ -115,13 +113,13 @@ def write_run(
 
 
 def generator_from_run(run: dict[str, Any], denoiser: Denoiser | None = None) -> PairGenerator:
-    """A generator with the settings of a ``run.yaml``, of this version's or an older one's form.
+    """Build a generator with the settings of a ``run.yaml``, of this or an older version.
 
-    It starts from HQ as written, which is prepared already.
+    It takes HQ as written, which is already prepared.
 
     Args:
-        run: What ``read_run`` returned.
-        denoiser: The DDPM of the run's walk; ``None`` leaves the walk out.
+        run: The content of ``run.yaml``, from ``read_run``.
+        denoiser: The DDPM of the run's walk; ``None`` omits the walk.
 
     Raises:
         UserError: If the degradation's class cannot be imported.
@@ -151,5 +149,5 @@ def generator_from_run(run: dict[str, Any], denoiser: Denoiser | None = None) ->
 
 
 def _sampling(values: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the generator for a ``Sampling``; in mode ``exact``, null leaves every step."""
+    """Convert the values of a ``Sampling`` to arguments of the generator; ``num_steps`` null means mode ``exact``."""
     return {"mode": "exact" if values.get("num_steps", 0) is None else "default", **values}

@@ -1,4 +1,4 @@
-"""One pair made again from its manifest line, and compared with the files."""
+"""``ddpm-pairs remake``: reproduce one pair from its manifest line, and compare it with its files."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -24,16 +24,16 @@ from ddpm_pairs.synthesis.provenance import generator_from_run
 
 
 def main(arguments: Namespace) -> int:
-    """``ddpm-pairs remake PAIRS KEY``.
+    """Run ``ddpm-pairs remake PAIRS KEY``.
 
     Args:
         arguments: ``pairs``, ``key``, ``ckpt_path`` and ``output_dir`` of the command line.
 
     Returns:
-        0 if the LQ made again equals the file in every pixel, 1 if not.
+        0 if the reproduced LQ equals the file in every pixel, 1 otherwise.
 
     Raises:
-        UserError: see ``remake``.
+        UserError: See ``remake``.
     """
     pair = remake(arguments.pairs, arguments.key, arguments.ckpt_path)
     on_disk = decode_picture(arguments.pairs / pair.record["lq"])
@@ -49,28 +49,32 @@ def main(arguments: Namespace) -> int:
 
 
 def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
-    """Make the pair ``key`` again, from its line, ``run.yaml``, its HQ file and the checkpoint.
+    """Reproduce a pair from its manifest line, ``run.yaml``, its HQ file and the checkpoint.
 
     Args:
         pairs: The pairs folder.
-        key: The pair's key.
-        checkpoint: The DDPM; ``None`` uses the one that ``run.yaml`` names.
+        key: The key of the pair.
+        checkpoint: The DDPM; ``None`` uses the one named in ``run.yaml``.
+
+    Returns:
+        The pair, with ``hq``, ``lq`` and ``record``.
 
     Raises:
-        UserError: If folder, key or checkpoint is missing, or the checkpoint is another than the run's.
+        UserError: If the folder, the key, or the checkpoint does not exist, the checkpoint is not the one of the run,
+            or the pair cannot be reproduced on this machine or from this folder.
     """
     run = read_run(pairs)
     if run is None:
-        raise UserError(f"{pairs} holds no run.yaml: expected a pairs folder that `lightning predict` wrote")
+        raise UserError(f"{pairs} contains no run.yaml; expected a pairs folder written by `lightning predict`")
     record = PairsFolder(pairs).record(key)
     if record is None:
-        raise UserError(f"{pairs} holds no pair with the key {key!r}: expected one of its manifest.jsonl")
+        raise UserError(f"KEY: got {key!r}; expected the key of a pair in {pairs / 'manifest.jsonl'}")
     run = modern_run(run)
     record = modern_record(record, run["settings"]["checkpoint_sha256"] is not None)
     run["settings"] = _settings_of(record, run["settings"])
     if _names(record["degradation"], "parameters") != _names(run["settings"]["degradation"], "init_args"):
         raise UserError(
-            f"{key!r} of {pairs} comes from an earlier run than the one run.yaml describes: it cannot be remade"
+            f"{key!r} in {pairs} cannot be remade; it was made by an earlier run than the one that run.yaml describes"
         )
     denoiser = None
     if run["settings"]["checkpoint_sha256"] is not None:
@@ -78,7 +82,7 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
     generator = generator_from_run(run, denoiser)
     device = torch.device(run["settings"]["device"])
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"{pairs} was made on a CUDA device and none is here: remake the pair on such a machine")
+        raise UserError(f"{pairs} was made on a CUDA device, but this machine has none; use a machine with one")
     generator.to(device)
     generator.prepare(device)
     (pair,) = generator.make([_work(pairs, record, generator)])
@@ -86,7 +90,7 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
 
 
 def _settings_of(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with what a line says of its pair: the pairs of a mixed folder differ in it."""
+    """Update the settings with those of a manifest line; the pairs of a mixed folder may differ."""
     spec, entry = settings["degradation"], record["degradation"]
     is_walk = spec["name"] == "walk"
     if is_walk and entry["name"] != "walk":  # made without a walk
@@ -102,7 +106,7 @@ def _settings_of(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 
 
 def _fitted(spec: dict[str, Any], entry: dict[str, Any], scale: int) -> dict[str, Any]:
-    """A description at the scale of a line, and on the HQ grid or not as the line was made."""
+    """Adapt a description to the scale of a line, and to whether that pair was made on the HQ grid."""
     inner = entry["parameters"].get("degradation")
     if entry["name"] == OnHQGrid.name and inner is not None and inner["name"] == spec["name"]:
         return OnHQGrid(build(_rescaled(spec, 4))).spec()
@@ -117,7 +121,7 @@ def _rescaled(spec: dict[str, Any], scale: int) -> dict[str, Any]:
 
 
 def _names(entry: dict[str, Any], inner: str) -> list[str]:
-    """The name of a degradation and of those that it holds, from a manifest's entry or from ``run.yaml``."""
+    """Return the names of a degradation and of those inside it, from a manifest entry or from ``run.yaml``."""
     nested = [one for one in entry[inner].values() if isinstance(one, dict) and {"name", inner} <= one.keys()]
     return [entry["name"], *(name for one in nested for name in _names(one, inner))]
 
@@ -125,14 +129,14 @@ def _names(entry: dict[str, Any], inner: str) -> list[str]:
 def _denoiser(pairs: Path, run: dict[str, Any], checkpoint: str | None) -> Denoiser:
     asked = checkpoint or run["places"]["checkpoint"]
     if asked is None:
-        raise UserError(f"{pairs} was made with a DDPM that came from no file: give its weights by --ckpt_path")
+        raise UserError(f"{pairs} was made with a DDPM that was not loaded from a file; set --ckpt_path to its weights")
     path, expected = weights_file(asked), run["settings"]["checkpoint_sha256"]
     same_file = sha256_of(path) == expected
     denoiser = load_denoiser(path)
     if not same_file:
         denoiser.source = None
         if denoiser.sha256() != expected:
-            raise UserError(f"checkpoint {path} is not the one that {pairs} was made with: give that by --ckpt_path")
+            raise UserError(f"checkpoint {path} is not the one that made {pairs}; set --ckpt_path to that one")
     return denoiser
 
 

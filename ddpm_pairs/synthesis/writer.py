@@ -1,4 +1,4 @@
-"""The callback that writes pairs to disk as they are made, and resumes where an earlier run ended."""
+"""The callback that writes pairs to disk as they are made, and resumes interrupted runs."""
 
 import os
 import threading
@@ -24,21 +24,21 @@ MOST_ENCODERS = 8
 
 
 class PairWriter(L.Callback):
-    """Writes the pairs folder; use it with ``PairGenerator`` and ``HighQualityImages``.
+    """Write the pairs folder; use it with ``PairGenerator`` and ``HighQualityImages``.
 
-    ``check`` finds every reason not to begin. ``setup`` tidies the folder and schedules what is still to be made; pairs
-    are then published batch by batch, and ``teardown`` joins what the ranks wrote.
+    ``check`` raises for every reason not to begin. ``setup`` tidies the folder and schedules the missing pairs. Pairs
+    are then published batch by batch, and ``teardown`` joins the files of the ranks.
 
     Args:
-        output_dir: The pairs folder. Pairs that it holds already are not made again.
-        allow_mixed: Resume a folder although settings or checkpoint differ from those it was made with.
+        output_dir: The pairs folder. Existing pairs are not made again.
+        allow_mixed: Resume a folder even if it was made with different settings or another checkpoint.
         config: The resolved config of the command line, for ``run.yaml``.
 
     Attributes:
-        share: From ``setup`` on, the pairs that this rank is to make.
-        publisher: From ``setup`` on, what publishes the pairs of this rank.
-        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``folder`` (of all pairs in the
-            folder), ``failures`` and ``occupancy`` (of this rank's network rows, see ``PairGenerator.occupancy``).
+        share: Number of pairs that this rank makes, set by ``setup``.
+        publisher: The publisher of this rank's pairs, set by ``setup``.
+        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``folder`` (summary of all pairs
+            in the folder), ``failures`` and ``occupancy`` (of this rank, see ``PairGenerator.occupancy``).
     """
 
     def __init__(self, output_dir: str, allow_mixed: bool = False, config: dict[str, Any] | None = None) -> None:
@@ -51,25 +51,25 @@ class PairWriter(L.Callback):
         self.summary: dict[str, Any] = {}
 
     def check(self, generator: PairGenerator, data: HighQualityImages, device: str) -> None:
-        """Find every reason not to begin, without writing anything.
+        """Check everything that could prevent the run, without writing pairs.
 
         Args:
-            generator: With its walk added.
+            generator: The generator, with its walk added.
             data: The HQ images.
-            device: ``cpu`` or ``cuda``, where the run will take place.
+            device: The device of the run, ``cpu`` or ``cuda``.
 
         Raises:
-            UserError: For a folder made with other settings, that cannot be written or that another process writes
-                to, or unusable images.
+            UserError: If the folder was made with different settings, cannot be written, or is being written by
+                another process, or if the images cannot be used.
         """
         generator.check()
         data.find()
         if self.root.exists() and not self.root.is_dir():
-            raise UserError(f"--output_dir {self.root} is a file: expected a folder or a new name")
+            raise UserError(f"--output_dir: got the file {self.root}; expected a folder or a new name")
         with as_output_error(self.root):
             check_variants(data.pictures, generator.variants)
             check_places(self.folder, data, generator.variants)
-            with self.lock:  # refuses a folder that another process is writing to
+            with self.lock:  # raises if another process is writing to the folder
                 pass
             self.settings = run_settings(generator, device)
             earlier = read_run(self.root)
@@ -78,7 +78,7 @@ class PairWriter(L.Callback):
                 check_sources(self.folder, earlier, data, generator.variants)
 
     def setup(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
-        """Tidy up after an interrupted run, and hand the loader what is still to be made."""
+        """Tidy up after an interrupted run, and schedule the missing pairs."""
         data: HighQualityImages = trainer.datamodule
         if self.settings is None:
             self.check(pl_module, data, trainer.strategy.root_device.type)
@@ -91,12 +91,12 @@ class PairWriter(L.Callback):
         self.earlier, self.failures = len(done), [*data.failures, *failures]
         self.share = sum(map(len, batches[trainer.global_rank :: trainer.world_size]))
         workers = encoders(trainer.num_devices)
-        # Two batches: one is encoded while the network makes the next.
+        # Room for two batches: one is encoded while the network makes the next.
         self.publisher = Publisher(self.folder, workers, depth=2 * max(pl_module.runtime.slots, workers))
         self.begin = time.monotonic()
 
     def on_predict_epoch_start(self, trainer: L.Trainer, pl_module: PairGenerator) -> None:
-        """Describe the run; by now the generator is prepared and knows its precision."""
+        """Write ``run.yaml``; by now the generator is prepared and its precision is known."""
         if trainer.is_global_zero:
             self._describe(trainer, pl_module)
 
@@ -109,7 +109,7 @@ class PairWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Publish the pairs of a batch, in the background."""
+        """Publish the pairs of a batch in the background."""
         pairs, failures = outputs
         if failures:
             self.folder.report(failures)
@@ -117,16 +117,16 @@ class PairWriter(L.Callback):
             self.publisher.submit(pair)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: PairGenerator) -> None:
-        """Wait until the last pairs are published."""
+        """Wait until all pairs are published."""
         self.publisher.close()
 
     def teardown(self, trainer: L.Trainer, pl_module: PairGenerator, stage: str) -> None:
-        """Join what the ranks wrote; not called after an interruption."""
+        """Join the files of the ranks; not called after an interruption."""
         trainer.strategy.barrier("pairs written")
         seconds = time.monotonic() - self.begin
         if trainer.is_global_zero:
             folder, failures = self.folder.join(self.failures)
-            if not (self.root / RUN_FILE).is_file():  # nothing was left to make on this rank
+            if not (self.root / RUN_FILE).is_file():  # this rank had nothing left to make
                 self._describe(trainer, pl_module)
             self.summary = {
                 "made": folder.pairs - self.earlier,
@@ -138,14 +138,14 @@ class PairWriter(L.Callback):
         self.lock.release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: PairGenerator, exception: BaseException) -> None:
-        """Publish what is made, and release the folder; what is in it is whole, and the next run resumes from there."""
+        """Publish the finished pairs and unlock the folder; it stays consistent, and the next run resumes it."""
         if self.publisher is not None:
-            with suppress(OutputError):  # reported already, or less urgent than what ends the run
+            with suppress(OutputError):  # already reported, or less important than the exception
                 self.publisher.close()
         self.lock.release()
 
     def _open(self, trainer: L.Trainer) -> None:
-        """Rank 0 takes the lock and tidies the folder, while the others wait."""
+        """Lock and tidy the folder on rank 0 while the other ranks wait."""
         trainer.strategy.barrier("pairs folder checked")
         if trainer.is_global_zero:
             with as_output_error(self.root):
@@ -159,10 +159,10 @@ class PairWriter(L.Callback):
 
 
 class Publisher:
-    """Publishes pairs in threads, while the next ones are being made; at most ``depth`` of them are in memory at once.
+    """Publish pairs in threads while the next ones are made; at most ``depth`` of them are in memory at once.
 
     The line of a pair is appended as soon as its files and all earlier lines are written, so lines keep the order of
-    submission. An error in a thread is raised in the caller, at the next ``submit`` or ``close``; pairs submitted
+    submission. An error in a thread is raised in the caller, at the next ``submit`` or ``close``. Pairs submitted
     after the failed one get no line, and the next run makes them again.
 
     Args:
@@ -171,7 +171,7 @@ class Publisher:
         depth: Maximum number of unfinished pairs, at least 1.
 
     Attributes:
-        waiting: Number of pairs that were submitted and have no line yet.
+        waiting: Number of submitted pairs that have no line yet.
     """
 
     def __init__(self, folder: PairsFolder, workers: int, depth: int) -> None:
@@ -183,7 +183,10 @@ class Publisher:
         self._error: BaseException | None = None
 
     def submit(self, pair: Work) -> None:
-        """Publish a pair in the background; blocks while ``depth`` pairs are unfinished.
+        """Publish a pair in the background; block while ``depth`` pairs are unfinished.
+
+        Args:
+            pair: A finished pair, with ``hq`` or ``png``, ``lq`` and ``record``.
 
         Raises:
             OutputError: If an earlier pair could not be written.
@@ -204,7 +207,7 @@ class Publisher:
             self._wait(0)
 
     def close(self) -> None:
-        """``drain``, and end the threads; no thread writes after this returns or raises.
+        """Call ``drain`` and end the threads; no thread writes after this returns or raises.
 
         Raises:
             OutputError: If a pair could not be written.
@@ -222,13 +225,13 @@ class Publisher:
             raise self._error
 
     def _publish(self, number: int, pair: Work) -> None:
-        """Write the files of a pair, and append all lines whose turn has come. Runs in a thread."""
+        """Write the files of a pair, and append all lines that are next in order. Runs in a thread."""
         try:
             record = self.folder.store(pair.png or pair.hq, pair.lq, pair.record)
             with self._changed:
                 self._stored[number] = record
                 while self._appended in self._stored:
-                    # Popped first: no line may follow one that a full disk has torn.
+                    # Popped first: no line may follow one that was truncated by a full disk.
                     self.folder.append(self._stored.pop(self._appended))
                     self._appended += 1
                     self.waiting -= 1
@@ -240,6 +243,6 @@ class Publisher:
 
 
 def encoders(processes: int) -> int:
-    """How many threads each of so many processes on this machine has for encoding; the pairs do not depend on it."""
+    """Return the number of encoder threads per process, given the number of processes on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores // processes, 1), MOST_ENCODERS)

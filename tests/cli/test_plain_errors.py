@@ -71,9 +71,9 @@ def test_wrong_value_lists_the_choices_of_the_option_alone():
 
 
 def test_the_first_cause_speaks_and_notes_say_where():
-    error = raised("Does not validate against any of the Union subtypes", "slots is 5:\n expected 4 or 8")
+    error = raised("Does not validate against any of the Union subtypes", "slots: got 5;\n expected 4 or 8")
     error.__cause__.add_note("(in --config a.yaml)")
-    assert plain_error(error, "predict") == "slots is 5: expected 4 or 8 (in --config a.yaml)"
+    assert plain_error(error, "predict") == "slots: got 5; expected 4 or 8 (in --config a.yaml)"
 
 
 def test_an_error_without_words_is_named():

@@ -258,21 +258,21 @@ def user_error(command, capsys):
         (f"{PREDICT} --ckpt_path ../text.ckpt", ["../text.ckpt cannot be read"]),
         (f"{PREDICT} --ckpt_path ../rrdb.pth", ["conv_first.weight", "expected a DDPM"]),
         (f"{PREDICT} --ckpt_path ../empty", ["../empty lacks unet/config.json"]),
-        (f"{PREDICT} {CKPT} --model.t_max 61", ["--model.t_max is 61", "t up to 60"]),
+        (f"{PREDICT} {CKPT} --model.t_max 61", ["--model.t_max: got 61; expected 60 or less"]),
         (f"{PREDICT} {CKPT} --model.t_max x", ["--model.t_max: got x; expected int"]),
         (f"{PREDICT} {CKPT} --model.t_max null", ["t_max"]),
         (f"{PREDICT} {CKPT} --model.schedule linear", ["--model.schedule"]),
         (f"{PREDICT} {CKPT} --model.scale 3", ["scale 3", "1, 2, 4"]),
-        (f"{PREDICT} {CKPT} --model.slots 5", ["slots is 5: expected 4 or 8"]),
+        (f"{PREDICT} {CKPT} --model.slots 5", ["slots: got 5; expected 4 or 8"]),
         (f"{PREDICT} {CKPT} --model.threads 3", ["threads is 3"]),
-        (f"{PREDICT} {CKPT} --model.t_min 41", ["t_min is 41 and t_max 40"]),
+        (f"{PREDICT} {CKPT} --model.t_min 41", ["t_min and t_max: got 41 and 40"]),
         (f"{PREDICT} {CKPT} --model.sampler euler", ["--model.sampler: got euler; expected sde-dpmsolver++"]),
         (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision: got fp8; expected fp32, bf16 or null"]),
-        (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps is 0"]),
-        (f"{PREDICT} {CKPT} --model.degradation blurr", ["'blurr' is unknown", "bicubic", "real_esrgan"]),
+        (f"{PREDICT} {CKPT} --model.num_steps 0", ["num_steps: got 0"]),
+        (f"{PREDICT} {CKPT} --model.degradation blurr", ["degradation: got 'blurr'", "bicubic", "real_esrgan"]),
         (f"{PREDICT} {CKPT} --model.preset faces", ["--model.preset"]),
         (f"{PREDICT} {CKPT} --model.gray_hq 2", ["share of gray HQ images: got 2"]),
-        (f"{CHAIN} --model.scale 2", ["degradation chain has scale 4, but --model.scale is 2"]),
+        (f"{CHAIN} --model.scale 2", ["--model.scale: got 2; expected 4, the scale of degradation chain"]),
         (
             f"{CHAIN} {OPERATIONS.format('Blurr', 'sigma: [1, 2]')}",
             ["cannot import class ddpm_pairs.degradations.Blurr"],
@@ -280,7 +280,7 @@ def user_error(command, capsys):
         (f"{CHAIN} {OPERATIONS.format('Blur', 'sigmaa: [1, 2]')}", ["sigmaa; did you mean --", "sigma?"]),
         (f"{CHAIN} {OPERATIONS.format('Blur', 'sigma: [2, 1]')}", ["Blur.sigma: got [2.0, 1.0]; expected [low, high]"]),
         (f"{CHAIN} --model.degradation.operations []", ["Chain.operations: got none"]),
-        (ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "blurr"), ["'blurr' is unknown", "bicubic"]),
+        (ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "blurr"), ["degradation: got 'blurr'", "bicubic"]),
         (
             ON_THE_FLY.replace("ddpm_pairs.degradations.RealESRGAN", "own_parts.Net"),
             ["own_parts.Net is not a degradation"],
@@ -299,7 +299,7 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.degradation own_parts.Nameless", ["Nameless has no `name`"]),
         (f"{PREDICT} {CKPT} --model.degradation.scale 4", ["--model.degradation"]),
         (f"{PREDICT} {CKPT} --output_dir ../tiny.ckpt", ["--output_dir: got the file ../tiny.ckpt"]),
-        (f"{PREDICT} {CKPT} --output_dir ../hq/pairs", ["--output_dir", "lie in one another"]),
+        (f"{PREDICT} {CKPT} --output_dir ../hq/pairs", ["--output_dir", "must not contain each other"]),
         (f"{PREDICT} {CKPT} --trainer.devices x", ["devices"]),
         (f"{PREDICT} {CKPT} --trainer.max_steps x", ["--trainer.max_steps: got x; expected int"]),
         (f"{PREDICT} {CKPT} --trainer.callbacks+=own_parts.Nope", ["--trainer.callbacks", "own_parts"]),
@@ -535,9 +535,9 @@ def test_fit_resumes_and_never_starts_over_a_run(place, capsys):
     assert "run already contains a run; resume it with --ckpt_path last" in user_error(FIT, capsys)
     assert "run already contains a run" in user_error(f"{FIT} --ckpt_path ../tiny.ckpt", capsys)
     line = user_error(f"{FIT} --ckpt_path last --model.net.channels [8,8]", capsys)
-    assert "block_out_channels [8, 16], the config [8, 8]" in line
+    assert "block_out_channels [8, 16], but the config has [8, 8]" in line
     line = user_error(f"{FIT} --ckpt_path last --model.schedule linear", capsys)
-    assert "schedule cosine, the config linear" in line
+    assert "schedule cosine, but the config has linear" in line
     assert main(shlex.split(f"{FIT} --ckpt_path last --trainer.max_steps 3")) == 0
     assert torch.load(last, weights_only=True)["global_step"] == 3
     assert main(shlex.split(f"{PREDICT} --ckpt_path run/last.ckpt")) == 0

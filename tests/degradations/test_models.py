@@ -159,7 +159,7 @@ def test_any_degradation_is_brought_back_to_the_hq_grid(inner):
 
 
 def test_on_hq_grid_wants_the_scale_of_its_factor():
-    with pytest.raises(ValueError, match="chain has scale 2, but factor is 4: leave factor out"):
+    with pytest.raises(ValueError, match="factor: got 4; expected 2, the scale of degradation chain; leave factor out"):
         OnHQGrid(Chain([Blur()], 2))
     assert OnHQGrid("bsrgan", 2).degradation.scale == 2
 
@@ -167,7 +167,7 @@ def test_on_hq_grid_wants_the_scale_of_its_factor():
 @pytest.mark.parametrize(
     ("hq", "parameters", "words"),
     [
-        (torch.rand(1, 3, 6, 8), [{}], "8x6 px: crop both sides to a multiple of 4"),
+        (torch.rand(1, 3, 6, 8), [{}], "8x6 px; expected multiples of 4"),
         (torch.rand(3, 8, 8), [{}], "shape"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), [{}], "uint8"),
         (torch.rand(2, 3, 8, 8), [{}], "2 images and 1 sets"),
@@ -189,9 +189,12 @@ def test_models_follow_the_protocol(model):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("bsrgam", 4), "'bsrgam' is unknown: give one of bicubic, classical, classical_faces, bsrgan, real_esrgan, a"),
-        (("real_esrgan", 3), "scale 3: give one of 1, 2, 4"),
-        (("classical_faces", 4), "classical_faces has scale 1, but scale is 4: leave scale out"),
+        (
+            ("bsrgam", 4),
+            "degradation: got 'bsrgam'; expected one of bicubic, classical, classical_faces, bsrgan, real_esrgan, a",
+        ),
+        (("real_esrgan", 3), "real_esrgan scale: got 3; expected one of 1, 2, 4"),
+        (("classical_faces", 4), "scale: got 4; expected 1, the scale of degradation classical_faces; leave scale out"),
     ],
 )
 def test_what_no_model_offers_is_refused_in_one_line(arguments, words):
@@ -241,7 +244,7 @@ def test_one_call_for_every_degradation(model):
 @pytest.mark.parametrize(
     ("hq", "keys", "words"),
     [
-        (torch.rand(2, 3, 63, 64), None, "HQ is too small: 64x63, expected 64 px or more a side at scale 4"),
+        (torch.rand(2, 3, 63, 64), None, "HQ is too small: got 64x63 px; expected 64 px or more per side at scale 4"),
         (torch.rand(2, 3, 64, 64), ["a"], "2 images and 1 sets"),
         (torch.rand(3, 64, 64), None, "shape"),
         (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), None, "uint8"),

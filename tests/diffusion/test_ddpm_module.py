@@ -183,7 +183,7 @@ class TestFit:
         assert fit.optimizers[0].param_groups[0]["betas"] == (0.9, 0.99)
 
     def test_decay_needs_a_length(self):
-        with pytest.raises(ValueError, match="cosine_decay needs --trainer.max_steps, the length of the decay"):
+        with pytest.raises(ValueError, match="--model.cosine_decay needs --trainer.max_steps"):
             trainer(-1).fit(DDPM(Recorder(), cosine_decay=True), batches())
 
     def test_validation_logs_mean_and_bands_over_all_pictures(self):
@@ -263,10 +263,13 @@ class TestInitFrom:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"schedule": "cosine"}, "has schedule .*linear.*, the model .*cosine.*--model.schedule"),
+            (
+                {"schedule": "cosine"},
+                "has schedule .*linear.*, but the config has .*cosine.*use the same --model.schedule",
+            ),
             ({"num_train_timesteps": 100}, "200.*100"),
-            ({"prediction_type": "epsilon"}, "has prediction_type v_prediction, the model epsilon"),
-            ({"net": [8, 8]}, "holds another network than --model.net"),
+            ({"prediction_type": "epsilon"}, "has prediction_type v_prediction, but the config has epsilon"),
+            ({"net": [8, 8]}, "contains a different network than --model.net"),
         ],
     )
     def test_contradictions(self, trained, changes, said):
@@ -303,10 +306,10 @@ class TestInitFrom:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"net": None}, "has no network: give --model.net"),
-        ({"loss": "huber"}, "'huber' is unknown: expected l1 or mse"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"t_max": 2000}, "t_max is 2000: expected 1 to 1000"),
+        ({"net": None}, "--model.net is missing; the DDPM needs a network"),
+        ({"loss": "huber"}, "--model.loss: got 'huber'; expected l1 or mse"),
+        ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0; expected more than 0"),
+        ({"t_max": 2000}, "t_max: got 2000; expected 1 to 1000"),
         ({"schedule": "karras"}, "'karras'"),
         ({"prediction_type": "sample"}, "'sample'"),
     ],

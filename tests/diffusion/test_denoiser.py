@@ -99,7 +99,7 @@ class TestDenoiser:
 
     @pytest.mark.parametrize("t_max", [0, 101])
     def test_t_max_outside_the_schedule(self, t_max):
-        with pytest.raises(ValueError, match=f"t_max is {t_max}: expected 1 to 100"):
+        with pytest.raises(ValueError, match=f"t_max: got {t_max}; expected 1 to 100"):
             denoiser(t_max=t_max)
 
     def test_unknown_prediction_type(self):
@@ -185,7 +185,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("missing", "said"),
         [
-            ("unet/config.json", "lacks unet/config.json: expected a diffusers folder"),
+            ("unet/config.json", "lacks unet/config.json; expected a diffusers folder"),
             ("scheduler/scheduler_config.json", "lacks scheduler/scheduler_config.json"),
             ("unet/diffusion_pytorch_model.safetensors", "lacks unet/diffusion_pytorch_model.safetensors"),
         ],
@@ -205,7 +205,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"beta_schedule": "sigmoid"}, "schedule sigmoid with betas 0.0001 to 0.02 in 1000 steps: expected linear"),
+            ({"beta_schedule": "sigmoid"}, "schedule sigmoid with betas 0.0001 to 0.02 in 1000 steps; expected linear"),
             ({"beta_end": 0.012}, "linear with betas 0.0001 to 0.012"),
             ({"trained_betas": [0.1] * 1000}, "linear with altered betas"),
             ({"rescale_betas_zero_snr": True}, "linear with altered betas"),
@@ -219,7 +219,7 @@ class TestFolder:
 
     def test_latent_diffusion_is_refused(self, folder):
         edit(folder[0] / "unet" / "config.json", in_channels=4, out_channels=4)
-        with pytest.raises(ValueError, match="takes 4 channels"):
+        with pytest.raises(ValueError, match="has 4 input and 4 output channels"):
             load_denoiser(folder[0])
 
     def test_unknown_argument_of_a_network(self, folder):
@@ -239,7 +239,9 @@ class TestErrors:
         assert len(str(caught.value)) < 400
 
     def test_missing(self, tmp_path):
-        self.check(tmp_path / "none.ckpt", "does not exist: give a .ckpt, a .safetensors file or a diffusers folder")
+        self.check(
+            tmp_path / "none.ckpt", "does not exist; expected a .ckpt or .safetensors file, or a diffusers folder"
+        )
 
     @pytest.mark.parametrize("name", ["notes.ckpt", "notes.txt", "notes.pth"])
     def test_text(self, tmp_path, name):
@@ -249,22 +251,22 @@ class TestErrors:
     @pytest.mark.parametrize("content", [b"", b"not tensors at all"])
     def test_no_safetensors(self, tmp_path, content):
         (tmp_path / "x.safetensors").write_bytes(content)
-        self.check(tmp_path / "x.safetensors", "is no safetensors file")
+        self.check(tmp_path / "x.safetensors", "is not a safetensors file")
 
     def test_code_in_a_checkpoint_is_not_run(self, tmp_path):
         torch.save({"state_dict": NotANetwork()}, tmp_path / "x.ckpt")
         self.check(tmp_path / "x.ckpt", "cannot be read")
 
     def test_other_kind(self, tmp_path):
-        self.check(write_checkpoint(tmp_path / "x.ckpt", denoiser(), kind="rrdb"), "holds a rrdb: expected a DDPM")
+        self.check(write_checkpoint(tmp_path / "x.ckpt", denoiser(), kind="rrdb"), "contains a rrdb; expected a DDPM")
 
     def test_restorers_weights(self, tmp_path):
         torch.save({"params_ema": {"conv_first.weight": torch.zeros(2)}}, tmp_path / "x.pth")
-        self.check(tmp_path / "x.pth", "holds weights such as 'params_ema' and no DDPM")
+        self.check(tmp_path / "x.pth", "contains no DDPM, but weights such as 'params_ema'")
         torch.save({"state_dict": {"conv_first.weight": torch.zeros(2)}}, tmp_path / "x.ckpt")
-        self.check(tmp_path / "x.ckpt", "'conv_first.weight' and no DDPM")
+        self.check(tmp_path / "x.ckpt", "no DDPM, but weights such as 'conv_first.weight'")
         save_file({"conv_first.weight": torch.zeros(2)}, tmp_path / "x.safetensors")
-        self.check(tmp_path / "x.safetensors", "'conv_first.weight' and no DDPM")
+        self.check(tmp_path / "x.safetensors", "no DDPM, but weights such as 'conv_first.weight'")
 
     def test_a_list(self, tmp_path):
         torch.save([1, 2], tmp_path / "x.ckpt")
@@ -273,7 +275,7 @@ class TestErrors:
     def test_weights_that_do_not_fit(self, tmp_path):
         spec = denoiser(tiny_unet(channels=[8, 8])).spec()
         path = write_checkpoint(tmp_path / "x.ckpt", denoiser(), net=spec["net"])
-        self.check(path, r"its weights do not fit its network \(Unexpected key.*down_blocks.1.*conv_shortcut")
+        self.check(path, r"contains weights that do not fit its network \(Unexpected key.*down_blocks.1.*conv_shortcut")
 
     def test_weights_that_are_not_there(self, tmp_path):
         source = denoiser()
@@ -285,8 +287,11 @@ class TestErrors:
         [
             ({"class_path": "no_such_package.Net", "init_args": {}}, "no_such_package.Net cannot be imported"),
             ({"class_path": f"{__name__}.Nothing", "init_args": {}}, "Nothing cannot be imported"),
-            ({"class_path": f"{__name__}.NotANetwork", "init_args": {}}, "NotANetwork is no torch.nn.Module"),
-            ({"class_path": f"{__name__}.OwnNetwork", "init_args": {"depth": 2}}, "'depth'.*was its class changed"),
+            ({"class_path": f"{__name__}.NotANetwork", "init_args": {}}, "NotANetwork is not a torch.nn.Module"),
+            (
+                {"class_path": f"{__name__}.OwnNetwork", "init_args": {"depth": 2}},
+                "'depth'.*check if its class has changed",
+            ),
         ],
     )
     def test_network_that_cannot_be_built(self, tmp_path, spec, said):
@@ -299,5 +304,5 @@ class TestErrors:
             load_denoiser(write_checkpoint(tmp_path / "x.ckpt", denoiser(), net=spec))
 
     def test_unknown_schedule(self, tmp_path):
-        with pytest.raises(ValueError, match="schedule 'karras' is unknown"):
+        with pytest.raises(ValueError, match="schedule: got 'karras'"):
             load_denoiser(write_checkpoint(tmp_path / "x.ckpt", denoiser(), schedule="karras"))

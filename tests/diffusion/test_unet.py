@@ -98,8 +98,8 @@ def test_config_is_plain_and_without_the_note_of_a_size():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"channels": [8, 18]}, r"\[8, 18\].*norm_groups 4"),
-        ({"attention_levels": [2]}, r"\[2\]: expected levels 0 to 1"),
+        ({"channels": [8, 18]}, r"channels: got \[8, 18\]; expected multiples of norm_groups, which is 4"),
+        ({"attention_levels": [2]}, r"attention_levels: got \[2\]; expected levels from 0 to 1"),
     ],
 )
 def test_wrong_arguments(options, said):
@@ -108,5 +108,5 @@ def test_wrong_arguments(options, said):
 
 
 def test_latent_networks_are_refused():
-    with pytest.raises(ValueError, match="takes 4 channels and gives 4: expected 3 and 3"):
+    with pytest.raises(ValueError, match="has 4 input and 4 output channels; expected 3 and 3"):
         UNet.from_diffusers({**PUBLIC, "in_channels": 4, "out_channels": 4})

@@ -178,7 +178,7 @@ class TestGrid:
 
     @pytest.mark.parametrize("t", [-1, 101])
     def test_t_outside_the_schedule(self, t):
-        with pytest.raises(ValueError, match=f"t is {t}: expected 0 to 100"):
+        with pytest.raises(ValueError, match=f"t: got {t}; expected 0 to 100"):
             make_plan(Schedule("cosine", 100), t)
 
     def test_unknown_sampler(self):

@@ -165,7 +165,7 @@ def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
         (["--model.patch", "200"], "--data.hq_dir: got 0 images of 800 px or more per side"),
         (["--model.ts", "[-1]"], "--model.ts: got [-1]; expected steps of 0 or more"),
         (["--model.pictures", "2"], "--model.pictures: got 2; expected 4 or more"),
-        (["--model.degradations", "[bicubic,sharp]"], "degradation 'sharp' is unknown"),
+        (["--model.degradations", "[bicubic,sharp]"], "degradation: got 'sharp'"),
         (["--data.lq_dir", "hq/nowhere"], "--data.lq_dir"),
     ],
 )

@@ -129,8 +129,8 @@ def test_pictures_that_cannot_be_used_are_told(world, pairs, tmp_path, capsys):
     (tmp_path / "lq" / "torn.png").write_bytes((world / "lq" / "0.png").read_bytes()[:500])
     assert main(Namespace(pairs=pairs, lq_dir=tmp_path / "lq", out=tmp_path / "start.yaml")) == 0
     told = capsys.readouterr().err
-    assert "left out narrow.png: 31x64 px, smaller than a patch of 32 px" in told
-    assert "left out torn.png: " in told
+    assert "skipped narrow.png: 31x64 px, smaller than a patch of 32 px" in told
+    assert "skipped torn.png: " in told
     shutil.copytree(pairs, tmp_path / "pairs")
     (tmp_path / "pairs" / "lq" / "3.png").write_bytes((pairs / "lq" / "3.png").read_bytes()[:500])
     assert [failure.source for failure in calibrate(tmp_path / "pairs", world / "lq").failures] == ["lq/3.png"]
@@ -141,8 +141,8 @@ def test_pictures_that_cannot_be_used_are_told(world, pairs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("start", "t_max", "told"),
     [
-        ("classical", 9, "was made from classical with a DDPM: expected"),
-        ("bicubic", 0, "was made by bicubic alone: expected"),
+        ("classical", 9, "was made from classical with a DDPM; expected"),
+        ("bicubic", 0, "was made by bicubic alone; expected"),
     ],
 )
 def test_other_pairs(world, tmp_path, predict, start, t_max, told):
@@ -154,11 +154,11 @@ def test_other_pairs(world, tmp_path, predict, start, t_max, told):
 
 
 def test_what_is_no_pairs_folder_no_pictures_or_no_name(world, pairs, tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run\.yaml"):
+    with pytest.raises(ValueError, match=r"contains no run\.yaml"):
         calibrate(world, world / "lq")
     (tmp_path / "small").mkdir()
     Image.new("RGB", (31, 64)).save(tmp_path / "small" / "a.png")
-    with pytest.raises(ValueError, match="no LQ picture with sides of 32 px or more"):
+    with pytest.raises(ValueError, match="contains no LQ image of 32 px or more per side"):
         calibrate(pairs, tmp_path / "small")
-    with pytest.raises(ValueError, match=r"OUT is start\.txt: expected a name that ends in \.yaml"):
+    with pytest.raises(ValueError, match=r"OUT: got start\.txt; expected a name ending in \.yaml"):
         main(Namespace(pairs=pairs, lq_dir=world / "lq", out=Path("start.txt")))

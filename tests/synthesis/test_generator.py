@@ -105,7 +105,7 @@ class Silent(nn.Module):
 def test_probe_stops_at_a_network_that_mixes_its_batch():
     generator = PairGenerator("bicubic", t_max=40, threads=1)
     generator.add_walk(Denoiser(Standardized(), Schedule(), t_max=60))
-    with pytest.raises(ValueError, match="depends on its neighbours in a batch of 8 .*--model.threads 1") as caught:
+    with pytest.raises(ValueError, match="depends on its neighbors in a batch of 8 .*--model.threads 1") as caught:
         generator.prepare(CPU)
     assert "\n" not in str(caught.value)
     generator = PairGenerator("bicubic", t_max=40, threads=1)
@@ -187,23 +187,26 @@ def test_a_flat_picture_has_no_psnr_and_its_record_is_json():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"slots": 5}, "slots is 5: expected 4 or 8"),
-        ({"threads": 3}, "threads is 3: expected 1 or 2 or 4"),
-        ({"t_min": 9, "t_max": 8}, "t_min is 9 and t_max 8"),
-        ({"t_min": -1}, "t_min is -1"),
-        ({"t_max": None}, "t_max None"),
-        ({"scale": 3}, "scale 3"),
-        ({"degradation": "blurr"}, "'blurr' is unknown"),
+        ({"slots": 5}, "slots: got 5; expected 4 or 8"),
+        ({"threads": 3}, "threads: got 3; expected 1 or 2 or 4"),
+        ({"t_min": 9, "t_max": 8}, "t_min and t_max: got 9 and 8"),
+        ({"t_min": -1}, "t_min and t_max: got -1 and"),
+        ({"t_max": None}, "and None; expected 0 <= t_min <= t_max"),
+        ({"scale": 3}, "scale: got 3"),
+        ({"degradation": "blurr"}, "degradation: got 'blurr'"),
         (
             {"degradation": RealESRGAN(2), "scale": 4},
-            "real_esrgan has scale 2, but --model.scale is 4: leave --model.sc",
+            "--model.scale: got 4; expected 2, the scale of degradation real_esrgan; leave --model.sc",
         ),
-        ({"degradation": "pairs.yaml", "scale": 4}, "on_hq_grid has scale 1, but --model.scale is 4"),
-        ({"degradation": "bicubic", "scale": 1, "t_max": 0}, "leaves HQ as it is, and so does t_max 0"),
-        ({"variants": 0}, "variants is 0: expected 1 or more"),
-        ({"psnr_drop": -0.5}, "psnr_drop is -0.5: expected 0 or more"),
-        ({"tile": 63}, "tile is 63: expected 64 or more"),
-        ({"t_weights": [-1.0]}, "t_weights is"),
+        (
+            {"degradation": "pairs.yaml", "scale": 4},
+            "--model.scale: got 4; expected 1, the scale of degradation on_hq_grid",
+        ),
+        ({"degradation": "bicubic", "scale": 1, "t_max": 0}, "leaves HQ unchanged, and so does t_max 0; use"),
+        ({"variants": 0}, "--model.variants: got 0; expected 1 or more"),
+        ({"psnr_drop": -0.5}, "--model.psnr_drop: got -0.5; expected 0 or more"),
+        ({"tile": 63}, "--model.tile: got 63; expected 64 or more"),
+        ({"t_weights": [-1.0]}, "t_weights: got"),
         ({"gray_hq": 1.5}, "share of gray HQ images: got 1.5; expected a number from 0 to 1"),
     ],
 )
@@ -214,7 +217,7 @@ def test_options_are_checked(options, text):
 
 
 def test_a_t_beyond_the_training_is_refused():
-    with pytest.raises(ValueError, match="--model.t_max is 61, but the checkpoint was trained on t up to 60: give"):
+    with pytest.raises(ValueError, match="--model.t_max: got 61; expected 60 or less, the t_max of the checkpoint"):
         PairGenerator(t_max=61).add_walk(tiny_denoiser())
 
 

@@ -169,6 +169,6 @@ def test_handcrafted_pairs_are_resumed_and_walked_ones_are_not(tmp_path, predict
     shutil.copytree(OLD / "walked_x2_fp32", tmp_path / "walked")
     generator = PairGenerator("bicubic", 2, t_max=40)
     generator.add_walk(tiny_denoiser())
-    with pytest.raises(ValueError, match="begun by an older version, which drew t and noise otherwise") as caught:
+    with pytest.raises(ValueError, match="started by an older version, which drew t and noise differently") as caught:
         PairWriter(str(tmp_path / "walked")).check(generator, HighQualityImages(str(hq)), "cpu")
     assert "\n" not in str(caught.value)

@@ -142,7 +142,7 @@ def test_run_yaml_holds_the_plain_arguments_of_an_object(hq_folder, tmp_path, pr
     spec = read_run(tmp_path / "pairs")["settings"]["degradation"]
     assert spec["init_args"] == {"limit": None, "steps": [1, 2]}
     predict(PairGenerator(Own(torch.ones(2), None), t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")
-    with pytest.raises(ValueError, match="Own cannot be built .*'weights'.: give its arguments"):
+    with pytest.raises(ValueError, match="Own cannot be built .*'weights'.; set its arguments"):
         remake(tmp_path / "pairs", "a")
     with pytest.raises(ValueError, match="degradation.limit None -> 5.0"):
         predict(PairGenerator(Own(torch.ones(2)), t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")

@@ -83,11 +83,11 @@ def test_pairs_without_a_ddpm_need_no_checkpoint(hq_folder, tmp_path, predict):
 @pytest.mark.parametrize(
     ("spoil", "key", "text"),
     [
-        (lambda root: None, "nowhere", "holds no pair with the key 'nowhere'"),
-        (lambda root: (root / "lq" / "a.png").unlink(), "a", "holds no pair with the key 'a'"),
-        (lambda root: (root / "run.yaml").unlink(), "a", "holds no run.yaml"),
+        (lambda root: None, "nowhere", "KEY: got 'nowhere'; expected the key of a pair"),
+        (lambda root: (root / "lq" / "a.png").unlink(), "a", "KEY: got 'a'; expected the key of a pair"),
+        (lambda root: (root / "run.yaml").unlink(), "a", "contains no run.yaml"),
         (lambda root: (root / "run.yaml").write_text("{}"), "a", "no description of a pairs folder"),
-        (lambda root: shutil.rmtree(root), "a", "holds no run.yaml"),
+        (lambda root: shutil.rmtree(root), "a", "contains no run.yaml"),
     ],
 )
 def test_errors_are_one_line(made, spoil, key, text):
@@ -99,7 +99,7 @@ def test_errors_are_one_line(made, spoil, key, text):
 
 def test_another_checkpoint_is_refused(made, tmp_path):
     other = save_safetensors(tiny_denoiser(), tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="other.safetensors is not the one that"):
+    with pytest.raises(ValueError, match="other.safetensors is not the one that made"):
         remake(made, "a", other)
 
 
@@ -112,5 +112,5 @@ def test_mixed_folder_is_remade_from_the_lines(made, hq_folder, tmp_path, predic
     assert yaml.safe_load((made / "run.yaml").read_text())["settings"]["seed"] == 9
     assert main(words(made, "a")) == 0 and main(words(made, "b")) == 0
     predict(PairGenerator("bicubic", t_max=0, threads=1), hq_folder, made, None, {"allow_mixed": True})
-    with pytest.raises(ValueError, match="earlier run than the one run.yaml describes"):
+    with pytest.raises(ValueError, match="earlier run than the one that run.yaml describes"):
         remake(made, "a")

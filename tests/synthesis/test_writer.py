@@ -230,7 +230,7 @@ def test_same_keys_of_other_pictures_are_refused(hq_folder, tmp_path, predict):
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (64, 64), "blue").save(other / "a.png")
-    with pytest.raises(ValueError, match="contains a pair 'a' made from another image"):
+    with pytest.raises(ValueError, match="contains a pair 'a' made from a different image"):
         PairWriter(str(out)).check(trained(), HighQualityImages(str(other)), "cpu")
     (other / "a.png").rename(other / "new.png")
     assert predict(trained(), other, out)["made"] == 1
@@ -239,12 +239,12 @@ def test_same_keys_of_other_pictures_are_refused(hq_folder, tmp_path, predict):
 
 @pytest.mark.parametrize("place", ["hq", "hq/pairs", "hq/sub"])
 def test_output_inside_the_input_is_refused(hq_folder, tmp_path, place):
-    with pytest.raises(ValueError, match="lie in one another"):
+    with pytest.raises(ValueError, match="must not contain each other"):
         PairWriter(str(tmp_path / place)).check(trained(), HighQualityImages(str(hq_folder)), "cpu")
 
 
 def test_input_that_would_be_overwritten_is_refused(hq_folder, tmp_path):
-    with pytest.raises(ValueError, match="lie in one another"):
+    with pytest.raises(ValueError, match="must not contain each other"):
         PairWriter(str(tmp_path)).check(trained(), HighQualityImages(str(hq_folder)), "cpu")
 
 
@@ -337,7 +337,7 @@ def test_awkward_pictures_come_out_or_are_listed(tmp_path, photos, predict, pixe
     reasons = {one["source"]: one["reason"] for one in map(json.loads, failures)}
     assert list(reasons) == ["readme.md", "small.png", "text.png", "truncated.jpg"]
     assert "truncated" in reasons["truncated.jpg"] and "not a PNG" in reasons["text.png"]
-    assert "too small: 3x3, expected 64 px" in reasons["small.png"] and "suffix" in reasons["readme.md"]
+    assert "too small: got 3x3 px; expected 64 px" in reasons["small.png"] and "suffix" in reasons["readme.md"]
 
 
 def test_hq_that_needs_no_change_is_copied(tmp_path, photos, predict, pixels):

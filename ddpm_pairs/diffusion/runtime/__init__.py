@@ -1,1 +1,1 @@
-"""How the network runs: precision, batch slots, threads, compilation."""
+"""Execution of the network: precision, batch slots, threads, compilation."""

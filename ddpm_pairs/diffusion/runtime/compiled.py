@@ -1,4 +1,4 @@
-"""The network compiled by ``torch.compile``, one graph a size of picture."""
+"""The network compiled by ``torch.compile``, one graph per image size."""
 
 import os
 import warnings
@@ -11,35 +11,35 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, clean_prediction
 from ddpm_pairs.diffusion.runtime.runtime import check_rows, noise_batch
 from ddpm_pairs.errors import UserError
 
-_NO_LIMIT = 2**20  # recompilations: there are as many as sizes
+_NO_LIMIT = 2**20  # of recompilations, since every size needs one
 
 
 class CompiledDenoiser(Denoiser):
-    """A denoiser whose network and clean prediction are compiled, as one graph with static shapes.
+    """A denoiser whose network and clean prediction are compiled as one graph with static shapes.
 
-    Every size that it meets is compiled for itself: nothing is generalised, or quietly left to the plain network. What
-    was compiled is kept for later runs and other ranks in ``$TORCHINDUCTOR_CACHE_DIR``, or where that is not set in
-    ``$XDG_CACHE_HOME/ddpm_pairs/compiled`` (``~/.cache``); the folder may be deleted at any time.
+    Every size is compiled separately: no graph is generalized to other sizes, and no size silently falls back to the
+    uncompiled network. Compiled code is cached for later runs and other ranks in ``$TORCHINDUCTOR_CACHE_DIR``, or, if
+    that is not set, in ``$XDG_CACHE_HOME/ddpm_pairs/compiled`` (``~/.cache``). The folder may be deleted at any time.
 
     Args:
-        denoiser: On its device and in its precision; it stays as it is, and its network is shared.
+        denoiser: A denoiser on its device and in its precision; it is not modified, and its network is shared.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__(denoiser.net, denoiser.schedule, denoiser.prediction_type, denoiser.t_max)
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddpm_pairs" / "compiled"
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-        # deterministic: no choice by measured speed, which might fall otherwise when a pair is made again
+        # Deterministic: kernels chosen by measured speed might differ when a pair is remade.
         self._predict = torch.compile(clean_prediction, fullgraph=True, dynamic=False, options={"deterministic": True})
         self._sizes: set[torch.Size] = set()
 
     @torch.inference_mode()
     def forward(self, x_t: Tensor, index: Tensor) -> Tensor:
-        """Clean prediction; see ``Denoiser.forward``.
+        """Predict the clean image; see ``Denoiser.forward``.
 
         Raises:
-            RuntimeError: where a size cannot be compiled.
-            UserError: where a picture's result depends on its neighbours in the batch.
+            RuntimeError: If a size cannot be compiled.
+            UserError: If the result of an image depends on its neighbors in the batch.
         """
         if x_t.shape not in self._sizes:
             limits = {"recompile_limit": _NO_LIMIT, "accumulated_recompile_limit": _NO_LIMIT}
@@ -50,23 +50,26 @@ class CompiledDenoiser(Denoiser):
         return self._clean(x_t, index)
 
     def _clean(self, x_t: Tensor, index: Tensor) -> Tensor:
-        # copies, because tensors of another layout, or from outside inference mode, would be compiled for again
+        # Copied, because a different memory layout, or a tensor from outside inference mode, triggers recompilation.
         x_t, index = x_t.clone(memory_format=torch.contiguous_format), index.clone()
         alpha_bars = self.schedule.alpha_bars_on(x_t.device)
         return self._predict(self.net, x_t, index, alpha_bars, self.prediction_type)
 
 
 def compiled(denoiser: Denoiser, x_t: Tensor, index: Tensor, required: bool) -> Denoiser:
-    """The denoiser compiled; as it is, with a warning, where it cannot be.
+    """Compile a denoiser, and test the result; if that fails, warn and return the denoiser uncompiled.
 
     Args:
-        denoiser: On its device and in its precision.
-        x_t: Pictures to try it with.
+        denoiser: A denoiser on its device and in its precision.
+        x_t: Noised images for the test.
         index: Their table indices.
-        required: Whether only the compiled network gives the pairs that are wanted.
+        required: Whether to raise instead of warning, because earlier pairs were made by a compiled network.
+
+    Returns:
+        The compiled denoiser, or ``denoiser``.
 
     Raises:
-        UserError: where it is required and cannot be compiled.
+        UserError: If compilation is required and fails.
     """
     network = CompiledDenoiser(denoiser)
     try:
@@ -77,9 +80,9 @@ def compiled(denoiser: Denoiser, x_t: Tensor, index: Tensor, required: bool) -> 
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         if required:
             raise UserError(
-                f"the pairs were made with a compiled network, which cannot be compiled here ({reason}): go on where "
-                "it can, or give another --output_dir"
+                f"the pairs were made with a compiled network, which cannot be compiled here ({reason}); resume on a "
+                "machine that can compile it, or use another --output_dir"
             ) from None
-        warnings.warn(f"the network cannot be compiled here ({reason}): pairs are made with it as it is", stacklevel=2)
+        warnings.warn(f"the network cannot be compiled here ({reason}); it runs uncompiled", stacklevel=2)
         return denoiser
     return network

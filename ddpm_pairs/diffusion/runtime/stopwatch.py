@@ -1,4 +1,4 @@
-"""How long the network takes in each precision: advice of ``ddpm-pairs doctor``, which decides nothing."""
+"""Time of the network in each precision, which ``ddpm-pairs doctor`` prints as advice; it has no other effect."""
 
 import math
 import time
@@ -14,15 +14,15 @@ ROUNDS = 3
 
 @torch.inference_mode()
 def measure_precisions(denoiser: Denoiser, slots: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of one evaluation in each precision, the fastest of three interleaved rounds.
+    """Measure one evaluation in each precision; the result is the fastest of three interleaved rounds.
 
-    On a CPU images have 64 px a side and this process's time counts, so that other load on the machine matters little;
-    on a GPU they have 256 px, which are needed to keep it busy.
+    On a CPU, images have 64 px per side, and process time is measured, so that other load on the machine matters
+    little. On a GPU, they have 256 px per side, to keep it busy.
 
     Args:
-        denoiser: As it was loaded, in fp32.
-        slots: Images that go through the network together.
-        device: Where to run it.
+        denoiser: The denoiser as loaded, in fp32.
+        slots: Number of images that the network processes together.
+        device: The device to measure.
 
     Returns:
         Milliseconds by precision, ``fp32`` and ``bf16``.
@@ -40,7 +40,7 @@ def measure_precisions(denoiser: Denoiser, slots: int, device: torch.device) -> 
 
 
 def _seconds(denoiser: Denoiser, x_t: Tensor, index: Tensor) -> float:
-    """Duration of one evaluation: of all this process's threads on a CPU, and until a GPU is done."""
+    """Time one evaluation: process time over all threads on a CPU, wall time until completion on a GPU."""
     clock = time.process_time if x_t.device.type == "cpu" else time.perf_counter
     begin = clock()
     denoiser(x_t, index).sum().item()

@@ -116,8 +116,8 @@ def test_it_is_a_degradation_and_its_errors_are_one_line(photos):
     assert isinstance(full_chain(), Degradation)
     for make, text in (
         (lambda: Chain([]), "Chain.operations: got none"),
-        (lambda: Chain([Jpeg()], 3), "chain got scale 3"),
-        (lambda: full_chain().apply(batch_of(photos)[..., :95, :], [{}] * 4), "crop both sides to a multiple of 4"),
+        (lambda: Chain([Jpeg()], 3), "chain scale: got 3"),
+        (lambda: full_chain().apply(batch_of(photos)[..., :95, :], [{}] * 4), "expected multiples of 4"),
     ):
         with pytest.raises(ValueError, match=text) as caught:
             make()

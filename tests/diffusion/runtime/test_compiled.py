@@ -60,7 +60,7 @@ def generator_of(net, **options):
 
 def test_a_network_that_cannot_be_compiled_runs_as_it_is_and_says_so(hq_folder, tmp_path, predict, content):
     generator = generator_of(Undecided(), precision="fp32")
-    with pytest.warns(UserWarning, match="cannot be compiled here .*: pairs are made with it as it is") as told:
+    with pytest.warns(UserWarning, match="cannot be compiled here .*; it runs uncompiled") as told:
         predict(generator, hq_folder, tmp_path / "pairs")
     assert len([one for one in told if "compiled" in str(one.message)]) == 1
     assert yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())["machine"]["compile"] is False

@@ -94,7 +94,7 @@ def test_a_precision_that_is_given_is_kept():
 @pytest.mark.parametrize("options", [{"slots": 5}, {"threads": 3}, {"precision": "fp16"}])
 def test_values_are_checked(options):
     (name,) = options
-    with pytest.raises(ValueError, match=f"{name} is .*: expected"):
+    with pytest.raises(ValueError, match=f"{name}: got .*; expected"):
         Runtime(**options)
 
 

@@ -166,7 +166,7 @@ def test_what_cannot_be_used_is_said(place, capsys):
     assert run("--degradation", "classical", "--draws", "1") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("skipped     a.png: ") and said[1] == (
-        "skipped     b.png: too small: 40x40, expected 64 px or more a side at scale 4"
+        "skipped     b.png: too small: got 40x40 px; expected 64 px or more per side at scale 4"
     )
 
 
@@ -182,16 +182,16 @@ def test_of_large_pictures_the_centre_is_taken(place, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--degradation", "blurr"], "degradation 'blurr' is unknown"),
+        (["--degradation", "blurr"], "degradation: got 'blurr'"),
         (["--degradation", "own_preview.Fog"], "own_preview.Fog cannot be imported"),
         (["--degradation", "nowhere.Fog"], "nowhere.Fog cannot be imported"),
         (["--degradation", "own_preview.Nothing"], "own_preview.Nothing is not a degradation"),
-        (["--degradation", "own_preview.Needy"], "'needed'): give its arguments in a config"),
+        (["--degradation", "own_preview.Needy"], "'needed'); set its arguments in a config"),
         (["--degradation", "nowhere.yaml"], "nowhere.yaml does not exist"),
-        (["--degradation", "ddpm.yaml"], "ddpm.yaml describes none"),
-        (["--degradation", "text.yaml"], "degradation 'words' is unknown"),
+        (["--degradation", "ddpm.yaml"], "ddpm.yaml describes no degradation"),
+        (["--degradation", "text.yaml"], "degradation: got 'words'"),
         (["--degradation", "bicubic", "--scale", "1"], "bicubic at scale 1"),
-        (["--degradation", "bsrgan", "--scale", "3"], "bsrgan got scale 3"),
+        (["--degradation", "bsrgan", "--scale", "3"], "bsrgan scale: got 3"),
         (["--degradation", "bsrgan", "--draws", "0"], "--draws: got 0; expected 1 or more"),
         (["--degradation", "bsrgan", "--pictures", "0"], "--pictures: got 0"),
         (["--degradation", "bsrgan", "--data.hq_dir", "nowhere"], "--data.hq_dir: there is no folder 'nowhere'"),
