@@ -79,7 +79,7 @@ def test_the_refusal_of_faces_names_the_option_of_today(tmp_path, name, option):
     (tmp_path / "pairs" / "run.yaml").write_text(yaml.safe_dump(run))
     shutil.copytree(tmp_path / "pairs" / "hq", tmp_path / "hq")
     generator, data = PairGenerator(name, 1, t_max=0, tile=512), HighQualityImages(str(tmp_path / "hq"))
-    with pytest.raises(ValueError, match=f"--config pairs.yaml {option}, or give another folder"):
+    with pytest.raises(ValueError, match=f"--config pairs.yaml {option}, or use another folder"):
         PairWriter(str(tmp_path / "pairs")).check(generator, data, "cpu")
 
 
