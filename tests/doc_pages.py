@@ -77,7 +77,7 @@ def tiny(words: list[str]) -> list[str]:
     verb = words[0]
     configs = [value for option, value in zip(words, words[1:], strict=False) if option == "--config"]
     main = configs[0].removesuffix(".yaml") if configs else ""
-    if {"--help", "--print_config"} & set(words):
+    if {"--help", "--model.help", "--print_config"} & set(words):
         return []
     if verb == "preview":
         return ["--pictures", "1", "--draws", "2"]

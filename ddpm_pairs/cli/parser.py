@@ -1,6 +1,7 @@
 """Parse the command line of the Trainer's verbs and build its classes, with errors in one line."""
 
 import contextlib
+import re
 import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator
@@ -20,11 +21,11 @@ LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_
 
 
 MOVED = {
-    "ddpm_pairs.pairs.": "ddpm_pairs.synthesis.",
-    "ddpm_pairs.reports.TStudy": "ddpm_pairs.study.TStudy",
-    "ddpm_pairs.reports.t_study.": "ddpm_pairs.study.",
-    "preset: faces": "degradation: {class_path: ddpm_pairs.degradations.OnHQGrid} with scale: 1, as in pairs.yaml",
-    "preset: natural": "nothing",
+    r"ddpm_pairs\.pairs\b": "replace it with ddpm_pairs.synthesis",
+    r"ddpm_pairs\.reports\.TStudy": "replace it with ddpm_pairs.study.TStudy",
+    r"ddpm_pairs\.reports\.t_study\.": "replace it with ddpm_pairs.study.",
+    r"preset: *['\"]?faces": "use the class ddpm_pairs.degradations.OnHQGrid and scale: 1, as in pairs.yaml",
+    r"preset: *['\"]?natural": "remove it",
 }
 """Class paths and options in configs of version 0.1, each with its replacement."""
 
@@ -61,11 +62,12 @@ class ConfigFile(ActionConfigFile):
 
 
 def _check_moved(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
-    """Reject a config that contains a class path or an option of version 0.1, and name the replacement."""
-    text = Path(config).read_text(encoding="utf-8", errors="replace")
-    for before, after in MOVED.items():
-        if before in text:
-            parser.error(f"--config {config}: got '{before}' of version 0.1; replace it with {after}")
+    """Refuse a config with a class path or an option of version 0.1, and name its replacement."""
+    lines = Path(config).read_text(encoding="utf-8", errors="replace").splitlines()
+    text = "\n".join(line.partition("#")[0] for line in lines)
+    for before, advice in MOVED.items():
+        if found := re.search(before, text):
+            parser.error(f"--config {config}: got {found[0]!r} of version 0.1; {advice}")
 
 
 def configs_first(words: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -57,6 +58,7 @@ def run(argv: list[str]) -> int:
         The exit status: 0 for success, 2 for a user error (one line on stderr; files written before it are complete),
         130 after Ctrl-C.
     """
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # of Lightning's calls into torch; users cannot change it
     try:
         with _quiet_lightning():
             cli = TrainerCLI(argv)
@@ -171,6 +173,10 @@ class TrainerCLI(LightningCLI):
         """
         verb, *words = self.argv
         for word in words:
+            if word.split("=")[0] == "--model.preset":
+                raise UserError(
+                    "--model.preset is an option of version 0.1; for faces use --config pairs.yaml, else leave it out"
+                )
             if word.split("=")[0] in LINKED:
                 raise UserError(f"{word} cannot be set; use --seed_everything, which seeds model and data")
         self.config = parse(parser, [verb, *configs_first(words)])
@@ -255,6 +261,8 @@ class TrainerCLI(LightningCLI):
                 f"--config describes a {type(model).__name__}, which cannot `{verb}` (it has no {HOOKS[verb]}); "
                 "use another --config"
             )
+        if self._get(self.config, "output_dir") == "":
+            raise UserError("--output_dir: got an empty name; expected a folder")
         if output_dir.exists() and not output_dir.is_dir():
             raise UserError(f"--output_dir: got the file {output_dir}; expected a folder or a new name")
         run = Run(
@@ -281,7 +289,8 @@ class TrainerCLI(LightningCLI):
                 and spec.get("class_path")
                 and not hasattr(part, "diffusers_config")
             ):
-                part.init_args = spec.get("init_args", jsonargparse.Namespace()).as_dict()
+                with contextlib.suppress(AttributeError):  # of a class with slots, which is described by its attributes
+                    object.__setattr__(part, "init_args", spec.get("init_args", jsonargparse.Namespace()).as_dict())
 
     def config_dump(self) -> dict[str, Any]:
         """Return the resolved config as plain values."""

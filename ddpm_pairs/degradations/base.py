@@ -123,8 +123,9 @@ def degrade(degradation: Degradation, hq: Tensor, seed: int = 0, keys: Sequence[
     cropped = crop_to_multiple(hq, scale)
     canvas = canvas_size(cropped.shape[-2:], multiple_of(degradation))
     prepare(degradation, hq.device)
+    padded = pad_to_canvas(cropped.float(), canvas)
     with torch.no_grad():
-        return degradation.apply(pad_to_canvas(cropped.float(), canvas), parameters)[..., :height, :width]
+        return check_lq(degradation, degradation.apply(padded, parameters), padded)[..., :height, :width]
 
 
 def multiple_of(degradation: Degradation) -> int:
@@ -147,7 +148,7 @@ def apply_with_start(degradation: Degradation, hq: Tensor, parameters: list[dict
     """Return the initial LQ of a walk and the final LQ; without a walk, both are the same tensor."""
     if hasattr(degradation, "apply_with_start"):
         return degradation.apply_with_start(hq, parameters)
-    lq = degradation.apply(hq, parameters)
+    lq = check_lq(degradation, degradation.apply(hq, parameters), hq)
     return lq, lq
 
 
@@ -171,7 +172,7 @@ def described(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a degradation or a
         for name, value in held.items():
             with suppress(TypeError):
                 arguments[name] = _plain(value)
-    return {"class_path": public_path(kind), "init_args": _plain(dict(arguments))}
+    return {"class_path": public_path(kind), "init_args": _plain(dict(arguments), default=str)}
 
 
 def public_path(kind: type) -> str:
@@ -184,15 +185,23 @@ def public_path(kind: type) -> str:
     return f"{module}.{kind.__qualname__}"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever an argument may be
+def _plain(value: Any, default: Callable[[Any], str] | None = None) -> Any:  # noqa: ANN401 - whatever an argument may be
     """Convert a value to the form in which a YAML file returns it.
 
+    Args:
+        value: The value.
+        default: What converts parts that are not plain, such as paths.
+
     Raises:
-        TypeError: If it is not a plain value, a degradation or an operation.
+        TypeError: If it is not a plain value, a degradation or an operation, and there is no ``default``.
     """
     if hasattr(value, "draw"):
         return spec_of(value) if hasattr(value, "scale") else described(value)
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else json.loads(json.dumps(value))
+    if isinstance(value, dict):
+        return {str(name): _plain(one, default) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, default) for one in value]
+    return json.loads(json.dumps(value, default=default))
 
 
 def too_small(height: int, width: int, scale: int) -> str:
@@ -230,6 +239,22 @@ def check_batch(name: str, hq: Tensor, parameters: Sequence[Any], multiple: int)
     height, width = hq.shape[-2:]
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ValueError(f"{name}: got HQ of {width}x{height} px; expected multiples of {multiple}")
+
+
+def check_lq(degradation: Degradation, lq: Tensor, hq: Tensor) -> Tensor:
+    """Return what ``apply`` returned for ``hq``, if shape and type are right; a class of your own may be wrong.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    expected = (len(hq), 3, *lq_size(*hq.shape[-2:], degradation.scale))
+    if not isinstance(lq, Tensor) or tuple(lq.shape) != expected or lq.dtype != torch.float32:
+        got = f"{tuple(lq.shape)}, {lq.dtype}" if isinstance(lq, Tensor) else f"a {type(lq).__name__}"
+        raise ValueError(
+            f"{type(degradation).__name__}.apply returned {got}; expected {expected}, torch.float32, for HQ of shape "
+            f"{tuple(hq.shape)} at scale {degradation.scale}"
+        )
+    return lq
 
 
 def lq_size(height: int, width: int, scale: int) -> tuple[int, int]:

@@ -12,7 +12,9 @@ A degradation is given as
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,8 @@ def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degr
             raise UserError(f"degradation {type(found).__name__} has no `{name}`; expected name, scale, draw and apply")
     if scale is not None and found.scale != scale:
         raise UserError(
-            f"{option}: got {scale}; expected {found.scale}, the scale of degradation {found.name}; leave {option} out"
+            f"{option}: got {scale}; expected {found.scale}, the scale of degradation {found.name}: omit {option}, "
+            "or set the scale of the degradation itself"
         )
     return found
 
@@ -81,7 +84,8 @@ def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401
         if "." not in str(asked):
             return str(asked)
     inner = getattr(degradation, "degradation", None)  # of `OnHQGrid`
-    return degradation.name if inner is None else f"{degradation.name}-{label_of(inner, inner)}"
+    name = re.sub(r"[^\w.+-]", "_", degradation.name)  # the name of a class of your own may be anything
+    return name if inner is None else f"{name}-{label_of(inner, inner)}"
 
 
 def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degradation, or an operation of a chain
@@ -113,7 +117,8 @@ def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degra
             raise UserError(f"degradation {path} cannot be built ({error}); set its arguments in a config") from None
         raise  # a bug in the class itself
     if not kind.__module__.startswith("ddpm_pairs."):
-        built.init_args = arguments  # for ``described``; the classes of this package are described by their attributes
+        with suppress(AttributeError):  # of a class with slots; ``described`` then reads its attributes
+            object.__setattr__(built, "init_args", arguments)  # a dataclass may be frozen
     return built
 
 
@@ -126,12 +131,15 @@ def _argument(value: Any) -> Any:  # noqa: ANN401
 
 def _class_of(path: str) -> type:
     module, _, name = path.rpartition(".")
+    advice = "expected package.module.Class of an installed package"
+    if not module:
+        raise UserError(f"degradation: got {path!r}; {advice}")
     try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"degradation {path} cannot be imported ({error}); expected package.module.Class of an installed package"
-        ) from None
+        kind = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:  # any other error is a bug in the module, and keeps its traceback
+        raise UserError(f"degradation {path} cannot be imported ({error}); {advice}") from None
+    if kind is None:
+        raise UserError(f"degradation {path} cannot be imported (module {module} has no {name}); {advice}")
     # The run.yaml of a foreign folder may name any callable.
     if not (isinstance(kind, type) and hasattr(kind, "draw") and hasattr(kind, "apply")):
         raise UserError(f"{path} is not a degradation; expected a class with the methods draw and apply")

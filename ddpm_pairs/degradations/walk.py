@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
-from ddpm_pairs.degradations.base import BuiltIn, Degradation, check_batch, multiple_of, prepare, spec_of
+from ddpm_pairs.degradations.base import BuiltIn, Degradation, check_batch, check_lq, multiple_of, prepare, spec_of
 from ddpm_pairs.degradations.by_name import by_name
 from ddpm_pairs.degradations.walk_tiles import TiledDenoiser, lay_out
 from ddpm_pairs.devices import to_device
@@ -102,9 +102,10 @@ class Walk(BuiltIn):
     def start_lq(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
         """Return only the initial LQ; for arguments, see ``apply``."""
         drawn = [one["start"]["parameters"] for one in parameters]
-        return in_groups(
+        lq = in_groups(
             self.start.apply, hq, drawn, self._together(hq.shape[-2] // self.scale, hq.shape[-1] // self.scale)
         )
+        return check_lq(self.start, lq, hq)
 
     @torch.no_grad()
     def denoise(self, initial: Tensor, parameters: list[dict[str, Any]]) -> Tensor:

@@ -1,5 +1,6 @@
 """Report a run of ``predict``: a summary on the terminal and ``contact_sheet.png``."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ddpm_pairs.pairset.folder import joined_at
-from ddpm_pairs.pairset.records import KINDS, Summary
+from ddpm_pairs.pairset.records import KINDS, Summary, is_rejected, recorded_psnr
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet, spread
 from ddpm_pairs.synthesis.generator import PairGenerator
 
@@ -88,10 +89,13 @@ def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> Non
 
 
 def _facts(record: Record, hq: Image.Image, lq: Image.Image) -> str:
-    """The text below a pair."""
-    facts = [f"t {record['t']}", f"{_decibels(record['psnr'])} (initial {_decibels(record['psnr_initial'])})"]
+    """The text below a pair; lines of other origin may lack any part of it."""
+    facts = [f"t {record['t']}"] if "t" in record else []
+    psnr, initial = (recorded_psnr(record, name) for name in ("psnr", "psnr_initial"))
+    if psnr is not None:
+        facts.append(_decibels(psnr) + ("" if initial is None else f" (initial {_decibels(initial)})"))
     facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")
-    if not record["accepted"]:
+    if is_rejected(record):
         facts.append("not accepted")
     return "   ".join(facts)
 
@@ -120,5 +124,5 @@ def _quartiles(values: Sequence[float]) -> str:
     return f"{low:.1f} / {middle:.1f} / {high:.1f} dB (quartiles)"
 
 
-def _decibels(value: float | None) -> str:
-    return "equal" if value is None else f"{value:.1f} dB"
+def _decibels(value: float) -> str:
+    return "equal" if value == math.inf else f"{value:.1f} dB"

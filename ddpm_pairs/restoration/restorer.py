@@ -47,7 +47,7 @@ class Restorer(L.LightningModule):
             restores all.
 
     Raises:
-        UserError: If a value is out of range.
+        UserError: If a value is out of range, or the network lacks one of these attributes.
     """
 
     verb_jobs: ClassVar = dict.fromkeys(("validate", "test", "predict"), "ddpm_pairs.cli.jobs.restore")
@@ -56,6 +56,12 @@ class Restorer(L.LightningModule):
         super().__init__()
         if overlap < 0 or (tile is not None and tile <= 2 * overlap):
             raise UserError(f"--model.tile: got {tile}; expected more than twice --model.overlap, which is {overlap}")
+        missing = [name for name in ("scale", "multiple", "side") if not hasattr(net, name)]
+        if missing:
+            raise UserError(
+                f"--model.net: got {type(net).__name__} without {' and '.join(missing)}; expected a restorer's network "
+                "(its debug overlays are parts/debug_rrdb.yaml and parts/debug_gpen.yaml)"
+            )
         self.net, self.tile, self.overlap = net, tile, overlap
         self.restored_dir: Path | None = None
 

@@ -293,7 +293,7 @@ class PairGenerator(L.LightningModule):
         by_canvas: dict[tuple[int, int], list[int]] = {}
         entries = [_start_entry(record) for record in records]
         for n, (hq, entry, record) in enumerate(zip(hqs, entries, records, strict=True)):
-            if (entry["name"], record["scale"]) == (self.start.name, self.scale):
+            if (entry.get("name"), record.get("scale")) == (self.start.name, self.scale):
                 by_canvas.setdefault(self.canvas(tuple(hq.shape[1:])), []).append(n)
         for canvas, numbers in by_canvas.items():
             for chunk in chunks(numbers, self.together(canvas)):
@@ -316,6 +316,8 @@ class PairGenerator(L.LightningModule):
         self.rows_run += -(-tiles // self.runtime.slots) * self.runtime.slots * max(lengths)
         pixels = to_device(torch.stack(padded), self.device)
         initial, lq = apply_with_start(self.degradation, pixels.float().div_(255), drawn)
+        if not (initial.amin().item() >= 0 and initial.amax().item() <= 1):  # NaN included
+            raise ValueError(f"{type(self.start).__name__}.apply returned values outside [0, 1] or NaN")
         walked, initial, lq = initial is not lq, eight_bit(initial), eight_bit(lq)
         psnrs = []
         for n, work in enumerate(chunk):
@@ -352,9 +354,11 @@ class PairGenerator(L.LightningModule):
 
 
 def _start_entry(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest entry of the degradation that a pair started from."""
-    entry = (modern_record(record, False) if "preset" in record else record)["degradation"]
-    return entry["parameters"]["start"] if entry["name"] == Walk.name else entry
+    """The ``degradation`` entry of what a pair started from; empty for a line of another origin."""
+    entry = (modern_record(record, False) if "preset" in record else record).get("degradation")
+    if not isinstance(entry, dict) or not {"lq_size", "scale"} <= record.keys():
+        return {}
+    return entry["parameters"]["start"] if entry.get("name") == Walk.name else entry
 
 
 def chunks(group: list[Any], size: int) -> list[list[Any]]:

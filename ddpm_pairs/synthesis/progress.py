@@ -94,7 +94,7 @@ class PairsProgress(ProgressBar):
 
     def _print(self) -> None:
         self._printed = self._marks[-1][0]
-        if self._lines:
+        if self._lines and self.writer.share:
             rank = f"rank {self.trainer.global_rank}{self.of}"
             print(f"{rank}: {self.made} of {self.writer.share} pairs, {self._speed()}", file=sys.stderr, flush=True)
 

@@ -69,6 +69,8 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
     record = PairsFolder(pairs).record(key)
     if record is None:
         raise UserError(f"KEY: got {key!r}; expected the key of a pair in {pairs / 'manifest.jsonl'}")
+    if not {"source", "source_sha256", "scale"} <= record.keys() or not isinstance(record.get("degradation"), dict):
+        raise UserError(f"{key!r} in {pairs} was not made by `lightning predict`; such a pair cannot be remade")
     run = modern_run(run)
     record = modern_record(record, run["settings"]["checkpoint_sha256"] is not None)
     run["settings"] = _settings_of(record, run["settings"])

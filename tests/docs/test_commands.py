@@ -184,7 +184,7 @@ def test_options_named_in_the_text_exist():
         from generate_options import options_page
     finally:
         sys.path.remove(str(ROOT / "docs"))
-    known, prefix = {"data.hq_dir"}, ""
+    known, prefix = {"data.hq_dir", "model.help"}, ""
     for line in options_page(ROOT).splitlines():
         if found := re.match(r"`ddpm_pairs\.[\w.]+`(?:, its options as `--(\w+)\.OPTION`)?$", line):
             prefix = found[1]
