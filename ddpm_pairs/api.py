@@ -125,7 +125,7 @@ def restore(
         output_dir: Results are written to ``<output_dir>/restored/<key>.png``.
         weights: Weights of a restorer: a ``.ckpt`` of this package, or a ``.pth`` or ``.safetensors`` file whose
             network is recognized from the weights.
-        tile: Side of a tile in LQ pixels; larger images are restored in overlapping tiles. ``None`` never tiles.
+        tile: Side in LQ pixels above which an image is restored in tiles of this side; ``None`` never uses tiles.
         overlap: Overlap of the tiles in LQ pixels.
         num_workers: Loader processes.
         device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.

@@ -21,19 +21,19 @@ PNG_COMPRESSION = 1
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
-def encode_png(picture: Tensor) -> bytes:
+def encode_png(image: Tensor) -> bytes:
     """Encode an image as PNG: 8 bits per sample, no interlacing, no metadata.
 
     OpenCV releases the GIL, so several threads can encode at once.
 
     Args:
-        picture: The image, ``(C, H, W)``, uint8, on the CPU: RGB or RGBA.
+        image: The image, ``(C, H, W)``, uint8, on the CPU: RGB or RGBA.
 
     Returns:
         The bytes of the PNG file.
     """
     # OpenCV expects BGR. NumPy reorders, because torch would start more threads in each encoding thread.
-    pixels = np.ascontiguousarray(picture.numpy()[[2, 1, 0, 3][: len(picture)]].transpose(1, 2, 0))
+    pixels = np.ascontiguousarray(image.numpy()[[2, 1, 0, 3][: len(image)]].transpose(1, 2, 0))
     return cv2.imencode(".png", pixels, _PNG)[1].tobytes()
 
 
