@@ -1,7 +1,7 @@
 """The Python interface: what ``lightning predict`` and ``ddpm-pairs score`` do, as four functions.
 
-They write the same folders as the commands, so a run that one of them began can be resumed by itself, and the results
-can be read by the other verbs.
+They write the same folders as the commands. Calling a function again resumes an interrupted run, and the other verbs
+can read the results.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Summary:
     """What a run did.
 
     Attributes:
-        made: Pairs or images that this run made; those that an earlier run left are not counted.
-        failures: Sources that gave nothing, each with its reason.
+        made: Number of pairs or images made by this run, without those of earlier runs.
+        failures: Sources without a result, each with its reason.
         seconds: Duration of the run.
     """
 
@@ -48,14 +48,14 @@ def load_ddpm(name_or_path: str | Path) -> Denoiser:
     """Load a trained DDPM.
 
     Args:
-        name_or_path: The name of shipped weights (``blind_camera``), a ``.ckpt`` of ``lightning fit`` (its EMA weights
-            are used), a ``.safetensors`` export, or a diffusers folder.
+        name_or_path: The name of shipped weights (``blind_camera``), a ``.ckpt`` from ``lightning fit`` (its EMA
+            weights are used), a ``.safetensors`` export, or a diffusers folder.
 
     Returns:
         The denoiser in eval mode, float32, on the CPU.
 
     Raises:
-        UserError: If there is no such file, or it does not hold a DDPM.
+        UserError: If there is no such file, or it does not contain a DDPM.
     """
     return load_denoiser(weights_file(str(name_or_path)))
 
@@ -73,7 +73,7 @@ def make_pairs(
 ) -> Summary:
     """Degrade a folder of HQ images and write a pairs folder, as ``lightning predict`` does.
 
-    Pairs that ``output_dir`` already holds are not made again. The LQ of image ``key`` is ``degradation(hq, seed,
+    Pairs that are already in ``output_dir`` are not made again. The LQ of image ``key`` is ``degradation(hq, seed,
     [key])``, rounded to 8 bits.
 
     Args:
@@ -81,7 +81,7 @@ def make_pairs(
         output_dir: The pairs folder.
         degradation: A ``Walk``, or any other degradation: an object, a name such as ``real_esrgan``, a class path, or
             a YAML file.
-        seed: Seed of everything random.
+        seed: Seed of all random parameters and noise.
         variants: Number of pairs per HQ image, each with its own random degradation.
         psnr_drop: Mark pairs whose PSNR falls by more dB than this during denoising as not accepted; ``None`` accepts
             all.
@@ -89,7 +89,7 @@ def make_pairs(
         device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
 
     Returns:
-        How many pairs were made, and which sources gave none.
+        The number of pairs made, and the sources that gave none.
 
     Raises:
         UserError: If the folder or an option is unusable, or ``output_dir`` contains pairs made with different
@@ -118,23 +118,23 @@ def restore(
 ) -> Summary:
     """Restore a folder of images, as ``lightning predict`` does with a restorer.
 
-    Images that ``output_dir`` already holds are not restored again.
+    Images that are already in ``output_dir`` are not restored again.
 
     Args:
         lq_dir: Folder of LQ images, searched recursively.
         output_dir: Results are written to ``<output_dir>/restored/<key>.png``.
-        weights: Weights of a restorer: our ``.ckpt``, or a ``.pth`` or ``.safetensors`` file whose network is
-            recognized from the weights.
-        tile: LQ side in pixels above which an image is restored in overlapping tiles; ``None`` never tiles.
+        weights: Weights of a restorer: a ``.ckpt`` of this package, or a ``.pth`` or ``.safetensors`` file whose
+            network is recognized from the weights.
+        tile: Side in LQ pixels above which an image is restored in tiles of this side; ``None`` never uses tiles.
         overlap: Overlap of the tiles in LQ pixels.
         num_workers: Loader processes.
         device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
 
     Returns:
-        How many images were restored, and which could not be.
+        The number of images restored, and the sources that could not be restored.
 
     Raises:
-        UserError: If the folder, the weights or the options are unusable, or ``output_dir`` contains images restored
+        UserError: If the folder, the weights, or an option is unusable, or ``output_dir`` contains images restored
             with different settings.
     """
     checkpoint = weights_file(str(weights))
@@ -162,13 +162,13 @@ def score(
     Args:
         result: Folder of images to score.
         reference: Folder of images to score against. Paired scores need equal names in both.
-        metrics: Some of ``fid``, ``kid``, ``lpips``, ``psnr`` and ``ssim``.
+        metrics: Any of ``fid``, ``kid``, ``lpips``, ``psnr``, and ``ssim``.
         patch: Side in pixels of the native patches that set scores compare; ``None`` compares whole images.
-        output_dir: Also write ``metrics.json``, ``metrics.csv`` and ``report.html`` there; ``None`` writes nothing.
+        output_dir: Also write ``metrics.json``, ``metrics.csv``, and ``report.html`` there; ``None`` writes nothing.
         device: ``cpu`` or ``cuda``; ``None`` uses a GPU if there is one.
 
     Returns:
-        The scores: ``values``, 95% ``intervals``, ``notes`` on what is missing, and what they were computed with.
+        The scores: ``values``, 95% ``intervals``, ``notes`` on missing scores, and how they were computed.
 
     Raises:
         UserError: If a folder or an option is unusable, or the weights of a metric are missing.
@@ -184,7 +184,7 @@ def _accelerator() -> str:
 
 
 def _trainer(device: str | None, writer: Callback) -> L.Trainer:
-    """A Trainer that predicts on one device and writes through ``writer`` alone."""
+    """Return a Trainer that predicts on one device, with ``writer`` as its only callback."""
     return L.Trainer(
         accelerator="gpu" if (device or _accelerator()).startswith("cuda") else "cpu",
         devices=1,

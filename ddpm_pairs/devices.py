@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor from the CPU without making the host wait.
+    """Move a tensor from the CPU to a device without blocking the host.
 
-    A copy from pageable memory blocks the host until the GPU has done all that was queued before it; one from pinned
-    memory is queued itself.
+    A copy from pageable memory blocks the host until the GPU has finished all work queued before it. A copy from pinned
+    memory is only queued.
 
     Args:
-        tensor: On the CPU, or on ``device`` already.
-        device: Where it is needed.
+        tensor: A tensor on the CPU, or already on ``device``.
+        device: The target device.
 
     Returns:
-        The tensor on ``device``; the same object where it is there already.
+        The tensor on ``device``; the same object if it is already there.
     """
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -27,13 +27,13 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Within it, float32 stays float32: no autocast, and on CUDA no TensorFloat-32.
+    """Keep float32 exact inside the block: no autocast, and no TensorFloat-32 on CUDA.
 
-    Torch allows TensorFloat-32 in convolutions, and trainings often in products too. Its 10 bits of mantissa would add
-    errors of half a level to JPEG, and make scores depend on the machine.
+    PyTorch allows TensorFloat-32 in convolutions by default, and trainings often allow it in matrix products too. Its
+    10-bit mantissa would add errors of half a level to JPEG and make scores depend on the machine.
 
     Args:
-        device: Where the pictures are.
+        device: The device of the images.
     """
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Compare the settings of two runs, in words."""
+"""Describe how the settings of two runs differ."""
 
 import json
 from collections.abc import Mapping
@@ -7,28 +7,29 @@ from typing import Any
 
 
 def differs(root: Path, contents: str, changed: list[str]) -> str:
-    """The beginning of the message that refuses a folder made with other settings."""
+    """Return the first part of the error message for a folder made with different settings."""
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return f"--output_dir {root} contains {contents} made with different settings ({changed[0]}{more})"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The settings in ``after`` that ``before`` has otherwise or lacks.
+    """Compare two sets of settings.
 
     Returns:
-        One text each, such as ``degradation.operations.2.sigma [1, 5] -> [1, 9]``.
+        One text for each setting in ``after`` that is different or missing in ``before``, such as
+        ``degradation.operations.2.sigma [1, 5] -> [1, 9]``.
     """
     plain = plain_values(after)
     return [_difference(name, before.get(name), value) for name, value in plain.items() if before.get(name) != value]
 
 
 def plain_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as their file gives them back: tuples are lists."""
+    """Return settings as they are read back from JSON: tuples become lists."""
     return json.loads(json.dumps(settings))
 
 
 def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - plain values of any kind
-    """Where two settings first differ."""
+    """Describe the first place where two values of a setting differ."""
     pairs = []
     if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
         pairs = [(f"{name}.{key}", before[key], after[key]) for key in before]

@@ -1,11 +1,11 @@
-"""Errors that a user can mend."""
+"""Errors that a user can fix."""
 
 
 class UserError(ValueError):
-    """What a user can mend; the command line prints it as one line and exits with status 2.
+    """An error that a user can fix; the command line prints it as one line and exits with status 2.
 
-    The message says what came, what was expected, and what to do. Errors in code, whether in this package or in a
-    user's own class, have other types, and keep their traceback.
+    The message states what was given, what was expected, and what to do. Bugs in this package and errors in a user's
+    own class have other types and keep their traceback.
     """
 
 

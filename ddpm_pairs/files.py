@@ -1,4 +1,4 @@
-"""Atomic writes, PNG encoding and file hashes."""
+"""Atomic writes, PNG encoding, and file hashes."""
 
 import contextlib
 import csv
@@ -17,25 +17,28 @@ from torch import Tensor
 from ddpm_pairs.errors import OutputError
 
 PNG_COMPRESSION = 1
-# Run lengths, no search for repeats: of photographs, half the time of Pillow's level 3 and 7% fewer bytes.
+# Run-length encoding only: for photographs, half the time of Pillow's level 3 and 7% fewer bytes.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
-def encode_png(picture: Tensor) -> bytes:
-    """A PNG file of a picture: 8 bits a sample, no interlacing, and nothing beside the pixels.
+def encode_png(image: Tensor) -> bytes:
+    """Encode an image as PNG: 8 bits per sample, no interlacing, no metadata.
 
-    Several threads can encode at once: other Python code runs meanwhile.
+    OpenCV releases the GIL, so several threads can encode at once.
 
     Args:
-        picture: (C, H, W), uint8, on the CPU: RGB, or RGB and alpha.
+        image: The image, ``(C, H, W)``, uint8, on the CPU: RGB or RGBA.
+
+    Returns:
+        The bytes of the PNG file.
     """
-    # OpenCV wants blue first. By NumPy, because a thread's torch would start threads of its own.
-    pixels = np.ascontiguousarray(picture.numpy()[[2, 1, 0, 3][: len(picture)]].transpose(1, 2, 0))
+    # OpenCV expects BGR. NumPy reorders, because torch would start more threads in each encoding thread.
+    pixels = np.ascontiguousarray(image.numpy()[[2, 1, 0, 3][: len(image)]].transpose(1, 2, 0))
     return cv2.imencode(".png", pixels, _PNG)[1].tobytes()
 
 
 def write_atomically(path: Path, content: bytes, rank: int = 0, sync: bool = True) -> None:
-    """Write a file so that it is either absent, as it was before, or complete.
+    """Write a file atomically: at any moment it is either unchanged (or still missing) or complete.
 
     Args:
         path: The file to write; missing parent folders are created.
@@ -44,7 +47,7 @@ def write_atomically(path: Path, content: bytes, rank: int = 0, sync: bool = Tru
         sync: See ``atomic_file``.
 
     Raises:
-        OutputError: If the system refuses.
+        OutputError: If the file cannot be written.
     """
     with atomic_file(path, rank, sync) as file:
         file.write(content)
@@ -58,7 +61,7 @@ def write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
         rows: Its rows, the header first.
 
     Raises:
-        OutputError: If the system refuses.
+        OutputError: If the file cannot be written.
     """
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
@@ -67,22 +70,22 @@ def write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` that replaces ``path`` when the block ends without an error.
+    """Open a temporary file next to ``path`` that replaces ``path`` when the block ends without an error.
 
     Args:
         path: The file to write; missing parent folders are created.
         rank: Rank of this process, so that no two processes share a temporary file.
-        sync: Flush file and folder to the disk, so that a power cut cannot leave an empty file under the name. Costs
-            milliseconds; turn it off only for files that are many and can be made again.
+        sync: Flush the file and its folder to disk, so that a power failure cannot leave an empty file. This takes
+            milliseconds; turn it off only for many files that can be made again.
 
     Raises:
-        OutputError: If the system refuses.
+        OutputError: If the file cannot be written.
     """
     beside = _beside(path, rank)
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - a link there is not followed
+        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - must not follow a link
             try:
                 yield file
                 file.flush()
@@ -91,7 +94,7 @@ def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[Binary
                 file.close()
                 beside.replace(path)
             except BaseException:
-                with contextlib.suppress(OSError):  # closing may report a full disk a second time
+                with contextlib.suppress(OSError):  # closing may report a full disk again
                     file.close()
                 with contextlib.suppress(OSError):
                     beside.unlink()
@@ -102,13 +105,13 @@ def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[Binary
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Create a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
+    """Create a temporary folder next to ``path`` that is renamed to ``path`` when the block ends without an error.
 
     Args:
-        path: The folder to make; it does not exist yet. Missing parent folders are created.
+        path: The folder to create; it must not exist yet. Missing parent folders are created.
 
     Raises:
-        OutputError: If the system refuses.
+        OutputError: If the folder cannot be written.
     """
     beside = _beside(path.absolute(), 0)
     with as_output_error(path):
@@ -119,7 +122,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield beside
             for inside in beside.rglob("*"):
                 if inside.is_file():
-                    with inside.open("r+b") as file:  # Windows flushes only what may be written
+                    with inside.open("r+b") as file:  # Windows flushes only files that are open for writing
                         os.fsync(file.fileno())
                 else:
                     _sync_folder(inside)
@@ -132,13 +135,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path, rank: int) -> Path:
-    """The temporary name for ``path``: short even where the name of ``path`` takes all of the 255 bytes allowed."""
+    """Return the temporary name for ``path``; it is short, because the name of ``path`` may already have 255 bytes."""
     short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
     return path.with_name(f".{short}.{rank}.tmp")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk, where the system can (Windows cannot open a folder)."""
+    """Flush the entries of a folder to disk if the system supports it (Windows cannot open a folder)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -149,10 +152,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
-    """Turn what the system refuses inside the block (disk full, no permission, name too long) into ``OutputError``.
+    """Turn system errors inside the block (disk full, no permission, name too long) into ``OutputError``.
 
     Args:
-        path: The file or folder that is written, for the message.
+        path: The file or folder being written, for the message.
     """
     try:
         yield
@@ -164,7 +167,7 @@ def as_output_error(path: Path) -> Iterator[None]:
 
 
 def sha256_of(path: str | Path | None) -> str | None:
-    """SHA-256 of a file, or of all files of a folder in the order of their names; ``None`` without one."""
+    """SHA-256 of a file, or of all files in a folder sorted by path; ``None`` if ``path`` is ``None``."""
     if path is None:
         return None
     path = Path(path)

@@ -1,4 +1,4 @@
-"""One command of the Trainer's verbs, as the modules, data and callbacks that take part in it see it."""
+"""A command with a Trainer verb, as its modules, data, and callbacks see it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ import lightning as L
 
 @dataclass
 class Run:
-    """One command of the Trainer's verbs: parsed and built, but not begun.
+    """A command with a Trainer verb: parsed and instantiated, but not started.
 
-    Whatever takes part in a run may say for itself what must be checked: a LightningModule, the modules inside it, a
-    DataModule and a callback may define ``check_run(run: Run) -> None``, which raises ``UserError`` for every reason
-    not to begin. None of them need be known to the command line.
+    Everything that takes part in a run can check it: a LightningModule, its submodules, a DataModule, and a callback
+    may define ``check_run(run: Run) -> None``, which raises ``UserError`` for every reason not to start. The command
+    line needs no list of them.
 
     A LightningModule may also define
 
-    * ``verb_jobs``: a dict from a verb to the dotted path of the module that prepares its work, with
+    * ``verb_jobs``: A dict from a verb to the dotted path of the module that prepares its work, with
       ``prepare(run: Run) -> Callable[[], None]``. Without it, ``fit`` trains, and the other verbs load the weights and
       call the Trainer.
-    * ``load_weights(path: str) -> None``: what loads the weights of a checkpoint for these other verbs, in place of
+    * ``load_weights(path: str) -> None``: Loads the weights of a checkpoint for these other verbs, instead of
       ``load_state_dict``.
 
     Attributes:
-        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        verb: ``fit``, ``validate``, ``test``, or ``predict``.
         trainer: The Trainer.
         model: The module.
-        data: The DataModule; ``None`` where the module brings its own loaders.
-        output_dir: The folder to write.
-        ckpt_path: ``--ckpt_path`` as typed; within ``fit``, the file to resume from, or ``None``.
+        data: The DataModule; ``None`` if the module has its own loaders.
+        output_dir: The output folder.
+        ckpt_path: ``--ckpt_path`` as typed; for ``fit``, the file to resume from, or ``None``.
         config: The resolved config, as plain values.
         allow_mixed: ``--allow_mixed``.
     """
@@ -45,12 +45,12 @@ class Run:
     allow_mixed: bool = False
 
     def check(self) -> None:
-        """Let everything that takes part check the run: first the data, then the module and its parts, then callbacks.
+        """Call ``check_run`` of all that define it: the data, then the module and its submodules, then the callbacks.
 
-        Jobs call it when the module is complete, before any work.
+        Jobs call this when the module is complete, before any work starts.
 
         Raises:
-            UserError: In one line, for the first reason not to begin.
+            UserError: For the first reason not to start, in one line.
         """
         for part in self._parts():
             if hasattr(part, "check_run"):

@@ -1,4 +1,4 @@
-"""An output folder that an interrupted run resumes: its settings, its lock, and the failures of all ranks."""
+"""A resumable output folder: its settings, its lock, and the failures of all ranks."""
 
 import contextlib
 import errno
@@ -19,30 +19,30 @@ from ddpm_pairs.images.find import Failure
 FAILURES, FAILURE_PARTS = "failures.jsonl", "failures.rank*.jsonl"
 LOCK_FILE = ".lock"
 PATIENCE = 5.0
-"""Seconds to wait for processes that are just ending."""
+"""Seconds to wait for a process that is about to end."""
 
 _CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
-"""What file systems answer that have no locks, such as NFS without its lock service or Lustre without ``flock``."""
+"""Errors of file systems without locks, such as NFS without its lock service or Lustre without ``flock``."""
 
 
 class RunFolder:
-    """The folder of one run. A later run with the same settings resumes it; one with other settings is refused.
+    """The folder of one run. A later run with the same settings resumes it; a run with other settings is refused.
 
     Args:
-        root: The folder; made by ``begin``.
-        record: Name of the file that holds the settings, ``.yaml`` or ``.json``.
+        root: The folder; created by ``begin``.
+        record: Name of the settings file, ``.yaml`` or ``.json``.
         contents: What the folder contains, for error messages, such as ``a t study``.
-        rank: Rank of this process, which reports failures in a part of its own.
+        rank: Rank of this process. Each rank reports failures in its own file, a part of ``failures.jsonl``.
     """
 
     def __init__(self, root: Path, record: str, contents: str, rank: int = 0) -> None:
         self.root, self.record, self.contents, self.rank = root, root / record, contents, rank
 
     def settings(self) -> dict[str, Any] | None:
-        """The settings that the folder was begun with; ``None`` where nothing was begun.
+        """Return the settings that the run was started with, or ``None`` if no run was started.
 
         Raises:
-            UserError: If their file cannot be read.
+            UserError: If the settings file cannot be read.
         """
         if not self.record.is_file():
             return None
@@ -62,8 +62,8 @@ class RunFolder:
         """Refuse a folder that cannot be resumed with these settings.
 
         Raises:
-            UserError: If the folder is a file, or was begun with other settings; the message names the first that
-                differs.
+            UserError: If the folder is a file, or its run was started with other settings. The message names the first
+                setting that differs.
         """
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--output_dir {self.root} is a file; give a folder or a new name")
@@ -72,10 +72,10 @@ class RunFolder:
             raise UserError(f"{differs(self.root, self.contents, changed)}; give another folder, or the same settings")
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder, write the settings down, and forget the failures of an interrupted run. On rank 0 alone.
+        """Create the folder, write the settings, and discard the failures of an interrupted run; for rank 0 only.
 
         Raises:
-            OutputError: If something cannot be written.
+            OutputError: If the folder cannot be written.
         """
         plain = plain_values(settings)
         text = json.dumps(plain, indent=2) + "\n"
@@ -85,10 +85,10 @@ class RunFolder:
         self.clear()
 
     def report(self, failures: Iterable[Failure]) -> None:
-        """Append sources that gave no result to the part of this rank.
+        """Append sources without a result to the part of this rank.
 
         Raises:
-            OutputError: If they cannot be written.
+            OutputError: If the part cannot be written.
         """
         path = self.root / f"failures.rank{self.rank}.jsonl"
         if lines := failure_lines(failures):
@@ -98,14 +98,14 @@ class RunFolder:
                     file.write(lines)
 
     def reported(self) -> list[Failure]:
-        """What all ranks reported."""
+        """Return the failures that all ranks reported."""
         return [failure for path in sorted(self.root.glob(FAILURE_PARTS)) for failure in read_failures(path)]
 
     def join(self, failures: Iterable[Failure]) -> list[Failure]:
-        """Write ``failures.jsonl`` from what all ranks reported, and remove their parts. On rank 0 alone.
+        """Merge the parts of all ranks into ``failures.jsonl`` and remove them; for rank 0 only.
 
         Args:
-            failures: Further sources known to give no result.
+            failures: Further sources without a result.
 
         Returns:
             All failures, sorted by source.
@@ -120,20 +120,22 @@ class RunFolder:
         return joined
 
     def clear(self) -> None:
-        """Remove the parts of the ranks."""
+        """Remove the parts of all ranks."""
         for path in self.root.glob(FAILURE_PARTS):
             with as_output_error(path):
                 path.unlink()
 
 
 class FolderLock:
-    """A lock on a folder that ends with its process, however that ends; forked loader workers do not keep it.
+    """A lock on a folder, released when its process ends for any reason; forked loader workers do not keep it.
 
-    It excludes ``predict``, ``merge`` and ``verify --fix`` from one another. Of the ranks of one run, rank 0 alone
-    holds it: the others only add files and lines, and what two processes make of one pair is the same to the last bit.
+    Only one of ``predict``, ``merge``, and ``verify --fix`` can run on a folder at a time. In a run with several ranks,
+    only rank 0 takes the lock: the other ranks only add files and lines, and two processes that make the same pair
+    write identical bytes.
 
-    The locked file is ``.lock`` inside the folder, where it can be made wherever the folder can be written, and it is
-    removed when the lock is released. One that a killed process left is not locked, and the next run removes it.
+    The locked file is ``.lock`` inside the folder, because any process that can write to the folder can create it
+    there. It is removed when the lock is released. A ``.lock`` left by a killed process is not locked, and the next run
+    removes it.
 
     Args:
         root: The folder.
@@ -144,10 +146,11 @@ class FolderLock:
         self._lock = filelock.FileLock(root / LOCK_FILE, thread_local=False, fallback_to_soft=False)
 
     def acquire(self) -> None:
-        """Lock the folder; does nothing where there is no folder, and only warns where the file system has no locks.
+        """Lock the folder. Does nothing if the folder does not exist, and only warns if the file system has no locks.
 
         Raises:
-            OutputError: If another process holds the lock and does not end, or the folder cannot be written.
+            OutputError: If another process keeps the lock for longer than ``PATIENCE``, or the folder cannot be
+                written.
         """
         if not self.root.is_dir() or self._lock.is_locked:
             return
@@ -155,7 +158,7 @@ class FolderLock:
             self._lock.acquire(timeout=PATIENCE)
         except filelock.Timeout as error:
             raise OutputError(
-                f"another process is writing to {self.root}: wait for it to end, or end it, then rerun"
+                f"another process is writing to {self.root}: wait for it to end, or stop it, then rerun"
             ) from error
         except OSError as error:
             if error.errno not in _CANNOT_LOCK:
@@ -163,14 +166,14 @@ class FolderLock:
                     raise
             self._remove()
             rank_zero_warn(
-                f"{self.root} cannot be locked ({error.strerror}): make sure that no other predict, merge or verify "
-                "--fix runs on it"
+                f"{self.root} cannot be locked ({error.strerror}): make sure that no other predict, merge, or "
+                "verify --fix runs on it"
             )
 
     def release(self) -> None:
         """Unlock the folder; a second call does nothing."""
         if self._lock.is_locked:
-            self._remove()  # while it is held: afterwards it may be that of another process
+            self._remove()  # before the release: after it, the file may belong to another process
             self._lock.release()
 
     def __enter__(self) -> "FolderLock":
@@ -183,18 +186,18 @@ class FolderLock:
         self.release()
 
     def _remove(self) -> None:
-        with contextlib.suppress(OSError):  # Windows keeps an open file, and filelock removes it there
+        with contextlib.suppress(OSError):  # Windows cannot remove an open file; filelock does it after closing
             (self.root / LOCK_FILE).unlink()
 
 
 def failure_lines(failures: Iterable[Failure]) -> bytes:
-    """The lines of ``failures.jsonl``."""
+    """Encode failures as lines of ``failures.jsonl``."""
     lines = [{"source": failure.source, "reason": failure.reason} for failure in failures]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
 
 def parse_failure(line: bytes) -> Failure | None:
-    """One line of ``failures.jsonl``; ``None`` for one that is torn or something else."""
+    """Parse a line of ``failures.jsonl``; return ``None`` if it is truncated or invalid."""
     try:
         value = json.loads(line.decode())
         return Failure(str(value["source"]), str(value["reason"]))
@@ -203,7 +206,7 @@ def parse_failure(line: bytes) -> Failure | None:
 
 
 def read_failures(path: Path) -> list[Failure]:
-    """The failures in a file; broken lines count as absent, and so does a missing file."""
+    """Read the failures in a file. Invalid lines are skipped, and a missing file has no failures."""
     if not path.is_file():
         return []
     with path.open("rb") as file:

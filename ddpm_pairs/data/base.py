@@ -1,4 +1,4 @@
-"""What all DataModules share, and whole images of any size in scheduled batches, for predict."""
+"""Base class of all DataModules, and of those that predict: whole images of any size in scheduled batches."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -17,25 +17,25 @@ from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.run import Run
 
 WINDOW = 8
-"""Batches of one rank that are arranged together, just before they are loaded."""
+"""Number of batches of one rank that are arranged together, just before they are loaded."""
 
 Arrange = Callable[[list[list[Any]]], list[list[Any]]]
 
 
 class PictureDataModule(L.LightningDataModule, ABC):
-    """Base of the DataModules: common options, the search for files, and the list of what cannot be used.
+    """Base of the DataModules: common options, the search for files, and the list of unusable files.
 
     Args:
-        batch_size: pictures in a batch of one process; None where the DataModule chooses it.
-        num_workers: loader processes for each process of the trainer; 0 loads in the process itself.
-        seed: seed of everything random in the data.
+        batch_size: Images per batch of one process; ``None`` if the DataModule chooses it.
+        num_workers: Loader processes for each process of the trainer; 0 loads in the process itself.
+        seed: Seed of all randomness in the data.
 
     Attributes:
-        failures: files that cannot be used, found so far in this process.
+        failures: Unusable files found so far in this process.
     """
 
     def __init__(self, batch_size: int | None, num_workers: int, seed: int) -> None:
-        """Check the options; files are not looked at before `find()`."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__()
         if batch_size is not None:
             require("--data.batch_size", batch_size, 1)
@@ -47,10 +47,10 @@ class PictureDataModule(L.LightningDataModule, ABC):
         self._found = False
 
     def find(self) -> None:
-        """Look at the folders; a second call does nothing.
+        """Search the folders; a second call does nothing.
 
         Raises:
-            UserError: a folder is missing, is no folder, or holds nothing that can be used.
+            UserError: If a folder is missing, is not a folder, or contains nothing usable.
         """
         if not self._found:
             self._find()
@@ -58,29 +58,29 @@ class PictureDataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def _find(self) -> None:
-        """Fill the lists of pictures and failures, or raise what `find` says."""
+        """Fill the lists of images and failures, or raise the errors of ``find``."""
 
     def check_run(self, run: Run) -> None:
-        """Look at the folders before any work; see `setup`."""
-        self.trainer = run.trainer  # it knows the number of ranks
+        """Search the folders before any work starts; see ``setup``."""
+        self.trainer = run.trainer  # for the number of ranks
         self.setup(run.verb)
 
     def setup(self, stage: str) -> None:
-        """Look at the folders, where the command line has not done so already."""
+        """Search the folders, unless the command line has already done so."""
         self.find()
 
     @property
     def rank(self) -> int:
-        """This process among those of the trainer, from 0; 0 without a trainer."""
+        """Global rank of this process in the trainer; 0 without a trainer."""
         return self.trainer.global_rank if self.trainer else 0
 
     @property
     def world_size(self) -> int:
-        """Number of processes of the trainer; 1 without a trainer."""
+        """Number of processes in the trainer; 1 without a trainer."""
         return self.trainer.world_size if self.trainer else 1
 
     def report(self, failures: list[Failure]) -> None:
-        """Add failures met while loading to `failures`, each once, and warn of the new ones."""
+        """Add failures during loading to ``failures``, each once, and warn of new ones."""
         for failure in failures:
             if failure not in self.failures:
                 self.failures.append(failure)
@@ -94,7 +94,7 @@ class PictureDataModule(L.LightningDataModule, ABC):
         collate: Callable[[list], Any] | None = None,
         persistent: bool = False,
     ) -> DataLoader:
-        # Keyword arguments only: Lightning builds the loader of predict a second time and loses positional ones.
+        # Keyword arguments only: Lightning rebuilds the predict loader and loses positional arguments.
         return DataLoader(
             dataset=dataset,
             sampler=sampler,
@@ -110,24 +110,24 @@ class PictureDataModule(L.LightningDataModule, ABC):
 class WholePictures(PictureDataModule):
     """Base of the DataModules that predict.
 
-    A batch of predict is ``{"pictures": list, "failures": list[Failure]}``: what could be loaded and what could not.
-    Either list may be empty, and a rank with nothing to do gets one batch of two empty lists, so that all ranks run the
-    same hooks.
+    A batch for predict is ``{"pictures": list, "failures": list[Failure]}``: the loaded images, and those that could
+    not be loaded. Either list may be empty. A rank without images gets one batch of two empty lists, so that all ranks
+    run the same hooks.
 
     Args:
-        batch_size: Images in a batch of one process; None where the DataModule chooses it.
+        batch_size: Images per batch of one process; ``None`` if the DataModule chooses it.
         num_workers: Loader processes for each process of the trainer.
         seed: Seed of the run.
 
     Attributes:
         pictures: The images found, sorted by key, after ``find()``.
-        predict_batch_size: Images in a batch of predict where nothing was scheduled.
+        predict_batch_size: Images per batch for predict, if no batches were scheduled.
     """
 
     predict_batch_size = 1
 
     def __init__(self, batch_size: int | None, num_workers: int, seed: int) -> None:
-        """Check the options; files are not looked at before ``find()``."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(batch_size, num_workers, seed)
         self.pictures: list[Picture] = []
         self._schedule: list[list[Any]] | None = None
@@ -135,31 +135,31 @@ class WholePictures(PictureDataModule):
 
     @staticmethod
     def arrange(window: list[list[Any]]) -> list[list[Any]]:
-        """What ``load`` gets for a window of batches, where ``schedule`` was not told otherwise."""
+        """Turn a window of batches into arguments of ``load``; the default of ``schedule``."""
         return window
 
     @staticmethod
     @abstractmethod
-    def load(picture: Any) -> Any:  # noqa: ANN401 - the DataModule's own kind
-        """Load an image as a dataclass whose pixels are tensors, in a loader's process.
+    def load(picture: Any) -> Any:  # noqa: ANN401 - a type of the DataModule's own
+        """Load an image as a dataclass whose pixels are tensors. Called in a loader process.
 
         Raises:
-            UnreadablePicture: The file cannot be used.
-            OSError: The file cannot be read.
+            UnreadablePicture: If the file cannot be used.
+            OSError: If the file cannot be read.
         """
 
     def schedule(self, batches: list[list[Any]], arrange: Arrange | None = None) -> None:
-        """Set what predict loads.
+        """Set the batches that predict loads.
 
         Args:
             batches: The batches of all ranks, in order; rank r loads batches r, r + world_size, ... May be empty.
-            arrange: Turns up to ``WINDOW`` of this rank's batches into as many batches of what ``load`` takes. It is
-                called in the main process, once for each image, just before the images are needed.
+            arrange: Turns up to ``WINDOW`` of this rank's batches into the same number of batches of arguments for
+                ``load``. Called in the main process just before the images are needed; each image is passed once.
         """
         self._schedule, self._arrange = batches, arrange or self.arrange
 
     def predict_dataloader(self) -> DataLoader:
-        """This rank's batches of the schedule, or of all images in order."""
+        """Return a loader of this rank's scheduled batches, or of its share of all images in order."""
         batches, size = self._schedule, self.predict_batch_size
         if batches is None:
             batches = [self.pictures[i : i + size] for i in range(0, len(self.pictures), size)]
@@ -169,7 +169,7 @@ class WholePictures(PictureDataModule):
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
-        """Move the pixels of images; Lightning's own way stops at a frozen dataclass."""
+        """Move the pixels of the images. Lightning's default does not move the contents of a frozen dataclass."""
         if "pictures" not in batch:
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         if device.type == "cpu":
@@ -178,22 +178,22 @@ class WholePictures(PictureDataModule):
 
 
 class _Arranged(DistributedSampler):
-    """A rank's batches, arranged window by window; a batch itself is the index by which a loader's process works.
+    """A sampler of a rank's batches, arranged window by window; each batch is the index that a loader process receives.
 
-    It is a ``DistributedSampler`` because Lightning leaves a loader that has one alone.
+    It is a ``DistributedSampler`` because Lightning does not replace a sampler of that class.
 
     Args:
-        share: The rank's batches.
+        share: The batches of this rank.
         arrange: See ``WholePictures.schedule``.
     """
 
     def __init__(self, share: list[list[Any]], arrange: Arrange) -> None:
         super().__init__(range(1), num_replicas=1, rank=0, shuffle=False)
-        # A rank without a batch would skip the loop, hooks included, while the others wait for it there.
+        # A rank without batches would skip the loop and its hooks, and the other ranks would wait for it.
         self._share, self._arrange = share or [[]], arrange
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """The batches, as lists of what is to be loaded."""
+        """Yield batches as lists of arguments for ``load``."""
         for first in range(0, len(self._share), WINDOW):
             yield from self._arrange(self._share[first : first + WINDOW])
 
@@ -203,13 +203,13 @@ class _Arranged(DistributedSampler):
 
 
 class _Loaded(Dataset):
-    """Item "list of images" is that list, loaded."""
+    """A dataset whose index is a list of images and whose item is that list, loaded."""
 
     def __init__(self, load: Callable[[Any], Any]) -> None:
         self.load = load
 
     def __len__(self) -> int:
-        return 1  # asked for by samplers of torch alone
+        return 1  # only samplers of torch use it
 
     def __getitem__(self, batch: list[Any]) -> dict[str, list[Any]]:
         pictures, failures = [], []
@@ -227,10 +227,15 @@ def _move(picture: Any, device: torch.device) -> Any:  # noqa: ANN401 - a datacl
 
 
 def require(option: str, value: float, minimum: float) -> None:
-    """Check a number that the user gave.
+    """Check that a number from the user is not too small.
+
+    Args:
+        option: Name of the option, for the message.
+        value: The number.
+        minimum: The smallest valid number.
 
     Raises:
-        UserError: `value` is below `minimum`.
+        UserError: If ``value`` is below ``minimum``.
     """
     if value < minimum:
-        raise UserError(f"{option}: got {value}; give {minimum} or more")
+        raise UserError(f"{option}: got {value}; expected {minimum} or more")

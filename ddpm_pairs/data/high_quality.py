@@ -17,20 +17,20 @@ from ddpm_pairs.images.plain_png import is_plain_png
 
 @dataclass(eq=False)
 class Work:
-    """One HQ image on its way from the file to its pair; each stage fills in its part.
+    """The work on one HQ image, from its file to its pair. Each stage fills in its part.
 
     Attributes:
-        key: The pair's key.
-        source: The file's path relative to ``hq_dir``.
+        key: Key of the pair.
+        source: Path of the file relative to ``hq_dir``.
         path: The file.
-        parameters: What the degradation drew, before the file is read.
-        hq_preparation: What was drawn for HQ itself.
-        facts: What the manifest line says about the draw at its top level.
-        sha256: Of the file's bytes, the very ones that were decoded.
-        hq: uint8 (3, H, W), RGB: as decoded, then as the pair's HQ.
-        png: The file's bytes if they are a PNG of exactly ``hq``, see ``is_plain_png``.
-        lq: The pair's LQ, uint8 (3, H / scale, W / scale), on the CPU.
-        record: The pair's manifest line without the hashes of its files.
+        parameters: Parameters drawn by the degradation before the file is read.
+        hq_preparation: Parameters drawn for the preparation of HQ.
+        facts: Top-level fields of the manifest line that describe the draw.
+        sha256: SHA-256 of exactly the bytes that were decoded.
+        hq: uint8 ``(3, H, W)``, RGB: first the decoded image, then the HQ of the pair.
+        png: The bytes of the file if they are a PNG of exactly ``hq``; see ``is_plain_png``.
+        lq: The LQ of the pair, uint8 ``(3, H / scale, W / scale)``, on the CPU.
+        record: The manifest line of the pair, without the hashes of its files.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Work:
     record: dict[str, Any] | None = None
 
     def load(self) -> "Work":
-        """Read the file once; hash and decode the same bytes. Runs in a loader's process."""
+        """Read the file once, and hash and decode the same bytes. Runs in a loader process."""
         data = self.path.read_bytes()
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.hq = torch.from_numpy(np.ascontiguousarray(decode_picture(data).transpose(2, 0, 1)))
@@ -57,13 +57,13 @@ class Work:
 class HighQualityImages(WholePictures):
     """HQ images in batches of whole images of any size.
 
-    A batch of predict is ``{"pictures": list[Work], "failures": list[Failure]}``: what could be decoded and what could
-    not. Either list may be empty, and a rank with nothing to do gets one batch of two empty lists, so that all ranks
-    run the same hooks.
+    A batch for predict is ``{"pictures": list[Work], "failures": list[Failure]}``: the decoded images, and those that
+    could not be decoded. Either list may be empty. A rank without images gets one batch of two empty lists, so that
+    all ranks run the same hooks.
 
     Args:
         hq_dir: Folder of HQ images, searched recursively.
-        batch_size: Images in a batch where nothing was scheduled; None uses 8.
+        batch_size: Images per batch, if no batches were scheduled; ``None`` uses 8.
         num_workers: Loader processes for each process of the trainer.
         seed: Seed of the run; the images do not depend on it.
 
@@ -72,7 +72,7 @@ class HighQualityImages(WholePictures):
     """
 
     def __init__(self, hq_dir: str, batch_size: int | None = None, num_workers: int = 2, seed: int = 0) -> None:
-        """Check the options; files are not looked at before ``find()``."""
+        """Check the options; files are not read before ``find()``."""
         super().__init__(batch_size, num_workers, seed)
         self.hq_dir = hq_dir
         self.predict_batch_size = batch_size or 8
@@ -82,7 +82,7 @@ class HighQualityImages(WholePictures):
 
     @staticmethod
     def arrange(window: list[list[Picture]]) -> list[list[Work]]:
-        """Batches as they are, nothing drawn yet."""
+        """Wrap the images of each batch in ``Work``, with nothing drawn yet."""
         return [[Work(picture.key, picture.source, picture.path) for picture in batch] for batch in window]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Images as tensors: 8 bits, enlarging LQ, PSNR against HQ, and canvases whose sides divide."""
+"""Images as tensors: rounding to 8 bits, enlarging LQ, PSNR against HQ, and padding to a canvas."""
 
 import math
 
@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def eight_bit(pictures: Tensor) -> Tensor:
-    """[0, 1] to uint8 as a picture file would have it: clamped, then rounded to the nearest level."""
-    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+def eight_bit(images: Tensor) -> Tensor:
+    """Convert from [0, 1] to uint8 as in an image file: clamp, then round to the nearest level."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def round_to_8_bit(images: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def round_to_8_bit(images: Tensor) -> Tensor:
 
 
 def enlarged(lq: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (..., 3, h, w) brought to ``size`` (height, width) bicubically (a = -0.5), in whole levels."""
+    """Resize uint8 ``(..., 3, h, w)`` to ``size`` (height, width), bicubic with a = -0.5, rounded to uint8."""
     if tuple(lq.shape[-2:]) == tuple(size):
         return lq
     whole = lq if lq.ndim == 4 else lq[None]
@@ -27,26 +27,26 @@ def enlarged(lq: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def psnr_of(hq: Tensor, lq: Tensor) -> float:
-    """PSNR of HQ against LQ enlarged bicubically.
+    """Compute the PSNR of HQ against LQ, enlarged to the size of HQ by bicubic interpolation.
 
     Args:
-        hq: uint8 (3, H, W).
-        lq: uint8 (3, h, w).
+        hq: uint8 ``(3, H, W)``.
+        lq: uint8 ``(3, h, w)``.
 
     Returns:
-        dB with peak 255, infinite for equal pictures.
+        PSNR in dB with peak 255; infinite for equal images.
     """
-    # whole numbers: exact in any order of summation, and half the memory of float64 where pictures are large
+    # integers: exact in any order of summation, and half the memory of float64 for large images
     error = (hq.int() - enlarged(lq, hq.shape[1:]).int()).square_().sum(dtype=torch.int64).item() / hq.numel()
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
-    """``psnr_of`` as a manifest holds it: rounded to 1e-4 dB, and ``None`` for equal images.
+    """``psnr_of`` as stored in a manifest: rounded to 1e-4 dB, and ``None`` for equal images.
 
     Args:
-        hq: uint8 (3, H, W).
-        lq: uint8 (3, h, w).
+        hq: uint8 ``(3, H, W)``.
+        lq: uint8 ``(3, h, w)``.
     """
     psnr = psnr_of(hq, lq)
     return None if psnr == math.inf else round(psnr, 4)
@@ -55,51 +55,51 @@ def psnr_against_hq(hq: Tensor, lq: Tensor) -> float | None:
 # Canvases
 
 
-def crop_to_multiple(picture: Tensor, multiple: int) -> Tensor:
-    """The top-left part of a picture (..., H, W) whose sides are multiples of ``multiple``."""
-    height, width = picture.shape[-2:]
-    return picture[..., : height - height % multiple, : width - width % multiple]
+def crop_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Crop an image ``(..., H, W)`` at the bottom and right so that its sides are multiples of ``multiple``."""
+    height, width = image.shape[-2:]
+    return image[..., : height - height % multiple, : width - width % multiple]
 
 
 def canvas_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """The smallest (height, width) of multiples of ``multiple`` that holds an image of this (height, width)."""
+    """Round (height, width) up to multiples of ``multiple``."""
     return tuple(-(-side // multiple) * multiple for side in size)
 
 
-def pad_to_canvas(picture: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """Extend a picture (..., H, W) to the right and below by reflection, repeated where the canvas is much larger.
+def pad_to_canvas(image: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """Pad an image ``(..., H, W)`` at the bottom and right by reflection, repeated if the canvas is much larger.
 
-    Cropping the canvas to (H, W) gives the picture back exactly.
+    Cropping the result to (H, W) returns the original image exactly.
     """
-    if tuple(picture.shape[-2:]) == tuple(canvas):
-        return picture
-    rows, columns = (_reflected(side, target) for side, target in zip(picture.shape[-2:], canvas, strict=True))
-    return picture[..., rows.to(picture.device), :][..., columns.to(picture.device)]
+    if tuple(image.shape[-2:]) == tuple(canvas):
+        return image
+    rows, columns = (_reflected(side, target) for side, target in zip(image.shape[-2:], canvas, strict=True))
+    return image[..., rows.to(image.device), :][..., columns.to(image.device)]
 
 
 def pad_by_reflection(images: Tensor, margin: int) -> Tensor:
-    """Pad all four sides by mirroring about the edge pixel, again and again where a picture is smaller than the margin.
+    """Pad all four sides by reflection at the edge pixel, repeated if an image is smaller than the margin.
 
     Args:
-        images: (N, C, H, W).
-        margin: pixels to add on each side.
+        images: ``(N, C, H, W)``.
+        margin: Pixels to add on each side.
 
     Returns:
-        (N, C, H + 2 margin, W + 2 margin).
+        The padded images, ``(N, C, H + 2 margin, W + 2 margin)``.
     """
     if margin < min(images.shape[-2:]):
         return functional.pad(images, (margin,) * 4, mode="reflect")
     for dim in (-2, -1):
         last = images.shape[dim] - 1
         position = torch.arange(-margin, last + 1 + margin, device=images.device)
-        # a mirrored picture repeats every 2 * last pixels; a single pixel is all there is to repeat
+        # a reflected image repeats every 2 * last pixels; a single pixel repeats itself
         index = last - (position % (2 * last) - last).abs() if last else torch.zeros_like(position)
         images = images.index_select(dim, index)
     return images
 
 
 def _reflected(side: int, target: int) -> Tensor:
-    """Indices 0..side-1, then back and forth, ``target`` of them."""
+    """Return ``target`` indices that run from 0 to side - 1, back to 0, and so on."""
     if side == 1:
         return torch.zeros(target, dtype=torch.int64)
     period = 2 * (side - 1)

@@ -1,27 +1,27 @@
-"""Whether a file is a PNG that can stand as it is where decoding and encoding it again would change no pixel."""
+"""Detect PNG files that can be copied as they are, because decoding and encoding them would change no pixel."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # bits, colour type, compression, filters, interlacing (PNG 1.2, 11.2.2)
-# What says nothing of how the pixels are meant, beside what every file has.
+_EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # bits, color type, compression, filter, interlacing (PNG 1.2, 11.2.2)
+# Chunks, besides the required ones, that do not change the meaning of the pixels.
 _HARMLESS = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"sRGB"}
-# Where sRGB stands as well, that counts (11.3.3.5); alone, some readers would change the colours by them.
+# Overridden by an sRGB chunk (11.3.3.5); without one, some readers change the colors by them.
 _SUPERSEDED = {b"gAMA", b"cHRM"}
-# Text that programs take for EXIF or XMP, either of which may turn the picture.
+# Text that programs read as EXIF or XMP, which may contain an orientation.
 _TURNING = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def is_plain_png(data: bytes) -> bool:
-    """Whether a file holds nothing but an 8-bit RGB picture, meant as sRGB, in a PNG that is whole.
+    """Check whether a file is a complete PNG with nothing but an 8-bit RGB image in sRGB.
 
-    A profile, another gamma, transparency, EXIF, XMP, interlacing, further frames, unknown chunks, a wrong checksum or
-    bytes after the end make it another one. What is compressed inside is not looked at.
+    A profile, another gamma, transparency, EXIF, XMP, interlacing, further frames, unknown chunks, a wrong checksum, or
+    bytes after the end disqualify a file. The compressed data is not checked.
 
     Args:
-        data: The file's bytes.
+        data: The bytes of the file.
     """
     kinds = []
     for kind, content in _chunks(data):
@@ -35,7 +35,7 @@ def is_plain_png(data: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk; of a file that is not whole, a last one of no kind."""
+    """Yield the type and content of each chunk; a damaged file ends with a chunk whose type is empty."""
     position = len(_SIGNATURE)
     if data[:position] != _SIGNATURE:
         yield b"", b""

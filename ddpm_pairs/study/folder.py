@@ -52,8 +52,8 @@ class StudyFolder(RunFolder):
         earlier = self.settings()
         if earlier is not None and "starts" not in earlier:
             raise UserError(
-                f"--output_dir {self.root} contains a t study that was begun by an older version, which drew noise "
-                "otherwise; finish it with that version, or give another folder"
+                f"--output_dir {self.root} contains a t study that was started by an older version, which drew noise "
+                "differently; finish it with that version, or give another folder"
             )
         super().check(settings)
 

@@ -111,7 +111,7 @@ def test_what_cannot_be_decoded_travels_in_the_batch(folder, num_workers):
     assert keys([batch]) == [["a"]]
     assert [failure.source for failure in batch["failures"]] == ["b.png", "c.png", "d.png"]
     reasons = [failure.reason for failure in batch["failures"]]
-    assert "truncated" in reasons[0] and "not a PNG" in reasons[1] and "No such file" in reasons[2]
+    assert "truncated" in reasons[0] and "not a readable PNG" in reasons[1] and "No such file" in reasons[2]
     assert [failure.source for failure in data.failures] == ["notes.txt"]
 
 

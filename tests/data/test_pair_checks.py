@@ -48,7 +48,7 @@ def test_pairs_that_do_not_fit_are_listed_with_their_sizes(tmp_path):
         reasons["lq/p006.png"]
         == "got HQ of 40x48 px and LQ of 10x13 px; expected HQ sides of 1, 2 or 4 times the LQ sides"
     )
-    assert "not a PNG" in reasons["hq/p007.png"] and reasons["lq/p008.png"] == "the file is empty"
+    assert "not a readable PNG" in reasons["hq/p007.png"] and reasons["lq/p008.png"] == "the file is empty"
     assert len(reasons) == 5
 
 

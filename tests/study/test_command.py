@@ -155,7 +155,7 @@ def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
     del settings["starts"]
     (place / "study" / "study.json").write_text(json.dumps(settings | {"preset": "natural"}))  # as version 0.1 wrote it
     assert main(WORDS) == 2
-    assert "was begun by an older version, which drew noise otherwise" in capsys.readouterr().err
+    assert "was started by an older version, which drew noise differently" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ def test_awkward_pictures_come_out_or_are_listed(tmp_path, photos, predict, pixe
     failures = (tmp_path / "pairs" / "failures.jsonl").read_text().splitlines()
     reasons = {one["source"]: one["reason"] for one in map(json.loads, failures)}
     assert list(reasons) == ["readme.md", "small.png", "text.png", "truncated.jpg"]
-    assert "truncated" in reasons["truncated.jpg"] and "not a PNG" in reasons["text.png"]
+    assert "truncated" in reasons["truncated.jpg"] and "not a readable PNG" in reasons["text.png"]
     assert "too small: got 3x3 px; expected 64 px" in reasons["small.png"] and "suffix" in reasons["readme.md"]
 
 
