@@ -127,5 +127,5 @@ def test_run_yaml_makes_no_objects(tmp_path, exploded):
     (tmp_path / "run.yaml").write_text(f"settings: {tag}\nmachine: 1\nplaces: 2\n")
     with pytest.raises(yaml.YAMLError):
         yaml.safe_load((tmp_path / "run.yaml").read_text())
-    with pytest.raises(ValueError, match="no description of a pairs folder"):
+    with pytest.raises(ValueError, match="does not describe a pairs folder"):
         read_run(tmp_path)

@@ -165,13 +165,13 @@ def test_six_damages_at_once(pairs, run, content, capsys):
     capsys.readouterr()
     assert main(["verify", str(pairs)]) == 1
     said = capsys.readouterr().out
-    assert "6 pairs, 3 of them whole" in said
+    assert "6 pairs, 3 intact" in said
     kinds = {"torn": 1, "altered": 1, "missing": 1, "orphan": 4, "broken": 1, "doubled": 1, "meta_info": 1}
     table = {words[0]: words[1] for words in map(str.split, said.splitlines()) if len(words) == 2}
     assert table == {kind: str(number) for kind, number in kinds.items()}
     assert "torn        lq/a.png: " in said and "--fix" in said
     assert main(["verify", str(pairs), "--fix"]) == 0
-    assert "3 pairs stay" in capsys.readouterr().out
+    assert "kept 3 pairs" in capsys.readouterr().out
     assert set(content(pairs)) == {
         *("manifest.jsonl", "meta_info.txt", "failures.jsonl"),
         *(f"{kind}/{key}.png" for kind in ("hq", "lq") for key in ("B", "e", "é")),
@@ -261,7 +261,7 @@ def test_without_any_whole_line_pictures_are_nobodys(pairs, run, content, capsys
     whole = content(pairs)
     (pairs / "manifest.jsonl").write_text("lost\n")
     assert main(["verify", str(pairs), "--fix"]) == 1
-    assert "not mended: orphan" in capsys.readouterr().out
+    assert "not repaired: orphan" in capsys.readouterr().out
     assert set(content(pairs)) == set(whole)
     run(pairs)
     assert content(pairs) == whole
@@ -273,7 +273,7 @@ def test_run_yaml_is_not_mended(pairs, run, capsys, text):
     if text is not None:
         (pairs / "run.yaml").write_text(text)
     assert main(["verify", str(pairs), "--fix"]) == 1
-    assert "not mended: run.yaml" in capsys.readouterr().out
+    assert "not repaired: run.yaml" in capsys.readouterr().out
     (pairs / "run.yaml").unlink(missing_ok=True)
     run(pairs)
     assert main(["verify", str(pairs)]) == 0

@@ -160,5 +160,5 @@ def test_a_description_of_no_known_form_is_none(hq_folder, tmp_path, predict):
     run = yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())
     del run["format"]
     (tmp_path / "pairs" / "run.yaml").write_text(yaml.safe_dump(run))
-    with pytest.raises(ValueError, match="no description of a pairs folder"):
+    with pytest.raises(ValueError, match="does not describe a pairs folder"):
         remake(tmp_path / "pairs", "a")

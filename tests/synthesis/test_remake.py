@@ -86,7 +86,7 @@ def test_pairs_without_a_ddpm_need_no_checkpoint(hq_folder, tmp_path, predict):
         (lambda root: None, "nowhere", "KEY: got 'nowhere'; expected the key of a pair"),
         (lambda root: (root / "lq" / "a.png").unlink(), "a", "KEY: got 'a'; expected the key of a pair"),
         (lambda root: (root / "run.yaml").unlink(), "a", "contains no run.yaml"),
-        (lambda root: (root / "run.yaml").write_text("{}"), "a", "no description of a pairs folder"),
+        (lambda root: (root / "run.yaml").write_text("{}"), "a", "does not describe a pairs folder"),
         (lambda root: shutil.rmtree(root), "a", "contains no run.yaml"),
     ],
 )

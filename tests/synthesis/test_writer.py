@@ -270,7 +270,7 @@ def test_a_run_yaml_of_something_else_is_refused(hq_folder, tmp_path):
     out.mkdir()
     for text in ("just: text\n", "[", "settings: {}\n", "\x00"):
         (out / "run.yaml").write_text(text)
-        with pytest.raises(ValueError, match="no description of a pairs folder"):
+        with pytest.raises(ValueError, match="does not describe a pairs folder"):
             PairWriter(str(out)).check(trained(), HighQualityImages(str(hq_folder)), "cpu")
 
 
