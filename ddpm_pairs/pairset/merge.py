@@ -1,4 +1,4 @@
-"""``ddpm-pairs merge``: join the manifests that the ranks of an interrupted run wrote, as ``predict`` does at the end."""
+"""``ddpm-pairs merge``: join the per-rank manifests of an interrupted run, as ``predict`` does at the end."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -44,9 +44,7 @@ def main(arguments: Namespace) -> int:
         UserError: See ``merge``.
     """
     merged = merge(arguments.pairs)
-    print(
-        f"{arguments.pairs}: {merged.parts} parts joined, {merged.pairs} pairs, {merged.failures} failed sources"
-    )
+    print(f"{arguments.pairs}: {merged.parts} parts joined, {merged.pairs} pairs, {merged.failures} failed sources")
     for number, what in ((merged.broken, "broken lines"), (merged.incomplete, "pairs without both files")):
         if number:
             print(f"dropped: {number} {what}; rerun the predict command to remake these pairs")
@@ -68,7 +66,9 @@ def merge(root: Path) -> Merged:
     folder = PairsFolder(root)
     with as_output_error(root):
         if not folder.manifests():
-            raise UserError(f"{root} does not contain {MANIFEST} or parts of it; expected a pairs folder that `lightning predict` wrote")
+            raise UserError(
+                f"{root} does not contain {MANIFEST} or parts of it; expected a folder that `lightning predict` wrote"
+            )
         with FolderLock(root):
             parts, keys = len(list(root.glob(PARTS))), [key for path in folder.manifests() for key in _keys(path)]
             made = folder.keys()
