@@ -85,7 +85,7 @@ def inspect_folder(root: Path) -> Inspection:
     """
     folder, found = PairsFolder(root), Inspection()
     if not folder.manifests() and not (root / RUN_FILE).is_file():
-        raise UserError(f"{root} does not contain {MANIFEST}; expected a pairs folder that `lightning predict` wrote")
+        raise UserError(f"{root} contains no {MANIFEST}; expected a pairs folder that `lightning predict` wrote")
     lines = _read_manifests(folder, found)
     found.pairs = len(lines)
     _check_pairs(root, lines, found)

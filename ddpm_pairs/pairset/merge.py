@@ -67,7 +67,7 @@ def merge(root: Path) -> Merged:
     with as_output_error(root):
         if not folder.manifests():
             raise UserError(
-                f"{root} does not contain {MANIFEST} or parts of it; expected a folder that `lightning predict` wrote"
+                f"{root} contains no {MANIFEST} and no parts of it; expected a folder that `lightning predict` wrote"
             )
         with FolderLock(root):
             parts, keys = len(list(root.glob(PARTS))), [key for path in folder.manifests() for key in _keys(path)]

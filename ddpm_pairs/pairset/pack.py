@@ -107,9 +107,7 @@ class _Pairs:
                 f"{root} contains an unfinished run; rerun the predict command, or run 'ddpm-pairs merge {root}'"
             )
         if not (root / MANIFEST).is_file():
-            raise UserError(
-                f"{root} does not contain {MANIFEST}; expected a pairs folder that `lightning predict` wrote"
-            )
+            raise UserError(f"{root} contains no {MANIFEST}; expected a pairs folder that `lightning predict` wrote")
         self.positions: dict[str, int] = {}
         self._manifest = stack.enter_context((root / MANIFEST).open("rb"))
         for position, record in lines_in(self._manifest):

@@ -137,4 +137,4 @@ def test_nor_where_they_are_read(long_lines, hq_folder):
 def test_folders_without_a_manifest(tmp_path, capsys, name):
     (tmp_path / name).mkdir()
     assert main(["merge", str(tmp_path)]) == 2
-    assert "does not contain manifest.jsonl" in capsys.readouterr().err
+    assert "contains no manifest.jsonl" in capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_damaged_folders_leave_nothing(pairs, tmp_path, capsys, harm, form):
         (["pairs", "taken"], "already exists"),
         (["pairs", "pairs/packed"], "is inside the pairs folder"),
         (["pairs", "packed", "--shard_size", "0"], "--shard_size: got 0; expected 1 (MB) or more"),
-        (["nowhere", "packed"], "does not contain manifest.jsonl"),
+        (["nowhere", "packed"], "contains no manifest.jsonl"),
     ],
 )
 def test_user_errors_are_one_line(pairs, tmp_path, monkeypatch, capsys, words, reason):

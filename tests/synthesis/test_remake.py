@@ -104,7 +104,7 @@ def test_another_checkpoint_is_refused(made, tmp_path):
 
 
 def test_mixed_folder_is_remade_from_the_lines(made, hq_folder, tmp_path, predict):
-    """What a line tells of its pair counts more than the last run's settings."""
+    """The settings in a manifest line override those of the last run."""
     generator = PairGenerator("real_esrgan", t_max=40, slots=4, threads=1, num_steps=5, sampler="ancestral", seed=9)
     generator.add_walk(tiny_denoiser((8, 8, 8, 8)))
     (made / "lq" / "a.png").unlink()
