@@ -34,7 +34,7 @@ class Damage:
     Attributes:
         kind: For lines ``broken``, ``doubled`` (duplicate), or ``unsorted``; for the files of a pair ``missing``,
             ``torn`` (not a complete image), ``altered`` (not the image that was written), or ``unreadable``; ``orphan``
-            (an image without a line), ``leftover`` (a partial file), ``unfinished`` (a run that did not end),
+            (an image without a line), ``leftover`` (a partial file), ``unfinished`` (a run that did not finish),
             ``meta_info``, or ``run.yaml``.
         name: The file, relative to the folder, or the line, such as ``manifest.jsonl:12``.
         reason: What is wrong, in one line.
@@ -111,7 +111,7 @@ def _read_manifests(folder: PairsFolder, found: Inspection) -> dict[str, list[Li
             unsorted, last = unsorted or record["key"] < last, record["key"]
             lines.setdefault(record["key"], []).append((path, position))
         if path.name != MANIFEST:
-            found.damages.append(Damage("unfinished", path.name, "written by a run that did not end"))
+            found.damages.append(Damage("unfinished", path.name, "written by a run that did not finish"))
         elif unsorted:
             found.damages.append(Damage("unsorted", path.name, "the lines are not sorted by key"))
     if not folder.manifests():
@@ -210,7 +210,7 @@ def _faults_of_files(root: Path, record: Record) -> list[Damage]:
 
 
 def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection) -> None:
-    """Compare ``meta_info.txt`` with the manifest. It is not checked before a run has ended."""
+    """Compare ``meta_info.txt`` with the manifest. It is not checked while a run is unfinished."""
     path = root / META_INFO
     if any(damage.kind == "unfinished" for damage in found.damages):
         return
@@ -242,7 +242,7 @@ def _check_run(root: Path, found: Inspection) -> None:
                 if parse_failure(line) is None:
                     found.damages.append(Damage("broken", f"{FAILURES}:{number}", "expected a source and a reason"))
     for path in sorted(root.glob(FAILURE_PARTS)):
-        found.damages.append(Damage("unfinished", path.name, "written by a run that did not end"))
+        found.damages.append(Damage("unfinished", path.name, "written by a run that did not finish"))
 
 
 def _check_strays(folder: PairsFolder, claimed: set[str], found: Inspection) -> None:
