@@ -1,4 +1,4 @@
-"""Files of others run no code: neither pickles under any name that is loaded, nor class paths in their descriptions."""
+"""Untrusted files run no code: neither pickles under any file name nor class paths in descriptions."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ from ddpm_pairs.restoration.weights import load_restorer
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -32,7 +32,7 @@ def exploded(tmp_path):
     """The file that must not appear."""
     path = tmp_path / "exploded"
     pickle.loads(pickle.dumps(Bomb(path)))
-    assert path.exists()  # these bombs do go off
+    assert path.exists()  # the bomb works
     path.unlink()
     yield path
     assert not path.exists()
@@ -51,7 +51,7 @@ def old_tar(path, bomb):
 
 
 def with_a_hidden_one(path, bomb):
-    """A sound checkpoint but for one value."""
+    """A valid checkpoint except for one value."""
     denoiser = tiny_denoiser()
     weights = {f"net.{name}": value for name, value in denoiser.net.state_dict().items()}
     torch.save({"ddpm_pairs": denoiser.spec(), "state_dict": weights, "hyper_parameters": {"x": bomb}}, path)
@@ -84,7 +84,7 @@ def test_diffusers_folder(tmp_path, exploded, way):
 def test_safetensors_hold_no_pickles(tmp_path, exploded):
     with zipfile.ZipFile(tmp_path / "x.safetensors", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Bomb(exploded)))
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="is not a safetensors file"):
         load_denoiser(tmp_path / "x.safetensors")
 
 
@@ -117,7 +117,7 @@ def test_descriptions_build_what_they_are_for_alone(tmp_path, path):
     with pytest.raises(ValueError, match="is not a degradation"):
         build({"name": "x", **chain}, 4)
     torch.save({"ddpm_pairs": tiny_denoiser().spec() | {"net": harmful}, "state_dict": {}}, tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match=r"no torch\.nn\.Module"):
+    with pytest.raises(ValueError, match=r"is not a torch\.nn\.Module"):
         load_denoiser(tmp_path / "x.ckpt")
     assert not (tmp_path / "exploded").exists()
 
@@ -127,5 +127,5 @@ def test_run_yaml_makes_no_objects(tmp_path, exploded):
     (tmp_path / "run.yaml").write_text(f"settings: {tag}\nmachine: 1\nplaces: 2\n")
     with pytest.raises(yaml.YAMLError):
         yaml.safe_load((tmp_path / "run.yaml").read_text())
-    with pytest.raises(ValueError, match="no description of a pairs folder"):
+    with pytest.raises(ValueError, match="does not describe a pairs folder"):
         read_run(tmp_path)

@@ -1,1 +1,1 @@
-"""The format of a pairs folder and its packed copies: reading, writing, checking and merging."""
+"""The format of a pairs folder and its packed copies: reading, writing, verifying, and merging."""

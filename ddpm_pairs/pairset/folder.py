@@ -1,8 +1,8 @@
-"""The pairs folder: pairs are published one by one, so that a run may die at any moment and be resumed.
+"""The pairs folder: each pair is published on its own, so a run can be killed at any moment and resumed.
 
-While a run is under way each rank appends to ``manifest.rank<r>.jsonl``; at its end (and at the start of the next run)
-the parts become one sorted ``manifest.jsonl``. A pair exists when its line and both its files do. Files are written
-atomically, and the line follows last.
+During a run, each rank appends to ``manifest.rank<r>.jsonl``. At the end of the run (and at the start of the next one),
+these parts are joined into one sorted ``manifest.jsonl``. A pair exists if its line and both of its files exist. Files
+are written atomically, and the line is written last.
 """
 
 import json
@@ -33,15 +33,15 @@ from ddpm_pairs.run_folder import RunFolder
 MANIFEST, META_INFO, RUN_FILE = "manifest.jsonl", "meta_info.txt", "run.yaml"
 PARTS, MANIFESTS = "manifest.rank*.jsonl", "manifest*.jsonl"
 _TEMPORARY = ("hq/**/*.tmp", "lq/**/*.tmp", f".{'[0-9a-f]' * 16}.*.tmp", "run.yaml.tmp", "contact_sheet.png.tmp")
-"""What a killed run leaves half written; the last two by earlier versions."""
+"""Temporary files that a killed run leaves behind; only earlier versions wrote the last two."""
 
 
 class PairsFolder:
     """One folder of pairs on disk.
 
     Args:
-        root: The folder; made when the first file is written.
-        rank: Whose part of the manifest this process appends to.
+        root: The folder. It is created when the first file is written.
+        rank: Rank of this process, which selects the part of the manifest that it appends to.
     """
 
     def __init__(self, root: str | Path, rank: int = 0) -> None:
@@ -49,75 +49,76 @@ class PairsFolder:
         self.run = RunFolder(self.root, RUN_FILE, "pairs", rank)
 
     def keys(self) -> set[str]:
-        """The keys of the pairs that exist."""
+        """Return the keys of the pairs that exist."""
         return set(find_pairs(self.root, self.manifests()))
 
     def records(self) -> Iterator[Record]:
-        """Manifest records of the pairs that exist, read one by one in code-point order of their keys.
+        """Yield the manifest records of the pairs that exist, in code-point order of their keys.
 
-        Torn or foreign lines, and those whose HQ or LQ file is missing, count as absent.
+        Lines that are truncated or not records, and lines whose HQ or LQ file is missing, are skipped.
         """
         return map(json.loads, sorted_lines(self.root, self.manifests()))
 
     def record(self, key: str) -> Record | None:
-        """The manifest record of one pair; ``None`` if there is no such pair."""
+        """Return the manifest record of one pair, or ``None`` if the pair does not exist."""
         place = find_pairs(self.root, self.manifests()).get(key)
         return None if place is None else json.loads(line_at(*place))
 
     def manifests(self) -> list[Path]:
-        """The manifest and its parts, as far as they exist; of several lines for one key the last counts."""
+        """Return the manifest and its parts that exist. If a key has several lines, the last one counts."""
         return [path for path in (self.root / MANIFEST, *sorted(self.root.glob(PARTS))) if path.is_file()]
 
     def path(self, name: str) -> Path:
-        """The path of a file of the folder; see ``paths``."""
+        """Return the path of one file in the folder; see ``paths``."""
         return self.paths([name])[0]
 
     def paths(self, names: Iterable[str]) -> list[Path]:
-        """The paths of files of the folder.
+        """Return the paths of files in the folder.
 
         Args:
-            names: As in a manifest record: relative, with ``/``.
+            names: Names as in a manifest record: relative, with ``/``.
 
         Raises:
-            OutputError: For a name that leads out of the folder, also through a link.
+            OutputError: If a name leads outside the folder, directly or through a link.
         """
         paths, root = [], self.root.resolve()
         for name in names:
             paths.append(self.root / name)
             if not stays_below(name) or not paths[-1].parent.resolve().is_relative_to(root):
                 raise OutputError(
-                    f"{name!r} leads out of {self.root}; expected a name inside it, and no links to elsewhere"
+                    f"{name!r} leads outside {self.root}; expected a name inside it and no links to other folders"
                 )
         return paths
 
     def store(self, hq: Tensor | bytes, lq: Tensor | bytes, record: Record) -> Record:
-        """Write the files of a pair. Several threads may do so at once, for different pairs.
+        """Write the files of a pair. Several threads may call this at once for different pairs.
 
         Args:
             hq: uint8 (3, H, W), or the bytes of a PNG file.
             lq: uint8 (3, h, w), or the bytes of a PNG file.
-            record: The manifest record without the hashes of the files; ``hq`` and ``lq`` name the files.
+            record: The manifest record without the file hashes; ``hq`` and ``lq`` name the files.
 
         Returns:
             The complete record, for ``append``.
 
         Raises:
-            OutputError: If a file cannot be written, or its name leads out of the folder.
+            OutputError: If a file cannot be written, or if its name leads outside the folder.
         """
         places = self.paths([record["hq"], record["lq"]])
         hq = hq if isinstance(hq, bytes) else encode_png(hq)
         lq = lq if isinstance(lq, bytes) else encode_png(lq)
         for place, png in zip(places, (hq, lq), strict=True):
-            # Not synced: two flushes per pair would take longer than making it, and a pair that a power cut tears is
-            # found by its hash (`verify`) and remade bit for bit. What cannot be remade is synced.
+            # Not synced: two flushes per pair would take longer than making the pair. If a power failure truncates a
+            # file, `verify` finds it by its hash, and the pair is remade bit for bit. Files that cannot be remade are
+            # synced.
             write_atomically(place, png, self.rank, sync=False)
         return record | {"hq_sha256": sha256(hq).hexdigest(), "lq_sha256": sha256(lq).hexdigest()}
 
     def append(self, record: Record) -> None:
-        """Append the line of a pair whose files are in place; the pair exists when this returns.
+        """Append the line of a pair whose files are already written. The pair exists when this returns.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If the line cannot be written.
         """
         path, line = self.root / f"manifest.rank{self.rank}.jsonl", line_of(record).encode()
         with as_output_error(path):
@@ -126,11 +127,13 @@ class PairsFolder:
                 file.write(line)
 
     def report(self, failures: Iterable[Failure]) -> None:
-        """Append sources that gave no pair to this rank's part of the failures; see ``RunFolder.report``."""
+        """Append sources that did not yield a pair to this rank's failures; see ``RunFolder.report``."""
         self.run.report(failures)
 
     def compact(self) -> None:
-        """Join the parts of the manifest, and remove what an interrupted run left half done. One process at a time.
+        """Join the parts of the manifest and remove the temporary files of an interrupted run.
+
+        Only one process may call this at a time.
 
         Raises:
             OutputError: If the manifest cannot be written.
@@ -139,25 +142,27 @@ class PairsFolder:
         self.run.clear()
 
     def _join_manifests(self) -> None:
-        """Replace the manifest and its parts by one sorted manifest, and remove temporary files."""
+        """Replace the manifest and its parts with one sorted manifest, and remove temporary files."""
         lines = sorted_lines(self.root, self.manifests())
         with atomic_file(self.root / MANIFEST, self.rank) as manifest:
             manifest.writelines(lines)
         left = [path for pattern in _TEMPORARY for path in self.root.glob(pattern)]
-        left = [path for path in left if path.is_file()]  # a folder of keys may be called x.tmp
+        left = [path for path in left if path.is_file()]  # a folder in a key may be named x.tmp
         left = self.paths([path.relative_to(self.root).as_posix() for path in left])
         for path in (*self.root.glob(PARTS), *left):
             with as_output_error(path):
                 path.unlink()
 
     def join(self, failures: Iterable[Failure]) -> tuple[Summary, list[Failure]]:
-        """End a run on disk: one sorted manifest, ``meta_info.txt`` and ``failures.jsonl``. One process at a time.
+        """Finish a run on disk: write one sorted manifest, ``meta_info.txt``, and ``failures.jsonl``.
+
+        Only one process may call this at a time.
 
         Args:
-            failures: Sources known to give no pair; those that ranks reported are added.
+            failures: Sources known to yield no pair. Sources that ranks reported are added.
 
         Returns:
-            The summary of all pairs in the folder, and all failures, sorted by source.
+            The summary of all pairs in the folder, and all failures sorted by source.
 
         Raises:
             OutputError: If a file cannot be written.
@@ -169,21 +174,21 @@ class PairsFolder:
         return summary, self.run.join(failures)
 
     def joined(self) -> Iterator[Record]:
-        """The records of a folder that ``join`` has joined, read one by one in the order of the file."""
+        """Yield the records in file order, after ``join`` has written the manifest."""
         return records_in(self.root / MANIFEST)
 
 
 def joined_at(root: Path, numbers: Container[int]) -> list[Record]:
-    """Some records of a folder that ``PairsFolder.join`` has joined, by the number of their line from 0."""
+    """Return records by line number (from 0), after ``PairsFolder.join`` has written the manifest."""
     with (root / MANIFEST).open("rb") as file:
         return [json.loads(line) for number, line in enumerate(file) if number in numbers]
 
 
 def read_run(root: Path) -> dict[str, Any] | None:
-    """The content of ``run.yaml``, or ``None`` where there is none.
+    """Return the content of ``run.yaml``, or ``None`` if the file does not exist.
 
     Raises:
-        UserError: If the file is no ``run.yaml`` of a pairs folder.
+        UserError: If the file is not the ``run.yaml`` of a pairs folder.
     """
     path = root / RUN_FILE
     if not path.is_file():
@@ -195,7 +200,7 @@ def read_run(root: Path) -> dict[str, Any] | None:
     parts = [content.get(name) for name in ("settings", "machine", "places")] if isinstance(content, dict) else [None]
     described = all(isinstance(part, dict) for part in parts) and {"degradation", "tile"} <= parts[0].keys()
     if not described or not ("format" in content or "preset" in parts[0]):
-        raise UserError(f"{path} is no description of a pairs folder; expected one that this version's `predict` wrote")
+        raise UserError(f"{path} does not describe a pairs folder; expected a file that this version's `predict` wrote")
     return content
 
 
@@ -203,6 +208,6 @@ def write_run_file(root: Path, content: dict[str, Any]) -> None:
     """Write ``run.yaml``.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     write_atomically(root / RUN_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())

@@ -1,4 +1,4 @@
-"""Every line of a pairs folder read and every file hashed: what is as the manifest says, and what is not."""
+"""Read every line and hash every file of a pairs folder, and report what does not match the manifest."""
 
 import json
 import os
@@ -24,20 +24,21 @@ from ddpm_pairs.run_folder import FAILURE_PARTS, FAILURES, parse_failure
 _AT_ONCE = 512
 
 Line = tuple[Path, int]
-"""A line of a manifest: the file, and where in it the line begins, in bytes."""
+"""A line of a manifest: the file and the byte offset of the line in it."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is not as it should be.
+    """One thing that is wrong in a pairs folder.
 
     Attributes:
-        kind: ``broken``, ``doubled`` or ``unsorted`` (lines), ``missing``, ``torn``, ``altered`` or ``unreadable``
-            (files of a pair), ``orphan`` (a picture without a line), ``leftover`` (half a file), ``unfinished`` (a run
-            that has not ended), ``meta_info`` or ``run.yaml``.
+        kind: For lines ``broken``, ``doubled`` (duplicate), or ``unsorted``; for the files of a pair ``missing``,
+            ``torn`` (not a complete image), ``altered`` (not the image that was written), or ``unreadable``; ``orphan``
+            (an image without a line), ``leftover`` (a partial file), ``unfinished`` (a run that did not finish),
+            ``meta_info``, or ``run.yaml``.
         name: The file, relative to the folder, or the line, such as ``manifest.jsonl:12``.
-        reason: In one line.
-        mendable: Whether ``verify --fix`` mends it.
+        reason: What is wrong, in one line.
+        mendable: Whether ``verify --fix`` repairs it.
     """
 
     kind: str
@@ -48,15 +49,15 @@ class Damage:
 
 @dataclass
 class Inspection:
-    """What was found in a folder.
+    """The state of a pairs folder.
 
     Attributes:
-        damages: What is not as it should be.
-        notes: What is worth knowing and no damage.
+        damages: Everything that is wrong.
+        notes: Observations that are not damage.
         pairs: Number of keys that have a line.
-        whole: Number of pairs that are as their lines say.
-        dropped: Keys whose pair is damaged and must be made again.
-        removable: Files, relative to the folder, that belong to no whole pair and are the folder's own.
+        whole: Number of intact pairs, whose files match their lines.
+        dropped: Keys of damaged pairs, which must be remade.
+        removable: Files that were written for the pairs folder but belong to no intact pair, relative to the folder.
         lines: The line of each pair that is not dropped, by key.
     """
 
@@ -69,19 +70,22 @@ class Inspection:
     lines: dict[str, Line] = field(default_factory=dict)
 
     def kept(self) -> Iterator[bytes]:
-        """The lines of whole pairs, sorted by key, as they stand in the files."""
+        """Return the lines of the pairs that are not dropped, unchanged and sorted by key."""
         return (line_at(*self.lines[key]) for key in sorted(self.lines))
 
 
 def inspect_folder(root: Path) -> Inspection:
-    """Read all of a pairs folder; nothing is changed.
+    """Read a whole pairs folder without changing it.
+
+    Args:
+        root: The pairs folder.
 
     Raises:
-        UserError: if it is none.
+        UserError: If it is not a pairs folder.
     """
     folder, found = PairsFolder(root), Inspection()
     if not folder.manifests() and not (root / RUN_FILE).is_file():
-        raise UserError(f"{root} holds no {MANIFEST}: expected a pairs folder that `lightning predict` wrote")
+        raise UserError(f"{root} contains no {MANIFEST}; expected a pairs folder that `lightning predict` wrote")
     lines = _read_manifests(folder, found)
     found.pairs = len(lines)
     _check_pairs(root, lines, found)
@@ -96,7 +100,7 @@ def inspect_folder(root: Path) -> Inspection:
 
 
 def _read_manifests(folder: PairsFolder, found: Inspection) -> dict[str, list[Line]]:
-    """All lines that are records of pairs, by key; the others are damages."""
+    """Collect all lines that are records of pairs, by key. Report every other line as damage."""
     lines: dict[str, list[Line]] = {}
     for path in folder.manifests():
         last, unsorted = "", False
@@ -107,27 +111,27 @@ def _read_manifests(folder: PairsFolder, found: Inspection) -> dict[str, list[Li
             unsorted, last = unsorted or record["key"] < last, record["key"]
             lines.setdefault(record["key"], []).append((path, position))
         if path.name != MANIFEST:
-            found.damages.append(Damage("unfinished", path.name, "a run wrote this and did not come to its end"))
+            found.damages.append(Damage("unfinished", path.name, "written by a run that did not finish"))
         elif unsorted:
-            found.damages.append(Damage("unsorted", path.name, "its lines are not in the order of their keys"))
+            found.damages.append(Damage("unsorted", path.name, "the lines are not sorted by key"))
     if not folder.manifests():
-        found.damages.append(Damage("missing", MANIFEST, "there is no such file"))
+        found.damages.append(Damage("missing", MANIFEST, "the file does not exist"))
     return lines
 
 
-def _fault(record: Any) -> str | None:  # noqa: ANN401 - whatever stood in the file
-    """What is wrong with a line by itself."""
+def _fault(record: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    """Return what is wrong with a single line, without looking at any file."""
     if record is None:
-        return "no JSON"
+        return "not valid JSON"
     if not is_record(record) or any(record[kind] != file_name(kind, record["key"]) for kind in KINDS):
-        return "no record of a pair: expected a key and files named after it"
+        return "not the record of a pair; expected a key and files named after it"
     if not isinstance(record.get("lq_sha256"), str):
-        return "it holds no lq_sha256"
+        return "lq_sha256 is missing"
     return None
 
 
 def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) -> None:
-    """Hash the files of all pairs, several at once."""
+    """Hash the files of all pairs in parallel."""
     keys, without_hash = sorted(lines), 0
     groups = [keys[first : first + _AT_ONCE] for first in range(0, len(keys), _AT_ONCE)]
     shown = {"console": Console(stderr=True), "transient": True, "disable": not sys.stderr.isatty()}
@@ -146,19 +150,19 @@ def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) ->
                     found.lines[key] = line
     if without_hash:
         found.notes.append(
-            f"{without_hash} lines are older and hold no hq_sha256: of their HQ only the size was compared"
+            f"{without_hash} lines from an earlier version have no hq_sha256; only the size of their HQ was compared"
         )
 
 
 def _check_pair(root: Path, lines: list[Line]) -> tuple[Line | None, list[Damage], bool]:
-    """Compare a pair's files with its lines; there may be several, of which at most one is kept.
+    """Compare the files of a pair with its lines. If there are several lines, at most one is kept.
 
     Args:
         root: The pairs folder.
         lines: All lines of one key.
 
     Returns:
-        The line to keep, ``None`` where the pair is damaged; what is wrong; and whether the HQ was compared by hash.
+        The line to keep, or ``None`` if the pair is dropped; the damages; and whether the HQ was compared by hash.
     """
     records = [json.loads(line_at(*line)) for line in lines]
     unlike = [n for n, record in enumerate(records) if record not in records[:n]]
@@ -166,7 +170,7 @@ def _check_pair(root: Path, lines: list[Line]) -> tuple[Line | None, list[Damage
     true = [n for n in unlike if not faults[n]]
     damages, key, hashed = [], records[0]["key"], "hq_sha256" in records[-1]
     if len(lines) > 1:
-        reason = "alike" if len(unlike) == 1 else f"of which {len(true)} fit the files"
+        reason = "all identical" if len(unlike) == 1 else f"{len(true)} of them match the files"
         places = ", ".join(sorted({path.name for path, _ in lines}))
         damages.append(Damage("doubled", places, f"{len(lines)} lines for {key!r}, {reason}"))
     if len(true) == 1:
@@ -177,17 +181,17 @@ def _check_pair(root: Path, lines: list[Line]) -> tuple[Line | None, list[Damage
 
 
 def _faults_of_files(root: Path, record: Record) -> list[Damage]:
-    """What is wrong with the files of a record."""
+    """Return what is wrong with the files of a record."""
     faults = []
     for kind in KINDS:
         name, expected = record[kind], record.get(f"{kind}_sha256")
         try:
             content = (root / name).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            faults.append(Damage("missing", name, f"there is no such file, and {record['key']!r} has a line"))
+            faults.append(Damage("missing", name, f"the file does not exist, but {record['key']!r} has a line"))
             continue
         except OSError as error:
-            faults.append(Damage("unreadable", name, f"it cannot be read: {error.strerror}", mendable=False))
+            faults.append(Damage("unreadable", name, f"cannot be read: {error.strerror}", mendable=False))
             continue
         if expected is not None and sha256(content).hexdigest() == expected:
             continue
@@ -198,51 +202,51 @@ def _faults_of_files(root: Path, record: Record) -> list[Damage]:
             continue
         if expected is not None:
             faults.append(
-                Damage("altered", name, f"a picture, but not the one written: its SHA-256 is not {kind}_sha256")
+                Damage("altered", name, f"not the image that was written: its SHA-256 differs from {kind}_sha256")
             )
         elif size != record.get(f"{kind}_size"):
-            faults.append(Damage("altered", name, f"{size[0]}x{size[1]} pixels, the line says {record.get('hq_size')}"))
+            faults.append(Damage("altered", name, f"got {size[0]}x{size[1]} pixels; expected {record.get('hq_size')}"))
     return faults
 
 
 def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection) -> None:
-    """Compare ``meta_info.txt`` with the manifest; while a run has not ended there need not be one."""
+    """Compare ``meta_info.txt`` with the manifest. It is not checked while a run is unfinished."""
     path = root / META_INFO
     if any(damage.kind == "unfinished" for damage in found.damages):
         return
     if not path.is_file():
-        found.damages.append(Damage("meta_info", META_INFO, "there is no such file"))
+        found.damages.append(Damage("meta_info", META_INFO, "the file does not exist"))
         return
     expected = meta_lines({kind: file_name(kind, key) for kind in KINDS} for key in sorted(lines))
     with path.open("rb") as file:
         for number, (has, wanted) in enumerate(zip_longest(file, expected, fillvalue=b""), 1):
             if has != wanted:
-                said = wanted.decode().strip() or "its end"
-                reason = f"it disagrees with the manifest from line {number} on, where {said!r} is expected"
+                shown = repr(wanted.decode().strip()) if wanted.strip() else "the end of the file"
+                reason = f"differs from the manifest at line {number}; expected {shown}"
                 found.damages.append(Damage("meta_info", META_INFO, reason))
                 return
 
 
 def _check_run(root: Path, found: Inspection) -> None:
-    """``run.yaml`` and what tells of failures."""
+    """Check ``run.yaml`` and the files that list failures."""
     try:
         if read_run(root) is None:
-            reason = "there is no such file; the predict command writes it"
+            reason = "the file does not exist; rerun the predict command, which writes it"
             found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
     except UserError as error:
-        reason = f"{error}; delete it, and the predict command writes it anew"
+        reason = f"{error}; delete the file and rerun the predict command, which writes it again"
         found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
     if (root / FAILURES).is_file():
         with (root / FAILURES).open("rb") as file:
             for number, line in enumerate(file, 1):
                 if parse_failure(line) is None:
-                    found.damages.append(Damage("broken", f"{FAILURES}:{number}", "no source with a reason"))
+                    found.damages.append(Damage("broken", f"{FAILURES}:{number}", "expected a source and a reason"))
     for path in sorted(root.glob(FAILURE_PARTS)):
-        found.damages.append(Damage("unfinished", path.name, "a run wrote this and did not come to its end"))
+        found.damages.append(Damage("unfinished", path.name, "written by a run that did not finish"))
 
 
 def _check_strays(folder: PairsFolder, claimed: set[str], found: Inspection) -> None:
-    """Files below ``hq/`` and ``lq/`` that no line names."""
+    """Find the files below ``hq/`` and ``lq/`` that no line names."""
     for kind in KINDS:
         for above, folders, names in os.walk(folder.root / kind):
             folders.sort()
@@ -252,12 +256,12 @@ def _check_strays(folder: PairsFolder, claimed: set[str], found: Inspection) -> 
                     continue
                 shown = name if name.isprintable() else ascii(name)[1:-1]
                 if not name.endswith((".png", ".tmp")) or not _is_own(folder, name):
-                    found.notes.append(f"{shown} is no file of a pairs folder, and is left alone")
+                    found.notes.append(f"{shown} does not belong to the pairs folder and is left alone")
                 elif name.endswith(".tmp"):
-                    found.damages.append(Damage("leftover", shown, "half a file of a run that was interrupted"))
+                    found.damages.append(Damage("leftover", shown, "partial file of an interrupted run"))
                     found.removable.append(name)
                 elif not claimed:
-                    reason = "no line names it; since no line is whole at all, nothing tells whose it is, and it stays"
+                    reason = "no line names it; it is kept because the manifest has no valid line"
                     found.damages.append(Damage("orphan", shown, reason, mendable=False))
                 else:
                     found.damages.append(Damage("orphan", shown, "no line names it"))
@@ -265,7 +269,7 @@ def _check_strays(folder: PairsFolder, claimed: set[str], found: Inspection) -> 
 
 
 def _is_own(folder: PairsFolder, name: str) -> bool:
-    """Whether a file is a regular one below the folder, reached through no link that leaves it."""
+    """Check that a name is a regular file inside the folder, not a link and not reached through a link outside it."""
     try:
         path = folder.path(name)
     except OutputError:

@@ -1,7 +1,7 @@
-"""LMDB copies of pairs in the layout of BasicSR: written, found, and read by key.
+"""Write, find, and read LMDB copies of pairs in the BasicSR layout.
 
-``hq.lmdb`` and ``lq.lmdb`` have equal keys, the quoted ones; their values are the PNG files. A line of the
-``meta_info.txt`` in each is ``<key>.png (<height>,<width>,3) <compression level>``.
+``hq.lmdb`` and ``lq.lmdb`` have the same keys, which are the quoted keys of the pairs. Their values are the PNG files.
+Each contains a ``meta_info.txt`` with lines ``<key>.png (<height>,<width>,3) <compression level>``.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ SIDES = {"hq": "hq.lmdb", "lq": "lq.lmdb"}
 """The LMDB folder of each side of the pairs."""
 
 LONGEST_KEY = 511
-"""Bytes of a key in LMDB as it is built everywhere."""
+"""Maximum length of an LMDB key in bytes, in the default build."""
 
 _META_INFO = "meta_info.txt"
 _LINE = re.compile(r"([^.]+)\.png \((\d+),(\d+),3\) \d+")
@@ -36,20 +36,20 @@ _FIRST_ROOM = 2**30
 
 
 def check_lmdb(names: Iterable[str]) -> None:
-    """Find every reason not to begin.
+    """Check that pairs can be packed into LMDB before packing starts.
 
     Args:
         names: The quoted keys.
 
     Raises:
-        UserError: If the ``lmdb`` package is missing, or a key is too long.
+        UserError: If the ``lmdb`` package is missing or a key is too long.
     """
     if not _installed():
-        raise UserError('--format lmdb needs the lmdb package; install it by "pip install lmdb"')
+        raise UserError('--format lmdb needs the lmdb package; install it with "pip install lmdb"')
     for name in names:
         if len(name) > LONGEST_KEY:
             raise UserError(
-                f"the key {name!r} has {len(name)} bytes, LMDB takes {LONGEST_KEY}; give --format webdataset"
+                f"key {name!r} has {len(name)} bytes; LMDB allows at most {LONGEST_KEY}; give --format webdataset"
             )
 
 
@@ -58,14 +58,14 @@ def write_lmdb(folder: Path, samples: Iterable[Sample]) -> list[str]:
 
     Args:
         folder: An existing folder.
-        samples: What to pack, sorted by key.
+        samples: The samples to pack, sorted by key.
 
     Returns:
-        The names of the two.
+        The names of the two folders.
 
     Raises:
         OutputError: If LMDB cannot write.
-        UserError: If a record does not say the sizes of its images.
+        UserError: If a record lacks the size of an image.
     """
     import lmdb
 
@@ -80,7 +80,7 @@ def write_lmdb(folder: Path, samples: Iterable[Sample]) -> list[str]:
             side.commit()
             side.environment.sync(True)
     except lmdb.Error as error:
-        raise OutputError(f"{folder} cannot be written ({error}): check free space and permissions") from error
+        raise OutputError(f"{folder} cannot be written ({error}); check free space and permissions") from error
     finally:
         for side in sides.values():
             side.close()
@@ -88,10 +88,10 @@ def write_lmdb(folder: Path, samples: Iterable[Sample]) -> list[str]:
 
 
 class _Side:
-    """One LMDB folder under construction, written in portions."""
+    """One LMDB folder that is being written, in batches."""
 
     def __init__(self, lmdb: ModuleType, folder: Path) -> None:
-        # Synced once, at the end: the folder has its name only then.
+        # Synced once, at the end, because the folder gets its final name only then.
         self.environment = lmdb.open(str(folder), map_size=_FIRST_ROOM, sync=False, metasync=False)
         self.meta_info = (folder / _META_INFO).open("w", encoding="ascii", newline="\n")
         self.waiting: list[tuple[bytes, bytes]] = []
@@ -106,7 +106,7 @@ class _Side:
             self.commit()
 
     def commit(self) -> None:
-        """Write what waits, after making room for it: pages of 4 KiB, one of them to find it by."""
+        """Write the waiting images, after enlarging the map. Each needs whole 4 KiB pages and space in index pages."""
         information = self.environment.info()
         used = (information["last_pgno"] + 1) * self.environment.stat()["psize"]
         room = used + 2 * self.waiting_bytes + 16384 * (len(self.waiting) + 64)
@@ -125,10 +125,10 @@ class _Side:
 
 @dataclass(frozen=True)
 class PictureInLmdb(Picture):
-    """An image file as a value of an LMDB folder, which is ``path``.
+    """An image file stored as a value in the LMDB folder ``path``.
 
-    The folder is opened for each reading, which takes 0.1 ms where decoding takes 10: LMDB must neither be passed on to
-    a forked process nor be opened twice in one.
+    The folder is opened for each read, because an LMDB environment must not be inherited by a forked process or opened
+    twice in one process. This takes 0.1 ms; decoding takes 10 ms.
 
     Attributes:
         name: Key of the value in LMDB.
@@ -137,10 +137,10 @@ class PictureInLmdb(Picture):
     name: str
 
     def file(self) -> bytes:
-        """The bytes of the image file.
+        """Read the bytes of the image file.
 
         Raises:
-            UnreadablePicture: If the folder cannot be read, or has no such key.
+            UnreadablePicture: If the folder cannot be read or does not contain the key.
         """
         import lmdb
 
@@ -150,23 +150,25 @@ class PictureInLmdb(Picture):
         except lmdb.Error as error:
             raise UnreadablePicture(f"{self.path.name} cannot be read: {error}; copy or pack it again") from error
         if content is None:
-            raise UnreadablePicture(f"{self.path.name} does not hold it any more")
+            raise UnreadablePicture(f"{self.path.name} no longer contains this image")
         return content
 
 
 def find_in_lmdb(root: Path, option: str) -> FoundPairs:
-    """The pairs of a folder with ``hq.lmdb`` and ``lq.lmdb``. No image is opened; sizes are those of the meta_info.
+    """Find the pairs of a folder with ``hq.lmdb`` and ``lq.lmdb`` without opening an image.
+
+    The sizes are read from ``meta_info.txt``.
 
     Args:
         root: The folder.
-        option: Command line option that named it, for error messages.
+        option: Command-line option that names it, for error messages.
 
     Raises:
-        UserError: If the ``lmdb`` package is missing, or one of the two is missing, damaged or shorter than it was.
+        UserError: If the ``lmdb`` package is missing, or if an LMDB folder is missing, damaged, or truncated.
     """
     if not _installed():
         raise UserError(
-            f'{option}: {str(root)!r} holds LMDB, which needs the lmdb package; install it by "pip install lmdb"'
+            f'{option}: {str(root)!r} contains LMDB, which needs the lmdb package; install it with "pip install lmdb"'
         )
     found = FoundPairs(str(root), option)
     hq, lq = (_pictures(root / side, option, found.failures) for side in SIDES.values())
@@ -175,7 +177,7 @@ def find_in_lmdb(root: Path, option: str) -> FoundPairs:
         found.pairs.append(PicturePair(key, hq[name], lq[name], content_of(key)))
     for side, other in ((hq, SIDES["lq"]), (lq, SIDES["hq"])):
         for name in side.keys() - (hq.keys() & lq.keys()):
-            found.failures.append(Failure(side[name].source, f"{other} has no picture of this name"))
+            found.failures.append(Failure(side[name].source, f"{other} has no image with this name"))
     return found
 
 
@@ -184,7 +186,7 @@ def _installed() -> bool:
 
 
 def _pictures(folder: Path, option: str, failures: list[Failure]) -> dict[str, PictureInLmdb]:
-    """The images that both the folder and its meta_info.txt name, by their names in LMDB."""
+    """Return the images that are in both the folder and its ``meta_info.txt``, by their names in LMDB."""
     held = _names(folder, option)
     try:
         lines = (folder / _META_INFO).read_text(encoding="utf-8").splitlines()
@@ -200,22 +202,22 @@ def _pictures(folder: Path, option: str, failures: list[Failure]) -> dict[str, P
         name, source, size = match[1], f"{folder.name}/{match[1]}", (int(match[2]), int(match[3]))
         key = unquote_key(name)
         if name not in held:
-            failures.append(Failure(source, "data.mdb has no picture of this name"))
+            failures.append(Failure(source, "data.mdb has no image with this name"))
         elif not is_key(key):
-            failures.append(Failure(source, "its name would lead out of a folder of results"))
+            failures.append(Failure(source, "name would lead outside an output folder"))
             held.remove(name)
         else:
             pictures[name] = PictureInLmdb(key, folder, source, name, size=size)
     for name in held - pictures.keys():
-        failures.append(Failure(f"{folder.name}/{name}", f"{_META_INFO} does not tell its size"))
+        failures.append(Failure(f"{folder.name}/{name}", f"{_META_INFO} does not contain its size"))
     return pictures
 
 
 def _names(folder: Path, option: str) -> set[str]:
-    """The keys in an LMDB folder.
+    """Return the keys in an LMDB folder.
 
     Raises:
-        UserError: If it is missing or damaged.
+        UserError: If the folder is missing or damaged.
     """
     import lmdb
 
@@ -229,7 +231,7 @@ def _names(folder: Path, option: str) -> set[str]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator["lmdb.Transaction"]:
-    """A transaction that reads. A shortened file is refused: reading beyond its end would kill the process.
+    """Open a read transaction. A truncated file is rejected, because reading beyond its end would kill the process.
 
     Raises:
         lmdb.Error: If the folder cannot be read.

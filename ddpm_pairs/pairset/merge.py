@@ -1,4 +1,4 @@
-"""``ddpm-pairs merge``: join what the ranks of an interrupted run wrote, as ``predict`` does at its end."""
+"""``ddpm-pairs merge``: join the per-rank manifests of an interrupted run, as ``predict`` does at the end."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ class Merged:
     """Result of a merge.
 
     Attributes:
-        parts: Manifests of single ranks that were joined.
-        pairs: Pairs in the folder.
-        broken: Lines that were left out because they are torn or no records.
-        incomplete: Pairs that were left out because a file is missing.
-        failures: Sources without a pair.
+        parts: Number of per-rank manifests that were joined.
+        pairs: Number of pairs in the folder.
+        broken: Number of lines that were dropped because they are truncated or not records.
+        incomplete: Number of pairs that were dropped because a file is missing.
+        failures: Number of sources without a pair.
     """
 
     parts: int
@@ -44,31 +44,31 @@ def main(arguments: Namespace) -> int:
         UserError: See ``merge``.
     """
     merged = merge(arguments.pairs)
-    print(
-        f"{arguments.pairs}: {merged.parts} parts joined, {merged.pairs} pairs, {merged.failures} sources without one"
-    )
+    print(f"{arguments.pairs}: {merged.parts} parts joined, {merged.pairs} pairs, {merged.failures} failed sources")
     for number, what in ((merged.broken, "broken lines"), (merged.incomplete, "pairs without both files")):
         if number:
-            print(f"left out: {number} {what}; the predict command makes those pairs again")
+            print(f"dropped: {number} {what}; rerun the predict command to remake these pairs")
     return 0
 
 
 def merge(root: Path) -> Merged:
-    """Join the parts of the manifest into one, and write ``meta_info.txt`` and ``failures.jsonl``.
+    """Join the parts of the manifest into one file and write ``meta_info.txt`` and ``failures.jsonl``.
 
-    A folder that is merged already does not change. Pairs that the run has not made yet are missing from the result;
-    ``predict`` still makes them when its command is rerun.
+    A folder that is already merged does not change. Pairs that the run has not made yet are missing from the result.
+    Rerun the ``predict`` command to make them.
 
     Args:
         root: The pairs folder.
 
     Raises:
-        UserError: For a folder without pairs, one that another process writes to, or one that cannot be written.
+        UserError: If the folder has no manifest, if another process is writing to it, or if it cannot be written.
     """
     folder = PairsFolder(root)
     with as_output_error(root):
         if not folder.manifests():
-            raise UserError(f"{root} holds no {MANIFEST} and no parts of it; expected a folder that predict wrote")
+            raise UserError(
+                f"{root} contains no {MANIFEST} and no parts of it; expected a folder that `lightning predict` wrote"
+            )
         with FolderLock(root):
             parts, keys = len(list(root.glob(PARTS))), [key for path in folder.manifests() for key in _keys(path)]
             made = folder.keys()
@@ -77,5 +77,5 @@ def merge(root: Path) -> Merged:
 
 
 def _keys(path: Path) -> Iterator[str | None]:
-    """The keys of a manifest's lines, ``None`` for a line that is no record."""
+    """Yield the key of each manifest line, or ``None`` for a line that is not a record."""
     return (None if record is None else record["key"] for _, record in read_records(path))

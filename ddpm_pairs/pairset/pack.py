@@ -1,4 +1,4 @@
-"""``ddpm-pairs pack``: copy a pairs folder into WebDataset shards, or into LMDB in the layout of BasicSR."""
+"""``ddpm-pairs pack``: copy a pairs folder into WebDataset shards or into LMDB in the BasicSR layout."""
 
 import json
 from argparse import Namespace
@@ -24,8 +24,8 @@ class Packed:
     """Result of packing.
 
     Attributes:
-        pairs: Pairs in the output.
-        rejected: Pairs that were left out because they are not accepted.
+        pairs: Number of pairs in the output.
+        rejected: Number of pairs that were skipped because they are not accepted.
         files: Names of the shards, or of the LMDB folders.
     """
 
@@ -51,7 +51,7 @@ def main(arguments: Namespace) -> int:
     files = packed.files if len(packed.files) < 3 else [packed.files[0], "...", packed.files[-1]]
     print(f"{packed.pairs} pairs in {arguments.out}: {' '.join(files)}")
     if packed.rejected:
-        print(f"left out: {packed.rejected} pairs that are not accepted (--include_rejected takes them too)")
+        print(f"skipped: {packed.rejected} pairs that are not accepted; give --include_rejected to include them")
     return 0
 
 
@@ -62,26 +62,26 @@ def pack(
     include_rejected: bool = False,
     shard_mb: int = 512,
 ) -> Packed:
-    """Pack a finished pairs folder; the output appears complete, or not at all.
+    """Pack a finished pairs folder. The output appears only when it is complete.
 
-    The folder is not locked: its manifest is kept open as it was found, and a file that changes meanwhile does not fit
-    its hash and ends the packing.
+    The folder is not locked. Its manifest stays open during packing, and packing fails if a file changes meanwhile,
+    because it no longer matches its hash.
 
     Args:
         root: The pairs folder.
-        out: The folder to make; it must not exist yet.
+        out: The folder to create. It must not exist yet.
         form: ``webdataset`` for tar shards, ``lmdb`` for ``hq.lmdb`` and ``lq.lmdb``.
         include_rejected: Also pack pairs that are marked ``accepted: false``.
-        shard_mb: Largest size of a shard in MB (10^6 bytes); a larger pair gets a shard of its own.
+        shard_mb: Maximum size of a shard in MB (10^6 bytes). A larger pair gets its own shard.
 
     Raises:
-        UserError: For an output that exists already or is inside the pairs folder; for a folder without pairs, or
-            whose run has not ended; for a damaged pair; or where the ``lmdb`` package is missing.
+        UserError: If the output exists or is inside the pairs folder, if the folder has no pairs or its run has not
+            finished, if a pair is damaged, or if the ``lmdb`` package is missing.
     """
     if shard_mb < 1:
-        raise UserError(f"--shard_size is {shard_mb}: expected 1 MB or more")
+        raise UserError(f"--shard_size: got {shard_mb}; expected 1 (MB) or more")
     if out.exists():
-        raise UserError(f"{out} exists already; give a new name")
+        raise UserError(f"{out} already exists; give a new path")
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{out} is inside the pairs folder {root}; give a path outside it")
     with ExitStack() as stack:
@@ -91,45 +91,48 @@ def pack(
         folder = stack.enter_context(atomic_folder(out))
         if form == "lmdb":
             files = write_lmdb(folder, pairs.samples(sorted(pairs.positions)))
-        else:  # shuffled, so that neighbors in a shard, and variants of one image, are unlike each other
+        else:  # shuffled, so that similar pairs, such as variants of one image, are not neighbors
             shuffled = sorted(pairs.positions, key=lambda key: (seed_of("shard", key), key))
             files = write_shards(folder, pairs.samples(shuffled), shard_mb * 10**6)
     return Packed(len(pairs.positions), pairs.rejected, files)
 
 
 class _Pairs:
-    """The pairs to be packed, in the memory of their keys; the manifest stays open as it was found."""
+    """The pairs to pack. Only their keys are in memory, and the manifest stays open."""
 
     def __init__(self, root: Path, include_rejected: bool, stack: ExitStack) -> None:
         self.folder, self.rejected = PairsFolder(root), 0
         if any(root.glob(PARTS)):
             raise UserError(
-                f"{root} holds a run that has not ended: type the predict command again, or 'ddpm-pairs merge {root}'"
+                f"{root} contains an unfinished run; rerun the predict command, or run 'ddpm-pairs merge {root}'"
             )
         if not (root / MANIFEST).is_file():
-            raise UserError(f"{root} holds no {MANIFEST}: expected a pairs folder that `lightning predict` wrote")
+            raise UserError(f"{root} contains no {MANIFEST}; expected a pairs folder that `lightning predict` wrote")
         self.positions: dict[str, int] = {}
         self._manifest = stack.enter_context((root / MANIFEST).open("rb"))
         for position, record in lines_in(self._manifest):
             if not is_record(record):
-                raise self._damaged(f"a line of {MANIFEST} is broken")
+                raise self._damaged(f"{MANIFEST} has a broken line")
             if is_rejected(record) and not include_rejected:
                 self.rejected += 1
             else:
                 self.positions[record["key"]] = position
         if not self.positions:
-            held = f"only {self.rejected} pairs that are not accepted" if self.rejected else "no pairs"
-            raise UserError(f"{root} holds {held}: there is nothing to pack")
+            if self.rejected:
+                raise UserError(
+                    f"{root} contains only {self.rejected} pairs that are not accepted; give --include_rejected"
+                )
+            raise UserError(f"{root} contains no pairs; rerun the predict command")
 
     def names(self) -> Iterator[str]:
-        """The quoted keys."""
+        """Return the quoted keys."""
         return map(quote_key, self.positions)
 
     def samples(self, keys: list[str]) -> Iterator[Sample]:
-        """The pairs of these keys, each compared with its hashes.
+        """Yield the pairs with these keys after comparing their files with the hashes.
 
         Raises:
-            UserError: For a damaged pair.
+            UserError: If a pair is damaged.
         """
         for key in keys:
             self._manifest.seek(self.positions[key])
@@ -143,9 +146,11 @@ class _Pairs:
             raise self._damaged(f"{name} is missing")
         content = path.read_bytes()
         if expected not in (None, sha256(content).hexdigest()):
-            raise self._damaged(f"{name} is not the file that was written")
+            raise self._damaged(f"{name} was modified")
         return content
 
     def _damaged(self, what: str) -> UserError:
         root = self.folder.root
-        return UserError(f"{root} is damaged ({what}): type 'ddpm-pairs verify {root} --fix', then predict again")
+        return UserError(
+            f"{root} is damaged ({what}); run 'ddpm-pairs verify {root} --fix', then rerun the predict command"
+        )

@@ -1,4 +1,4 @@
-"""A pair in memory, on its way into a packed copy, and the pairs that a source was found to contain."""
+"""Data classes: a pair in memory, a pair on disk, and the pairs found in a source."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from ddpm_pairs.pairset.records import Record
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair in memory, on its way into a packed copy.
+    """A pair in memory that is being packed.
 
     Attributes:
         name: Quoted key.
@@ -31,9 +31,10 @@ class PicturePair:
         key: Unique key of the pair.
         hq: HQ file.
         lq: LQ file.
-        content: What the pair shows, which decides whether it is used for training or for validation: the key within
-            its own source without the ``~<n>`` of variants.
-        psnr: HQ against LQ enlarged bicubically, in dB, where a record says it; infinite where they are equal.
+        content: Identifies the image content: the key within its source without the ``~<n>`` of variants. It decides
+            whether the pair is used for training or validation.
+        psnr: PSNR of the bicubically upscaled LQ against HQ in dB, infinity if they are equal; ``None`` if it is not
+            recorded.
     """
 
     key: str
@@ -48,11 +49,11 @@ class FoundPairs:
     """The pairs of one source.
 
     Attributes:
-        place: Folder or file, as the user named it.
-        option: Command line option that named it.
-        pairs: Sorted by key.
-        failures: Files and lines that are no half of a pair.
-        rejected: Number of pairs left out because they are marked ``accepted: false``.
+        place: Folder or file, as the user gave it.
+        option: Command-line option that names it.
+        pairs: The pairs, sorted by key.
+        failures: Files and lines that could not be used.
+        rejected: Number of pairs skipped because they are marked ``accepted: false``.
     """
 
     place: str

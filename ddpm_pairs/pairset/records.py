@@ -1,4 +1,4 @@
-"""The manifest record of a pair, its key and variants, and manifests: reading, sorting and summarizing them."""
+"""Manifest records, keys, and variants of pairs; reading, sorting, and summarizing manifests."""
 
 import json
 import math
@@ -11,21 +11,21 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
 KINDS = ("hq", "lq")
-"""The two sides of a pair: folders, fields of a record, and suffixes in packed copies."""
+"""The two sides of a pair. Folders, record fields, and suffixes in packed copies have these names."""
 
 LONGEST_LINE = 2**24
-"""Bytes of a line of JSON that are read; a longer one counts as broken, whatever it holds."""
+"""Maximum length of a JSON line in bytes. Any longer line counts as broken."""
 
 _VARIANT = re.compile(r"~\d+$")
 
 Record = dict[str, Any]
-"""One line of a manifest. Only ``key``, ``hq`` and ``lq`` must be there for the pair to be found."""
+"""One line of a manifest. Only ``key``, ``hq``, and ``lq`` are required for the pair to be found."""
 
 
 def is_record(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    """Whether a JSON value is the record of a pair.
+    """Check whether a JSON value is the record of a pair.
 
-    Its key and names must stay inside the folder that holds them, and its files must be below ``hq/`` and ``lq/``.
+    Its key and file names must stay inside their folder, and its files must be below ``hq/`` and ``lq/``.
     """
     if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("key", *KINDS)):
         return False
@@ -34,17 +34,20 @@ def is_record(value: Any) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def parse_record(line: bytes) -> Record | None:
-    """The record of a manifest line, or ``None`` for a line that is broken or no record of a pair."""
+    """Parse a manifest line. Return ``None`` if the line is broken or not the record of a pair."""
     value = _parsed(line)
     return value if is_record(value) else None
 
 
 def lines_in(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Read an opened JSONL file from its beginning, line by line, in the memory of one line.
+    """Read an open JSONL file line by line, with only one line in memory.
+
+    Args:
+        file: The file, positioned at its beginning.
 
     Yields:
-        Where each line begins, in bytes, and its value; ``None`` for what is no JSON, such as the torn last line of a
-        process that was killed.
+        The byte offset of each line and its value. The value is ``None`` if the line is not JSON, such as the truncated
+        last line of a process that was killed.
     """
     position = 0
     while line := file.readline(LONGEST_LINE):
@@ -62,24 +65,24 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def read_records(path: Path) -> Iterator[tuple[int, Record | None]]:
-    """Read a manifest as ``read_lines`` does; ``None`` stands for lines that are no record of a pair."""
+    """Read a manifest like ``read_lines``, with ``None`` for each line that is not the record of a pair."""
     return ((position, value if is_record(value) else None) for position, value in read_lines(path))
 
 
 def records_in(path: Path) -> Iterator[Record]:
-    """Read the records of a manifest one by one, without the lines that are none."""
+    """Read the records of a manifest one by one, skipping lines that are not records."""
     return (record for _, record in read_records(path) if record is not None)
 
 
 def find_pairs(root: Path, manifests: Iterable[Path]) -> dict[str, tuple[Path, int]]:
-    """Find the pairs that exist: those with a line whose HQ and LQ files are in place.
+    """Find the pairs that exist: those with a line whose HQ and LQ files both exist.
 
     Args:
         root: The pairs folder.
-        manifests: Its manifest and the parts, the latest last: of several lines for one key the last one counts.
+        manifests: Its manifest and the parts, the latest last. If a key has several lines, the last one counts.
 
     Returns:
-        For each key, the file of its line and the byte at which the line begins.
+        For each key, the file that contains its line and the byte offset of the line.
     """
     found: dict[str, tuple[Path, int]] = {}
     for path in manifests:
@@ -92,7 +95,7 @@ def find_pairs(root: Path, manifests: Iterable[Path]) -> dict[str, tuple[Path, i
 
 
 def sorted_lines(root: Path, manifests: Iterable[Path]) -> Iterator[bytes]:
-    """Read the lines that ``find_pairs`` finds one by one, in code-point order of their keys, with line breaks."""
+    """Yield the lines that ``find_pairs`` finds, in code-point order of their keys, with line breaks."""
     found = find_pairs(root, manifests)
     with ExitStack() as stack:
         opened = {path: stack.enter_context(path.open("rb")) for path in {path for path, _ in found.values()}}
@@ -102,41 +105,41 @@ def sorted_lines(root: Path, manifests: Iterable[Path]) -> Iterator[bytes]:
 
 
 def meta_lines(records: Iterable[Record]) -> Iterator[bytes]:
-    """The lines of ``meta_info.txt``, one per record, with line breaks."""
+    """Return the lines of ``meta_info.txt``, one per record, with line breaks."""
     return (f"{record['hq']}, {record['lq']}\n".encode() for record in records)
 
 
 def line_at(path: Path, position: int) -> bytes:
-    """The line of a manifest that begins at a byte, with its line break."""
+    """Read the manifest line at a byte offset, with its line break."""
     with path.open("rb") as file:
         file.seek(position)
         return file.readline().strip() + b"\n"
 
 
 def line_of(record: Record) -> str:
-    """A record as a line of a manifest, with its line break."""
+    """Format a record as a manifest line, with its line break."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def file_name(kind: str, key: str) -> str:
-    """The name of one file of a pair inside the pairs folder."""
+    """Return the name of one file of a pair inside the pairs folder."""
     return f"{kind}/{key}.png"
 
 
 def is_rejected(record: Record) -> bool:
-    """Whether the pair is marked ``accepted: false``."""
+    """Check whether the pair is marked ``accepted: false``."""
     return record.get("accepted", True) is False
 
 
 def recorded_psnr(record: Record, name: str = "psnr") -> float | None:
-    """The ``psnr`` or ``psnr_initial`` of a record in dB, infinite if the line says null; ``None`` if it is missing."""
+    """Return ``psnr`` or ``psnr_initial`` in dB: infinity if it is null, ``None`` if it is missing or invalid."""
     psnr = record.get(name, "unknown")
     psnr = math.inf if psnr is None else psnr
     return psnr if isinstance(psnr, int | float) else None
 
 
 def recorded_size(record: Record, kind: str) -> tuple[int, int] | None:
-    """(height, width) of one side of a pair; ``None`` where the record does not say them."""
+    """Return the (height, width) of one side of a pair, or ``None`` if the record has no valid size."""
     size = record.get(f"{kind}_size")
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
         return None
@@ -147,63 +150,65 @@ def recorded_size(record: Record, kind: str) -> tuple[int, int] | None:
 
 
 def variant_key(key: str, number: int) -> str:
-    """The key of a variant of an image: the image's own key for number 0, then ``<key>~1``, ``<key>~2``, ..."""
+    """Return the key of a variant: the key of the image for number 0, then ``<key>~1``, ``<key>~2``, ..."""
     return f"{key}~{number}" if number else key
 
 
 def variant_keys(key: str, variants: int) -> list[str]:
-    """The keys of all pairs made from one image, its own first."""
+    """Return the keys of all pairs made from one image, starting with the key of the image."""
     return [variant_key(key, number) for number in range(variants)]
 
 
 def content_of(key: str) -> str:
-    """What a pair shows: its key without the ``~<n>`` of variants."""
+    """Return the key without the ``~<n>`` of variants. It identifies the content of the pair."""
     return _VARIANT.sub("", key)
 
 
 def quote_key(key: str) -> str:
-    """A key as packed copies carry it: ASCII without dots, since both formats start the suffix at the first dot.
+    """Quote a key for packed copies: ASCII without dots, because both formats start the suffix at the first dot.
 
-    ``/`` and ``~`` stay as they are.
+    ``/`` and ``~`` are not changed.
     """
     return quote(key, safe="/~").replace(".", "%2E")
 
 
 def unquote_key(name: str) -> str:
-    """The key that ``quote_key`` quoted."""
+    """Invert ``quote_key``."""
     return unquote(name)
 
 
 def is_key(name: str) -> bool:
-    """Whether a name can be the key of a pair, after which files are named in any folder."""
+    """Check whether a name can be the key of a pair, from which file names in any folder are made."""
     return stays_below(name) and below_any_folder(name) == name
 
 
 def stays_below(name: str) -> bool:
-    """Whether a relative name with ``/`` cannot lead out of its folder, as far as the name itself can show."""
+    """Check that a relative name with ``/`` does not lead outside its folder; links are not checked."""
     parts = PurePosixPath(name).parts
     unwritable = any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in name)
     return bool(parts) and "/" not in parts and ".." not in parts and not unwritable
 
 
 def below_any_folder(name: str) -> str:
-    """A name without what could lead out of the folder where results are named after it."""
+    """Drop the parts of a name that could lead outside the folder in which results are named after it."""
     return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", ".."))
 
 
 class Summary:
-    """Streaming summary of pairs; 16 bytes of memory per pair. Fields that a record does not have count as zero.
+    """Streaming summary of pairs that takes 16 bytes of memory per pair.
+
+    If a record lacks ``evaluations`` or ``t``, it counts as zero.
 
     Args:
-        records: Manifest records to count at once.
+        records: Manifest records to count immediately.
 
     Attributes:
         pairs: Number of pairs.
         accepted: Number of pairs that passed the quality gate.
         evaluations: Network evaluations of all pairs together.
-        t: Sum of the t of all pairs.
-        psnr: PSNR of each LQ image in dB, infinite if it equals the HQ image.
-        psnr_initial: The same for each initial LQ image.
+        t: Sum of t over all pairs.
+        psnr: PSNR of each LQ image in dB, infinity if it equals the HQ image.
+        psnr_initial: PSNR of each initial LQ image in dB, in the same way.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -213,7 +218,7 @@ class Summary:
             pass
 
     def counted(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Pass records on one by one, and count each."""
+        """Yield the records unchanged and count each of them."""
         for record in records:
             self.pairs += 1
             self.accepted += not is_rejected(record)
@@ -226,7 +231,7 @@ class Summary:
 
 
 def _count(record: Record, name: str) -> int:
-    """A whole number of a record; 0 if it is missing or something else."""
+    """Return an integer field of a record, or 0 if it is missing or not an integer."""
     value = record.get(name)
     return value if isinstance(value, int) else 0
 

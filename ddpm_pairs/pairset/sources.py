@@ -1,4 +1,4 @@
-"""What ``--data.pairs_dir`` may be: a pairs folder, a packed copy, a meta_info file, or any folder with hq/ and lq/."""
+"""Find the pairs of ``--data.pairs_dir``: a pairs folder, packed pairs, a meta_info file, or hq/ and lq/ folders."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -21,29 +21,29 @@ from ddpm_pairs.pairset.shards import INDEX, find_in_shards
 
 
 def find_pairs(place: str, option: str, include_rejected: bool = False) -> FoundPairs:
-    """All pairs of one source; no image is opened.
+    """Find all pairs of one source without opening an image.
 
-    A folder with a manifest holds the pairs that the manifest names, finished or not. Any other folder holds the images
-    of ``hq/`` and ``lq/`` that share a key. Each line of a text file is ``<HQ path>, <LQ path>``, relative to the
-    folder of the file; the key is the HQ path without suffix and without a leading ``hq/``, and further lines of one HQ
-    image are its variants ``<key>~1``, ``<key>~2``, ...
-
-    A packed copy holds the pairs that were packed, under the keys that they had in their folder. Shards say PSNR and
-    which pairs are not accepted; LMDB does not, so all that were packed are used.
+    * A folder with a manifest contains the pairs that the manifest lists, even if its run has not finished.
+    * A packed copy contains the packed pairs under their original keys. Shards record the PSNR and which pairs are not
+      accepted. LMDB does not, so all of its pairs are used.
+    * Any other folder contains one pair for each key that has an image in both ``hq/`` and ``lq/``.
+    * Each line of a text file is ``<HQ path>, <LQ path>``, relative to the folder of the file. The key is the HQ path
+      without its suffix and without a leading ``hq/``. Further lines with the same HQ image are its variants
+      ``<key>~1``, ``<key>~2``, ...
 
     Args:
         place: The folder or file.
-        option: Command line option that named it, for error messages.
+        option: Command-line option that names it, for error messages.
         include_rejected: Also use pairs that the manifest marks ``accepted: false``.
 
     Raises:
-        UserError: If the source is missing, is none of these, cannot be read, or holds no pair.
+        UserError: If the source does not exist, is none of these, cannot be read, or contains no pairs.
     """
     root = Path(place)
     if root.is_file():
         found = _of_text(root, option)
     elif not root.is_dir():
-        raise UserError(f"{option}: there is no {place!r}; give a pairs folder, packed pairs or a meta_info file")
+        raise UserError(f"{option}: {place!r} does not exist; give a pairs folder, packed pairs, or a meta_info file")
     elif (root / INDEX).is_file():
         found = find_in_shards(root, option, include_rejected)
     elif any((root / side).is_dir() for side in SIDES.values()):
@@ -54,24 +54,24 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
         found = _of_folders(root, option)
     else:
         raise UserError(
-            f"{option}: {place!r} holds neither manifest.jsonl nor hq/ and lq/, nor packed pairs "
-            f"({INDEX}, {' and '.join(SIDES.values())}); give a folder of pairs"
+            f"{option}: {place!r} is not a folder of pairs; expected manifest.jsonl, hq/ and lq/, or packed pairs "
+            f"({INDEX}, or {' and '.join(SIDES.values())})"
         )
     found.pairs.sort(key=lambda pair: pair.key)
     found.failures.sort(key=lambda failure: failure.source)
     if not found.pairs and found.rejected:
         raise UserError(
             f"{option}: all {found.rejected} pairs of {place!r} are marked as not accepted; "
-            "give other pairs, or --data.include_rejected true"
+            "give other pairs or --data.include_rejected true"
         )
     if not found.pairs:
         first = f" ({found.failures[0].source}: {found.failures[0].reason})" if found.failures else ""
-        raise UserError(f"{option}: no pair in {place!r}{first}; give a folder of pairs")
+        raise UserError(f"{option}: no pairs in {place!r}{first}; give a folder that contains pairs")
     return found
 
 
 def tell_apart(sources: list[FoundPairs]) -> list[FoundPairs]:
-    """Put the name of its source before each key, where there are several sources."""
+    """Prefix each key with the name of its source if there are several sources."""
     if len(sources) == 1:
         return sources
     names = [Path(found.place).stem for found in sources]
@@ -91,11 +91,13 @@ def _below(found: FoundPairs, name: str) -> FoundPairs:
 
 def _of_manifest(root: Path, option: str, include_rejected: bool) -> FoundPairs:
     found = FoundPairs(str(root), option)
-    kept: dict[str, tuple[str, str, float | None, bool]] = {}  # of a million records only what is needed
+    kept: dict[
+        str, tuple[str, str, float | None, bool]
+    ] = {}  # only the required fields, as there may be a million records
     for path in sorted(root.glob(MANIFESTS)):
         for number, (_, record) in enumerate(read_records(path), 1):
             if record is None:
-                found.failures.append(Failure(path.name, f"line {number} is no line of a manifest"))
+                found.failures.append(Failure(path.name, f"line {number} is not a manifest line"))
             else:
                 kept[record["key"]] = record["hq"], record["lq"], recorded_psnr(record), is_rejected(record)
     for key, (hq, lq, psnr, rejected) in kept.items():
@@ -115,7 +117,7 @@ def _of_folders(root: Path, option: str) -> FoundPairs:
         found.failures += [Failure(f"{side}/{failure.source}", failure.reason) for failure in failures]
     for side, other in (("hq", "lq"), ("lq", "hq")):
         for key in sides[side].keys() - sides[other].keys():
-            found.failures.append(Failure(sides[side][key].source, f"{other}/ has no picture of this name"))
+            found.failures.append(Failure(sides[side][key].source, f"{other}/ has no image with this name"))
     both = sides["hq"].keys() & sides["lq"].keys()
     found.pairs = [PicturePair(key, sides["hq"][key], sides["lq"][key], content_of(key)) for key in both]
     return found
@@ -127,7 +129,9 @@ def _of_text(path: Path, option: str) -> FoundPairs:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{option}: {str(path)!r} is no text; give a folder of pairs or a meta_info file") from None
+        raise UserError(
+            f"{option}: {str(path)!r} is not a text file; give a folder of pairs or a meta_info file"
+        ) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -142,15 +146,15 @@ def _of_text(path: Path, option: str) -> FoundPairs:
 
 
 def _add(found: FoundPairs, root: Path, key: str, names: tuple[str, str] | list[str], psnr: float | None) -> None:
-    """Add the pair of two files, or say which of them is missing."""
+    """Add the pair of two files, or record the missing files as failures."""
     hq, lq = (Picture(key, root / name, name) for name in names)
     missing = [one for one in (hq, lq) if not one.path.is_file()]
     for one in missing:
-        found.failures.append(Failure(one.source, f"there is no such file for the pair {key!r}"))
+        found.failures.append(Failure(one.source, f"file of the pair {key!r} does not exist"))
     if not missing:
         found.pairs.append(PicturePair(key, hq, lq, content_of(key), psnr))
 
 
 def _key(name: str) -> str:
-    """The key of an HQ picture's path."""
+    """Return the key for the path of an HQ image."""
     return below_any_folder(name.removesuffix(PurePosixPath(name).suffix)).removeprefix("hq/")

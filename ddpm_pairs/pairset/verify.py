@@ -18,10 +18,10 @@ def main(arguments: Namespace) -> int:
         arguments: ``pairs`` and ``fix`` of the command line.
 
     Returns:
-        0 if the folder is intact when this returns, 1 if not.
+        0 if the folder is intact when this returns, 1 otherwise.
 
     Raises:
-        UserError: For a folder without pairs, or, with ``fix``, one that another process writes to.
+        UserError: See ``verify``.
     """
     found = verify(arguments.pairs, arguments.fix)
     _print(arguments.pairs, found, arguments.fix)
@@ -30,22 +30,23 @@ def main(arguments: Namespace) -> int:
 
 
 def verify(root: Path, fix: bool = False) -> Inspection:
-    """Inspect every byte of a pairs folder, and repair it if asked to.
+    """Check every byte of a pairs folder and repair it if ``fix`` is set.
 
-    The repair drops broken and duplicate lines, the lines and files of damaged pairs, and files without a line; it
-    rewrites manifest, ``meta_info.txt`` and ``failures.jsonl``. ``predict`` makes again what was dropped. Of the files
-    only those below ``hq/`` and ``lq/`` that belong to a pairs folder are removed (``.png``, and ``.tmp`` of an
-    interrupted write).
+    The repair drops broken and duplicate lines, the lines and files of damaged pairs, and files without a line. It
+    rewrites the manifest, ``meta_info.txt``, and ``failures.jsonl``. ``predict`` remakes the dropped pairs. The repair
+    removes only files below ``hq/`` and ``lq/`` that belong to a pairs folder: ``.png`` files and the ``.tmp`` files of
+    interrupted writes.
 
     Args:
         root: The pairs folder.
-        fix: Repair it.
+        fix: Repair the folder.
 
     Returns:
-        What was found.
+        The state of the folder before the repair.
 
     Raises:
-        UserError: If the folder has no pairs; with ``fix`` if another process writes to it or it cannot be written.
+        UserError: If the folder contains no pairs; with ``fix``, also if another process is writing to the folder or
+            if it cannot be written.
     """
     with FolderLock(root) if fix else nullcontext():
         found = inspect_folder(root)
@@ -55,7 +56,7 @@ def verify(root: Path, fix: bool = False) -> Inspection:
 
 
 def _mend(root: Path, found: Inspection) -> None:
-    """Rewrite the lines first: should this be interrupted, a file without a line is found again as an orphan."""
+    """Rewrite the lines first. If this is interrupted, the next run finds the remaining files as orphans."""
     folder = PairsFolder(root)
     with as_output_error(root):
         with atomic_file(root / MANIFEST) as manifest:
@@ -73,21 +74,21 @@ def _mend(root: Path, found: Inspection) -> None:
 
 
 def _print(root: Path, found: Inspection, fix: bool) -> None:
-    """Print how many damages of each kind there are, and each of them."""
-    print(f"{root}: {found.pairs} pairs, {found.whole} of them whole")
+    """Print the number of damages of each kind, then every damage."""
+    print(f"{root}: {found.pairs} pairs, {found.whole} intact")
     for kind, number in Counter(damage.kind for damage in found.damages).items():
         print(f"  {kind:<12}{number:>8}")
     for line in [*(f"note: {note}" for note in found.notes), *map(_line, found.damages)]:
         print(line)
     left = [damage for damage in found.damages if not damage.mendable]
     if not found.damages:
-        print("whole: lines, files and hashes agree")
+        print("intact: lines, files, and hashes match")
     elif not fix:
-        print(f"not whole: type 'ddpm-pairs verify {root} --fix', then the predict command again")
+        print(f"damaged: run 'ddpm-pairs verify {root} --fix', then rerun the predict command")
     else:
-        print(f"mended: {len(found.lines)} pairs stay; the predict command makes again what was dropped")
+        print(f"repaired: kept {len(found.lines)} pairs; rerun the predict command to remake the dropped ones")
         for damage in left:
-            print(f"not mended: {_line(damage)}")
+            print(f"not repaired: {_line(damage)}")
 
 
 def _line(damage: Damage) -> str:

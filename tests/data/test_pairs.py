@@ -406,9 +406,9 @@ def test_what_a_stage_needs(tmp_path, folder, photos):
         ({"mix": [0]}, "--data.mix: got [0]"),
         ({"mix": [math.nan]}, "--data.mix: got [nan]"),
         ({"psnr_floor": 50}, "--data.pairs_dir: none of the 11 pairs"),
-        ({"val_dir": "nowhere"}, "--data.val_dir: there is no 'nowhere'"),
+        ({"val_dir": "nowhere"}, "--data.val_dir: 'nowhere' does not exist"),
         ({"lq_dir": "nowhere"}, "--data.lq_dir: there is no folder 'nowhere'"),
-        ({"pairs_dir": "nowhere"}, "--data.pairs_dir: there is no 'nowhere'"),
+        ({"pairs_dir": "nowhere"}, "--data.pairs_dir: 'nowhere' does not exist"),
         ({"pairs_dir": []}, "--data.pairs_dir: got none"),
     ],
 )

@@ -15,7 +15,7 @@ from ddpm_pairs.pairset.pack import pack
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """A pairs folder of x4 noise, which fills two shards of 1 MB, and what becomes of it in each form."""
+    """A pairs folder of x4 noise, which fills two shards of 1 MB, and its packed copies in both formats."""
     random = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("packed")
     lines = []
@@ -47,12 +47,12 @@ def form(request):
 
 @pytest.fixture
 def shards(made, tmp_path):
-    """Shards of one's own to damage."""
+    """A copy of the shards that the test may damage."""
     return shutil.copytree(made / "webdataset", tmp_path / "shards")
 
 
 @pytest.fixture
 def lmdb_folders(made, tmp_path):
-    """LMDB folders of one's own to damage."""
+    """A copy of the LMDB folders that the test may damage."""
     pytest.importorskip("lmdb", reason="needs the lmdb package")
     return shutil.copytree(made / "lmdb", tmp_path / "lmdb")

@@ -1,4 +1,4 @@
-"""LMDB copies that are not whole."""
+"""Damaged LMDB copies."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_lmdb_cut_short_after_it_was_found(lmdb_folders):
 
 
 def test_names_that_do_not_agree(lmdb_folders):
-    """Two more lines, one changed, one less; and a picture that LQ alone has."""
+    """meta_info.txt with added, changed, and missing lines, and an image that only LQ has."""
     import lmdb
 
     path = lmdb_folders / "hq.lmdb" / "meta_info.txt"
@@ -62,9 +62,9 @@ def test_names_that_do_not_agree(lmdb_folders):
     assert len(one.pairs) == len(KEYS) - 2 - 2
     assert set(one.failures) == {
         Failure("hq.lmdb/meta_info.txt", "line 2 is not `<key>.png (<height>,<width>,3) <compression level>`"),
-        Failure("hq.lmdb/more", "data.mdb has no picture of this name"),
-        *(Failure(f"hq.lmdb/{name}", "meta_info.txt does not tell its size") for name in names[:2]),
-        *(Failure(f"lq.lmdb/{name}", "hq.lmdb has no picture of this name") for name in (*names[:2], "alone")),
+        Failure("hq.lmdb/more", "data.mdb has no image with this name"),
+        *(Failure(f"hq.lmdb/{name}", "meta_info.txt does not contain its size") for name in names[:2]),
+        *(Failure(f"lq.lmdb/{name}", "hq.lmdb has no image with this name") for name in (*names[:2], "alone")),
     }
     path.unlink()
     with pytest.raises(ValueError, match=r"hq.lmdb/meta_info.txt' cannot be read; copy or pack it again"):
@@ -77,14 +77,14 @@ def test_a_value_that_is_gone(lmdb_folders):
     pair = found(lmdb_folders).pairs[0]
     with lmdb.open(str(lmdb_folders / "lq.lmdb")) as environment, environment.begin(write=True) as transaction:
         transaction.delete(pair.lq.name.encode())
-    assert decode_pair(pair) == Failure("lq.lmdb/B", "lq.lmdb does not hold it any more")
+    assert decode_pair(pair) == Failure("lq.lmdb/B", "lq.lmdb no longer contains this image")
 
 
 def test_without_the_lmdb_package(made, tmp_path, monkeypatch):
     (tmp_path / "packed" / "hq.lmdb").mkdir(parents=True)
     monkeypatch.setitem(sys.modules, "lmdb", None)  # as Python itself marks what cannot be imported
     with pytest.raises(
-        ValueError, match=r"^--data.pairs_dir: .* needs the lmdb package; install it by .pip install lmdb"
+        ValueError, match=r"^--data.pairs_dir: .* needs the lmdb package; install it with .pip install lmdb"
     ) as caught:
         found(tmp_path / "packed")
     assert "\n" not in str(caught.value)
@@ -97,7 +97,7 @@ def test_names_that_would_lead_out_of_a_folder_are_refused(tmp_path):
     write_lmdb(tmp_path, sorted(samples, key=lambda sample: sample.name))
     one = found(tmp_path)
     assert [pair.key for pair in one.pairs] == ["good"] and one.pairs[0].hq.size == (4, 8)
-    reason = "its name would lead out of a folder of results"
+    reason = "name would lead outside an output folder"
     assert set(one.failures) == {
         Failure(f"{kind}.lmdb/{quote_key(key)}", reason) for kind in ("hq", "lq") for key in keys[:-1]
     }

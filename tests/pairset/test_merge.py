@@ -1,4 +1,4 @@
-"""Parts of manifests joined by hand."""
+"""Joining the parts of a manifest with ``merge``."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def test_parts_of_two_ranks(tmp_path, capsys):
     (tmp_path / "hq" / ".0123456789abcdef.1.tmp").write_bytes(b"half")
     assert main(["merge", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "2 parts joined, 4 pairs, 2 sources without one" in said
+    assert "2 parts joined, 4 pairs, 2 failed sources" in said
     assert "1 broken lines" in said and "1 pairs without both files" in said
     keys = [json.loads(line)["key"] for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
     assert keys == ["B", "a", "sub/a", "é"]
@@ -57,7 +57,7 @@ def test_a_finished_folder_stays_as_it_is(hq_folder, tmp_path, predict, content)
 
 
 def test_merged_in_the_middle_and_gone_on_with(hq_folder, tmp_path, predict, content):
-    """What a run left when it died is a whole folder after a merge, and predict makes the rest."""
+    """A merge turns the output of a killed run into an intact folder, and predict makes the remaining pairs."""
 
     def run(out):
         return predict(PairGenerator("bicubic", t_max=0, slots=4, threads=1), hq_folder, out)
@@ -81,7 +81,7 @@ def test_merged_in_the_middle_and_gone_on_with(hq_folder, tmp_path, predict, con
 
 @pytest.fixture
 def long_lines(tmp_path):
-    """200 lines of 100 kB, of pairs that have their files."""
+    """200 lines of 100 kB each, whose pairs have their files."""
     root = tmp_path / "pairs"
     publish(PairsFolder(root), "a")
     line = json.loads((root / "manifest.rank0.jsonl").read_text())
@@ -93,7 +93,7 @@ def long_lines(tmp_path):
 
 
 def peak_of(work):
-    """Most bytes that were allocated at once."""
+    """Return the peak of allocated bytes."""
     tracemalloc.start()
     try:
         work()
@@ -103,7 +103,7 @@ def peak_of(work):
 
 
 def test_a_million_lines_are_not_kept_in_memory(long_lines):
-    """Of each line only its place is remembered: a long record costs no more than a short one."""
+    """Only the position of each line is kept, so a long record takes no more memory than a short one."""
     assert peak_of(lambda: merge(long_lines)) < 5e6
     assert len((long_lines / "manifest.jsonl").read_text()) > 20e6
 
@@ -137,4 +137,4 @@ def test_nor_where_they_are_read(long_lines, hq_folder):
 def test_folders_without_a_manifest(tmp_path, capsys, name):
     (tmp_path / name).mkdir()
     assert main(["merge", str(tmp_path)]) == 2
-    assert "holds no manifest.jsonl" in capsys.readouterr().err
+    assert "contains no manifest.jsonl" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Pairs packed into shards and LMDB, read back by the packages that others read them with."""
+"""Packing pairs into shards and LMDB, read back with the packages that users read them with."""
 
 import io
 import json
@@ -73,7 +73,7 @@ def test_shards_hold_the_files_bytes_under_names_without_further_dots(pairs, tmp
         }
     assert len(contents) == 3 * len(KEYS)
     for name, content in contents.items():
-        key, suffix = name.split(".", 1)  # as strict readers part them
+        key, suffix = name.split(".", 1)  # as strict readers split them
         record = records_of(pairs)[unquote(key)]
         if suffix == "json":
             assert json.loads(content) == record
@@ -94,7 +94,7 @@ def test_shards_are_a_function_of_the_folder(pairs, tmp_path):
 
 
 def test_shards_are_no_larger_than_asked_for(tmp_path, predict):
-    """Noise does not compress: every pair has about 270 kB, a lone large one goes beyond the limit."""
+    """Noise does not compress: each pair has about 270 kB, and the single large one exceeds the limit."""
     random = np.random.default_rng(0)
     (tmp_path / "hq").mkdir()
     for number in range(8):
@@ -153,14 +153,14 @@ def test_lmdb_grows_beyond_its_first_room(pairs, tmp_path, monkeypatch):
 
 
 def test_long_keys(tmp_path, photos, predict, capsys):
-    """255 bytes a name; escaped, they outgrow what LMDB takes, and a tar file's short form."""
+    """Quoted, names of 255 bytes exceed the key length of LMDB and the short form of tar."""
     pytest.importorskip("lmdb", reason="needs the lmdb package")
     (tmp_path / "hq" / ("k" * 200)).mkdir(parents=True)
     for name in ("é" * 125, "k" * 200 + "/" + "x" * 251):
         Image.fromarray(photos[0][:64, :64]).save(tmp_path / "hq" / f"{name}.png")
     predict(PairGenerator("bicubic", t_max=0, slots=4, threads=1), tmp_path / "hq", tmp_path / "pairs")
     assert main(["pack", str(tmp_path / "pairs"), str(tmp_path / "lmdb"), "--format", "lmdb"]) == 2
-    assert "750 bytes, LMDB takes 511" in capsys.readouterr().err
+    assert "750 bytes; LMDB allows at most 511" in capsys.readouterr().err
     pack(tmp_path / "pairs", tmp_path / "packed", "webdataset")
     with tarfile.open(tmp_path / "packed" / "pairs-000000.tar") as tar:
         assert {unquote(name.split(".")[0]) for name in tar.getnames()} == {"é" * 125, "k" * 200 + "/" + "x" * 251}
@@ -171,11 +171,11 @@ HARMS = {
     "missing file": (lambda root: (root / "lq" / "a.png").unlink(), "lq/a.png is missing"),
     "altered file": (
         lambda root: shutil.copy(root / "hq" / "b.png", root / "hq" / "a.png"),
-        "hq/a.png is not the file",
+        "hq/a.png was modified",
     ),
-    "broken line": (lambda root: (root / "manifest.jsonl").open("a").write("{"), "a line of manifest.jsonl is broken"),
-    "unfinished": (lambda root: (root / "manifest.rank0.jsonl").touch(), "has not ended"),
-    "nothing": (lambda root: (root / "manifest.jsonl").write_text(""), "nothing to pack"),
+    "broken line": (lambda root: (root / "manifest.jsonl").open("a").write("{"), "manifest.jsonl has a broken line"),
+    "unfinished": (lambda root: (root / "manifest.rank0.jsonl").touch(), "contains an unfinished run"),
+    "nothing": (lambda root: (root / "manifest.jsonl").write_text(""), "contains no pairs"),
     "nothing accepted": (
         lambda root: (root / "manifest.jsonl").write_text((root / "manifest.jsonl").read_text().splitlines()[2] + "\n"),
         "only 1 pairs that are not accepted",
@@ -199,10 +199,10 @@ def test_damaged_folders_leave_nothing(pairs, tmp_path, capsys, harm, form):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["pairs", "taken"], "exists already"),
+        (["pairs", "taken"], "already exists"),
         (["pairs", "pairs/packed"], "is inside the pairs folder"),
-        (["pairs", "packed", "--shard_size", "0"], "--shard_size is 0: expected 1 MB or more"),
-        (["nowhere", "packed"], "holds no manifest.jsonl"),
+        (["pairs", "packed", "--shard_size", "0"], "--shard_size: got 0; expected 1 (MB) or more"),
+        (["nowhere", "packed"], "contains no manifest.jsonl"),
     ],
 )
 def test_user_errors_are_one_line(pairs, tmp_path, monkeypatch, capsys, words, reason):
@@ -238,7 +238,7 @@ def test_a_full_disk_leaves_nothing(pairs, tmp_path, form):
 def test_what_a_killed_process_left_is_cleared_away(pairs, tmp_path):
     def killed():
         no_room_beyond(20_000)
-        shutil.rmtree = lambda *_, **__: __import__("os")._exit(9)  # dies where it would tidy up
+        shutil.rmtree = lambda *_, **__: __import__("os")._exit(9)  # dies where it would clean up
         pack(pairs, tmp_path / "packed", "webdataset")
 
     assert in_child(killed) == 9

@@ -1,4 +1,4 @@
-"""Packed pairs give what the folder gives that they were packed from."""
+"""Packed pairs give the same samples as the folder that they were packed from."""
 
 import pickle
 from itertools import islice
@@ -25,7 +25,7 @@ def test_same_samples_as_of_the_folder(made, form, workers):
     assert packed.scale == 4 and packed.failures == [] and len(packed.pairs) == len(KEYS) - len(REJECTED)
     for name in ("pairs", "val_pairs"):
         assert [pair.key for pair in getattr(packed, name)] == [pair.key for pair in getattr(of_folder, name)]
-    decode_pair(packed.pairs[0])  # a process that has read already passes nothing on to its loaders
+    decode_pair(packed.pairs[0])  # loaders inherit nothing from a process that has already read
     batches = len(KEYS) // 4 + 3  # more than an epoch
     assert_same(*(islice(data.train_dataloader(), batches) for data in (packed, of_folder)))
     assert_same(packed.val_dataloader(), of_folder.val_dataloader())
@@ -44,7 +44,7 @@ def test_samples_can_be_sent_to_a_process(made, form):
 
 
 def test_psnr_and_content(made, form):
-    """LMDB does not tell PSNR; it is computed where a floor asks for it."""
+    """LMDB does not record the PSNR. It is computed if there is a floor."""
     of_folder, packed = found(made / "folder"), found(made / form)
     assert [pair.content for pair in packed.pairs] == [pair.content for pair in of_folder.pairs]
     told = [pair.psnr if form == "webdataset" else None for pair in of_folder.pairs]

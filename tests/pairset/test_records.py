@@ -1,4 +1,4 @@
-"""The record of a pair, the lines that hold it, and its key."""
+"""Records of pairs, manifest lines, and keys."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def test_other_values_are_no_records(value):
 def test_lines_are_read_one_by_one_whatever_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "LONGEST_LINE", 100)
     path = tmp_path / "manifest.jsonl"
-    good, fits = json.dumps(GOOD).encode(), b'"' + b"x" * 97 + b'"\n'  # just as long as is read
+    good, fits = json.dumps(GOOD).encode(), b'"' + b"x" * 97 + b'"\n'  # exactly the maximum length
     lines = [
         good + b"\n",
         b"\n",
@@ -81,7 +81,7 @@ def test_lines_are_read_one_by_one_whatever_they_are(tmp_path, monkeypatch):
 
 def test_a_summary_counts_what_records_say_and_passes_them_on():
     full = {"accepted": False, "t": 40, "evaluations": 12, "psnr": 20.5, "psnr_initial": None}
-    foreign = {"key": "b", "t": "many", "psnr": "high"}  # only key, hq and lq must be there
+    foreign = {"key": "b", "t": "many", "psnr": "high"}  # only key, hq, and lq are required
     summary = Summary()
     assert list(summary.counted([full, foreign])) == [full, foreign]
     assert (summary.pairs, summary.accepted, summary.t, summary.evaluations) == (2, 1, 40, 12)

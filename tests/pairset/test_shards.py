@@ -1,4 +1,4 @@
-"""Tar shards that are not whole."""
+"""Damaged tar shards."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from ddpm_pairs.pairset.shards import write_shards
 
 
 def keys_before(shard, end):
-    """Keys of a shard whose three members lie before an offset, as the standard library reads it."""
+    """Return the keys whose three members end before an offset, as read by the standard library."""
     with tarfile.open(shard) as tar:
         ends = {}
         for member in tar:
@@ -37,11 +37,11 @@ def test_a_truncated_shard_is_named_and_what_is_whole_of_it_is_taken(shards, par
     (other,) = {path for path in shards.glob("*.tar") if path != shard}
     wanted = keys_before(shard, int(part * size)) | keys_before(other, 1e9)
     os.truncate(shard, int(part * size))
-    with pytest.warns(UserWarning, match=f"^--data.pairs_dir: the shard {shard} is damaged: it holds"):
+    with pytest.warns(UserWarning, match=f"^--data.pairs_dir: shard {shard} is damaged: contains"):
         one = found(shards)
     assert {pair.key for pair in one.pairs} == wanted
     held, of = len(wanted - keys_before(other, 1e9)), json.loads((shards / "shards.json").read_text())["shards"][0]
-    reason = f"it holds {held} of {of['pairs']} pairs in {int(part * size)} of {size} bytes; copy or pack it again"
+    reason = f"contains {held} of {of['pairs']} pairs in {int(part * size)} of {size} bytes; copy or pack it again"
     assert one.failures == [Failure("pairs-000000.tar", reason)]
     assert all(isinstance(decode_pair(pair), tuple) for pair in one.pairs)
 
@@ -55,7 +55,7 @@ def test_a_damaged_header_in_the_middle(shards):
         file.write(b"\xff" * 512)
     with pytest.warns(UserWarning, match="is damaged"):
         (failure,) = found(shards).failures
-    assert failure.source == shard.name and failure.reason.startswith("it holds 3 of ")
+    assert failure.source == shard.name and failure.reason.startswith("contains 3 of ")
 
 
 def test_a_missing_shard(shards):
@@ -63,7 +63,7 @@ def test_a_missing_shard(shards):
     with pytest.warns(UserWarning, match="is damaged"):
         one = found(shards)
     assert one.failures == [
-        Failure("pairs-000000.tar", "it cannot be read: No such file or directory; copy or pack it again")
+        Failure("pairs-000000.tar", "cannot be read: No such file or directory; copy or pack it again")
     ]
     assert {pair.hq.path.name for pair in one.pairs} == {"pairs-000001.tar"}
 
@@ -74,7 +74,7 @@ def test_a_shard_that_is_there_twice(shards):
     (shards / "shards.json").write_text(json.dumps(index))
     one = found(shards)
     assert len(one.pairs) == len(KEYS) - 2 and len(one.failures) == index["shards"][0]["pairs"]
-    assert re.fullmatch(r"the key '.*' is there already", one.failures[0].reason)
+    assert re.fullmatch(r"duplicate key '.*'", one.failures[0].reason)
 
 
 def test_no_shard_is_whole(shards):
@@ -82,7 +82,7 @@ def test_no_shard_is_whole(shards):
         os.truncate(shard, 100)
     with (
         pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(ValueError, match=r"no pair in .*shards.* \(pairs-000000.tar: it holds 0 of .*copy or pack"),
+        pytest.raises(ValueError, match=r"no pairs in .*shards.* \(pairs-000000.tar: contains 0 of .*copy or pack"),
     ):
         found(shards)
 
@@ -107,7 +107,7 @@ def test_pictures_that_are_damaged_later_are_replaced_and_reported(shards):
     reasons = {failure.source: failure.reason for failure in data.failures}
     assert set(reasons) == {spoilt.lq.source, cut.hq.source}
     assert spoilt.lq.source.startswith(f"{spoilt.lq.path.name}/")
-    assert reasons[cut.hq.source] == f"{cut.hq.path.name} ends in the middle of it; copy or pack it again"
+    assert reasons[cut.hq.source] == f"{cut.hq.path.name} is truncated; copy or pack it again"
     cut.hq.path.unlink()
     assert "cannot be read: No such file" in decode_pair(cut).reason
 
@@ -128,7 +128,7 @@ def test_records_that_tell_wrong_sizes_or_none(tmp_path, photos):
 
     sizes = {"good": [128, 96], "none": None, "text": ["128", "96"], "wrong": [96, 128]}
     write_shards(tmp_path, [sample(*one) for one in sizes.items()], 10**6)
-    with pytest.warns(UserWarning, match="it holds 2 of 4 pairs"):
+    with pytest.warns(UserWarning, match="contains 2 of 4 pairs"):
         one = found(tmp_path)
     assert [pair.key for pair in one.pairs] == ["good", "wrong"]
     good, wrong = map(decode_pair, one.pairs)
@@ -142,5 +142,5 @@ def test_a_record_too_long_to_read_is_left_out(tmp_path):
         return Sample(key, record | {"more": more}, b"hq", b"lq")
 
     write_shards(tmp_path, [sample("long", "x" * LONGEST_LINE), sample("short", "x" * 1000)], 10**9)
-    with pytest.warns(UserWarning, match="it holds 1 of 2 pairs"):
+    with pytest.warns(UserWarning, match="contains 1 of 2 pairs"):
         assert [pair.key for pair in found(tmp_path).pairs] == ["short"]

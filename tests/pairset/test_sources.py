@@ -36,9 +36,9 @@ def test_partners_missing_on_either_side_and_foreign_files_are_listed(tmp_path):
     (tmp_path / "lq" / "notes.txt").touch()
     one = found(tmp_path)
     assert keys(one) == ["p003"]
-    assert one.failures[0] == Failure("hq/p002.png", "lq/ has no picture of this name")
+    assert one.failures[0] == Failure("hq/p002.png", "lq/ has no image with this name")
     assert one.failures[1].source == "lq/notes.txt"
-    assert one.failures[2] == Failure("lq/p001.png", "hq/ has no picture of this name")
+    assert one.failures[2] == Failure("lq/p001.png", "hq/ has no image with this name")
 
 
 # Manifests
@@ -62,7 +62,7 @@ def test_parts_of_an_unfinished_run_count_too(tmp_path):
         file.write('{"key": "p0')
     one = found(tmp_path)
     assert keys(one) == ["p001", "p002", "p003"]
-    assert one.failures == [Failure("manifest.rank1.jsonl", "line 2 is no line of a manifest")]
+    assert one.failures == [Failure("manifest.rank1.jsonl", "line 2 is not a manifest line")]
 
 
 def test_rejected_pairs_are_left_out_and_counted(tmp_path):
@@ -86,7 +86,7 @@ def test_missing_files_of_a_manifest_are_listed(tmp_path):
     (tmp_path / "lq" / "p001.png").unlink()
     one = found(tmp_path)
     assert keys(one) == ["p002"]
-    assert one.failures == [Failure("lq/p001.png", "there is no such file for the pair 'p001'")]
+    assert one.failures == [Failure("lq/p001.png", "file of the pair 'p001' does not exist")]
 
 
 @pytest.mark.parametrize("key", ["../p001", "/p001", "a/../p001", ""])
@@ -95,7 +95,7 @@ def test_keys_that_lead_out_of_a_folder_are_refused(tmp_path, key):
     text = (tmp_path / "manifest.jsonl").read_text()
     (tmp_path / "manifest.jsonl").write_text(text.replace('"key": "hq/p001"', f'"key": "{key}"'))
     one = found(tmp_path)
-    assert keys(one) == ["p002"] and one.failures[0].reason == "line 2 is no line of a manifest"
+    assert keys(one) == ["p002"] and one.failures[0].reason == "line 2 is not a manifest line"
 
 
 # Text files
@@ -118,7 +118,7 @@ def test_a_meta_info_file(tmp_path):
     assert one.failures == [
         Failure("meta_info.txt", "line 6 is not `<HQ path>, <LQ path>`"),
         Failure("meta_info.txt", "line 7 is not `<HQ path>, <LQ path>`"),
-        Failure("one/lq/none.png", "there is no such file for the pair 'sets/one/hq/p001'"),
+        Failure("one/lq/none.png", "file of the pair 'sets/one/hq/p001' does not exist"),
     ]
 
 
@@ -128,7 +128,7 @@ def test_the_text_that_a_pairs_folder_holds(tmp_path):
     assert found(tmp_path / "meta_info.txt").pairs == found(tmp_path).pairs
 
 
-# What is no place of pairs
+# Invalid sources
 
 
 def test_errors_are_one_line(tmp_path):
@@ -139,11 +139,11 @@ def test_errors_are_one_line(tmp_path):
     flat_pairs(tmp_path / "unmatched", [1])
     (tmp_path / "unmatched" / "hq" / "p001.png").rename(tmp_path / "unmatched" / "hq" / "q.png")
     for name, text in {
-        "nowhere": "there is no .*nowhere.; give a pairs folder, packed pairs or a meta_info file",
-        "empty": "holds neither manifest.jsonl nor hq/ and lq/",
-        "empty.txt": "no pair in .*empty.txt.; give",
-        "binary.bin": "binary.bin. is no text",
-        "unmatched": r"no pair in .*unmatched. \(hq/q.png: lq/ has no picture of this name\); give",
+        "nowhere": ".*nowhere. does not exist; give a pairs folder, packed pairs, or a meta_info file",
+        "empty": "is not a folder of pairs; expected manifest.jsonl, hq/ and lq/, or",
+        "empty.txt": "no pairs in .*empty.txt.; give",
+        "binary.bin": "binary.bin. is not a text file",
+        "unmatched": r"no pairs in .*unmatched. \(hq/q.png: lq/ has no image with this name\); give",
     }.items():
         with pytest.raises(ValueError, match=f"^--data.pairs_dir: .*{text}") as caught:
             found(tmp_path / name)

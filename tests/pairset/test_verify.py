@@ -1,4 +1,4 @@
-"""A pairs folder read to its last byte, mended, and made whole again by predict."""
+"""Verifying a pairs folder byte by byte, repairing it, and completing it with predict."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from ddpm_pairs.synthesis import PairGenerator, PairWriter
 
 @pytest.fixture
 def run(hq_folder, predict):
-    """Predict into a folder, again if it is there."""
+    """Predict into a folder; resume if it exists."""
 
     def make(out):
         return predict(PairGenerator("bicubic", t_max=0, slots=4, threads=1), hq_folder, out)
@@ -31,7 +31,7 @@ def run(hq_folder, predict):
 
 @pytest.fixture
 def pairs(tmp_path, tmp_path_factory, run):
-    """Seven whole pairs, made once and copied."""
+    """Seven intact pairs, made once and copied."""
     made = tmp_path_factory.getbasetemp() / "pairs_to_verify"
     if not made.exists():
         run(made)
@@ -85,7 +85,7 @@ DAMAGES = {
     ),
     "orphans": (add_orphans, [("orphan", "hq/z.png"), ("orphan", "lq/gone/y.png")]),
     "broken line": (
-        break_line,  # that of b: its files have no line then, nor does meta_info agree
+        break_line,  # the line of b: its files become orphans, and meta_info differs
         [
             ("broken", "manifest.jsonl:3"),
             ("meta_info", "meta_info.txt"),
@@ -144,7 +144,7 @@ def test_each_damage_is_named_and_mended(pairs, run, content, damage):
     harmed = content(pairs)
     assert sorted((one.kind, one.name) for one in verify(pairs).damages) == sorted(expected)
     assert main(["verify", str(pairs)]) == 1
-    assert content(pairs) == harmed  # looking changes nothing
+    assert content(pairs) == harmed  # without --fix, nothing changes
     assert main(["verify", str(pairs), "--fix"]) == 0
     assert main(["verify", str(pairs)]) == 0
     run(pairs)
@@ -165,13 +165,13 @@ def test_six_damages_at_once(pairs, run, content, capsys):
     capsys.readouterr()
     assert main(["verify", str(pairs)]) == 1
     said = capsys.readouterr().out
-    assert "6 pairs, 3 of them whole" in said
+    assert "6 pairs, 3 intact" in said
     kinds = {"torn": 1, "altered": 1, "missing": 1, "orphan": 4, "broken": 1, "doubled": 1, "meta_info": 1}
     table = {words[0]: words[1] for words in map(str.split, said.splitlines()) if len(words) == 2}
     assert table == {kind: str(number) for kind, number in kinds.items()}
     assert "torn        lq/a.png: " in said and "--fix" in said
     assert main(["verify", str(pairs), "--fix"]) == 0
-    assert "3 pairs stay" in capsys.readouterr().out
+    assert "kept 3 pairs" in capsys.readouterr().out
     assert set(content(pairs)) == {
         *("manifest.jsonl", "meta_info.txt", "failures.jsonl"),
         *(f"{kind}/{key}.png" for kind in ("hq", "lq") for key in ("B", "e", "é")),
@@ -182,7 +182,7 @@ def test_six_damages_at_once(pairs, run, content, capsys):
 
 
 def test_manifests_without_hq_sha256(pairs, capsys):
-    """They are older: of their HQ no more is known than the size."""
+    """Earlier versions wrote them. Only the size of their HQ can be checked."""
     for number in range(7):
         line = json.loads(lines_of(pairs)[number])
         del line["hq_sha256"]
@@ -190,7 +190,7 @@ def test_manifests_without_hq_sha256(pairs, capsys):
         write_lines(pairs, [*lines[:number], json.dumps(line, ensure_ascii=False) + "\n", *lines[number + 1 :]])
     change_a_pixel(pairs / "hq" / "a.png")
     assert main(["verify", str(pairs)]) == 0
-    assert "7 lines are older and hold no hq_sha256" in capsys.readouterr().out
+    assert "7 lines from an earlier version have no hq_sha256" in capsys.readouterr().out
     truncate(pairs / "hq" / "a.png")
     shutil.copy(pairs / "lq" / "b.png", pairs / "hq" / "b.png")
     assert [(one.kind, one.name) for one in verify(pairs).damages] == [("torn", "hq/a.png"), ("altered", "hq/b.png")]
@@ -212,7 +212,7 @@ def test_what_is_not_the_folders_own_stays(pairs, tmp_path, capsys):
     (outside / "mine.png").write_text("mine")
     (pairs / "lq" / "linked.png").symlink_to(outside / "mine.png")
     (pairs / "hq" / "linked").symlink_to(outside)
-    assert main(["verify", str(pairs)]) == 0  # strangers do no harm
+    assert main(["verify", str(pairs)]) == 0  # foreign files are not damage
     said = capsys.readouterr().out
     assert said.count("left alone") == 4 and "lq/linked.png" in said
     truncate(pairs / "lq" / "a.png")
@@ -242,7 +242,7 @@ def test_lines_that_name_files_outside_are_broken_and_harm_nothing(pairs, tmp_pa
     assert [one.kind for one in found] == ["broken"] * (len(hostile) + 2)
     assert main(["verify", str(pairs), "--fix"]) == 0
     assert (tmp_path / "mine.png").exists() and content(pairs) == whole
-    # predict takes no notice of them either
+    # predict ignores them too
     write_lines(pairs, [*lines, *(json.dumps(record | change) + "\n" for change in hostile)])
     assert run(pairs)["made"] == 0
     assert content(pairs) == whole
@@ -261,7 +261,7 @@ def test_without_any_whole_line_pictures_are_nobodys(pairs, run, content, capsys
     whole = content(pairs)
     (pairs / "manifest.jsonl").write_text("lost\n")
     assert main(["verify", str(pairs), "--fix"]) == 1
-    assert "not mended: orphan" in capsys.readouterr().out
+    assert "not repaired: orphan" in capsys.readouterr().out
     assert set(content(pairs)) == set(whole)
     run(pairs)
     assert content(pairs) == whole
@@ -273,7 +273,7 @@ def test_run_yaml_is_not_mended(pairs, run, capsys, text):
     if text is not None:
         (pairs / "run.yaml").write_text(text)
     assert main(["verify", str(pairs), "--fix"]) == 1
-    assert "not mended: run.yaml" in capsys.readouterr().out
+    assert "not repaired: run.yaml" in capsys.readouterr().out
     (pairs / "run.yaml").unlink(missing_ok=True)
     run(pairs)
     assert main(["verify", str(pairs)]) == 0
@@ -281,7 +281,7 @@ def test_run_yaml_is_not_mended(pairs, run, capsys, text):
 
 @linux_only
 def test_what_cannot_be_read_keeps_its_line(pairs, content):
-    """A disk may have a bad day: nothing is thrown away for it."""
+    """A read error may be temporary, so nothing is dropped."""
     whole = content(pairs)
     (pairs / "lq" / "a.png").chmod(0)
 
@@ -307,7 +307,7 @@ def test_other_folders_are_user_errors(tmp_path, capsys, folder):
 
 @pytest.fixture
 def being_written(pairs, monkeypatch):
-    """Another process holds the folder as a run does."""
+    """Another process that locks the folder like a run."""
     monkeypatch.setattr(lock_module, "PATIENCE", 0.1)
     held, done = os.pipe(), os.pipe()
     child = os.fork()

@@ -1,4 +1,4 @@
-"""A start fitted to real pictures, where what a walk and a camera do is known."""
+"""Fitting a start to LQ images made by a known walk and camera."""
 
 import shutil
 from argparse import Namespace
@@ -23,7 +23,7 @@ NOISE = 2.0  # 8-bit units
 
 
 def texture(generator):
-    """(3, 512, 512) in [0, 1]: gray and colour detail of every frequency that LQ has."""
+    """Return (3, 512, 512) in [0, 1] with gray and color detail at every frequency of LQ."""
     field = torch.randn(1, 6, 128, 128, generator=generator)
     field = torch.nn.functional.interpolate(field, size=(512, 512), mode="bicubic")[0]
     return (0.5 + 0.08 * field[:3] + 0.1 * field[3]).clamp(0, 1)
@@ -35,14 +35,14 @@ def save(picture, path):
 
 
 def walked(lq, generator):
-    """What the known walk makes of LQ (3, h, w)."""
+    """Apply the known walk to LQ (3, h, w)."""
     noise = torch.randn(lq.shape, generator=generator) * NOISE / 255
     return (WALK.apply(lq[None], [{}], lq.shape[-2:])[0] + noise).clamp(0, 1)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder of real LQ, and HQ of other scenes of the same kind."""
+    """A folder of real LQ images, and HQ images of other scenes of the same kind."""
     root, generator = tmp_path_factory.mktemp("world"), torch.Generator().manual_seed(0)
     for number in range(8):
         save(texture(generator), root / "hq" / f"{number}.png")
@@ -61,7 +61,7 @@ def make(world, out, predict, start="bicubic", t_max=9, scale=4):
 
 @pytest.fixture(scope="module")
 def pairs(world, tmp_path_factory, predict):
-    """Pairs whose LQ are made by the known walk instead."""
+    """Pairs whose LQ images are made by the known walk."""
     return walk_as_known(make(world, tmp_path_factory.mktemp("made") / "pairs", predict))
 
 
@@ -80,8 +80,8 @@ def test_finds_the_camera_the_walk_and_its_noise(world, pairs):
         np.testing.assert_allclose(found.transfer[row], gains, atol=0.04)
     for row, gains in enumerate((CAMERA.luma, CAMERA.chroma)):
         np.testing.assert_allclose(found.gains()[row], gains, atol=0.08)
-    # independent noise of R, G and B has 0.299^2 + 0.587^2 + 0.114^2 of its power in Y; 8 bits add 1/12. Lower bands
-    # hold a hundred times as much signal, and where its transfer changes within a band, that counts as noise.
+    # Independent noise in R, G, and B has 0.299^2 + 0.587^2 + 0.114^2 of its power in Y; 8 bits add 1/12. Lower bands
+    # contain a hundred times as much signal, and a transfer that varies within a band counts as noise.
     window = torch.hann_window(32, dtype=torch.float64)
     noise = found.noise[0] * 255**2 / window.square().sum() ** 2
     np.testing.assert_allclose(noise[5:], 0.447 * (NOISE**2 + 1 / 12), rtol=0.15)

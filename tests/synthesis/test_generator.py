@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def pictures_of(photos, sizes):
-    """Pictures `0`, `1`, ... of these (height, width)."""
+    """Create images `0`, `1`, ... of these (height, width)."""
     made = []
     for number, (height, width) in enumerate(sizes):
         pixels = photos[number % 4][:height, 3 * number : 3 * number + width]
@@ -32,10 +32,10 @@ def pictures_of(photos, sizes):
 
 
 def pairs_of(generator, batches):
-    """All pairs by key, the batches going through `predict_step` one by one."""
+    """Return all pairs by key, passing the batches through `predict_step` one by one."""
     pairs = {}
     for number, batch in enumerate(batches):
-        fresh = [replace(one) for one in batch]  # a generator writes into what it is given
+        fresh = [replace(one) for one in batch]  # a generator modifies its input
         made, failures = generator.predict_step({"pictures": fresh, "failures": []}, number)
         assert failures == []
         pairs.update({pair.record["key"]: pair for pair in made})
@@ -79,7 +79,7 @@ def test_a_fresh_generator_makes_the_same_and_another_seed_others(photos):
 
 
 class Standardized(nn.Module):
-    """A network whose rows are not independent: it takes the statistics of its batch."""
+    """A network whose rows are not independent: it uses batch statistics."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ class Standardized(nn.Module):
 
 
 class Silent(nn.Module):
-    """Says that there is no noise: the clean prediction is the noised picture."""
+    """Predicts zero noise, so the clean prediction is the noised image."""
 
     def __init__(self):
         super().__init__()
@@ -132,7 +132,7 @@ def test_sizes_that_do_not_fit_are_cropped_padded_and_cropped_back(photos, scale
 
 
 def test_padding_does_not_move_the_picture(photos):
-    """With a network that leaves pictures as they are, LQ is near the initial LQ of the uncropped picture."""
+    """With a network that does not change images, LQ is close to the initial LQ of the uncropped image."""
     generator = PairGenerator("bicubic", scale=4, t_min=1, t_max=1, slots=4, threads=1)
     network = Silent()
     network.multiple = 32
@@ -144,7 +144,7 @@ def test_padding_does_not_move_the_picture(photos):
     reference = np.asarray(whole.resize((23, 16), Image.Resampling.BICUBIC)).astype(int)
     gap = np.abs(pair.lq.permute(1, 2, 0).numpy().astype(int) - reference)
     inner = gap[2:-2, 2:-2]
-    assert np.median(inner) <= 1 and inner.max() <= 8  # the noise of one step is a level or two
+    assert np.median(inner) <= 1 and inner.max() <= 8  # the noise of one step is one or two levels
 
 
 def test_too_small_pictures_become_failures(photos):
@@ -236,7 +236,7 @@ def test_scale_is_said_once(photos):
 
 
 def test_a_walk_as_the_degradation_makes_the_pairs_of_one_that_is_added(photos):
-    """In Python a walk is handed over like any other degradation."""
+    """In Python, a walk is passed like any other degradation."""
     runtime = Runtime(slots=4, threads=1, precision="fp32")
     walk = Walk("real_esrgan", tiny_denoiser(), (5, 40), sampling=Sampling(num_steps=3), runtime=runtime)
     given = PairGenerator(walk, t_max=0, seed=2)
@@ -255,12 +255,12 @@ def test_a_walk_as_the_degradation_makes_the_pairs_of_one_that_is_added(photos):
     [
         (20.0, 22.0, 2.0, True),
         (19.99, 22.0, 2.0, False),
-        (25.0, 22.0, 0.0, True),  # it came nearer to HQ
+        (25.0, 22.0, 0.0, True),  # closer to HQ than before
         (21.9, 22.0, 0.0, False),
         (3.0, 40.0, None, True),
-        (None, 22.0, 2.0, True),  # infinite is no drop
+        (None, 22.0, 2.0, True),  # infinite PSNR is not a drop
         (None, None, 0.0, True),
-        (60.0, None, 2.0, False),  # from infinity down to 60 dB
+        (60.0, None, 2.0, False),  # a drop from infinity to 60 dB
         (60.0, None, None, True),
     ],
 )

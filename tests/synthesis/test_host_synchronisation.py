@@ -1,4 +1,4 @@
-"""The host queues a whole walk back without waiting for the GPU, as pretended tensors show on any machine."""
+"""The host queues a whole denoising run without waiting for the GPU, checked on any machine with fake GPU tensors."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from ddpm_pairs.diffusion.samplers import make_plan
 
 
 def planned_apart(self, schedule, t):
-    """A plan is made on the host of numbers that it needs."""
+    """Make the plan on the host, from real numbers."""
     with _disable_current_modes():
         return make_plan(schedule, t, self.sampler, self.num_steps, self.eta)
 
@@ -23,7 +23,7 @@ def drawn(*ts):
 
 @pytest.fixture
 def pretended(monkeypatch):
-    """A denoiser on a pretended GPU."""
+    """A denoiser on a fake GPU."""
     monkeypatch.setattr(Sampling, "plan", planned_apart)
     with pretended_gpu():
         with torch.device("cuda"):

@@ -1,4 +1,4 @@
-"""A process killed at any event in the output folder leaves what the same command brings to the same end."""
+"""If a process is killed at any event in the output folder, rerunning the command gives the same result."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def test_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content)
         assert status == 9
         killed += 1
         there = whole_pairs(out)
-        if killed % 4 == 0:  # the second attempt is killed as well
+        if killed % 4 == 0:  # the second attempt is killed, too
             assert attempt(2 + killed % 9) == 9
             assert there <= whole_pairs(out)
         run(out)
@@ -51,12 +51,12 @@ def test_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content)
         most |= there
         shutil.rmtree(out)
     assert content(out) == whole
-    # Folders, two pairs of two files and a line, run.yaml, failures, manifest, meta_info: all were steps to die at.
+    # Folders, two pairs of two files and a line, run.yaml, failures, manifest, meta_info: the run was killed at each.
     assert killed >= 35 and most == {"e", "sub/c"}
 
 
 def predict_as_rank(rank, port, hq, out):
-    """What one of two processes does that torchrun has started."""
+    """Run as one of two processes started by torchrun."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "1"}
     trainer = L.Trainer(
@@ -76,9 +76,9 @@ def free_port():
 
 @pytest.mark.slow
 def test_one_of_two_ranks_killed_at_every_step_and_resumed(hq_folder, tmp_path, predict, content):
-    """The other rank ends as under torchrun; the next run has one rank or two."""
+    """The other rank is stopped as by torchrun; the next run has one or two ranks."""
     for key in ("b", "d", "é"):
-        (hq_folder / f"{key}.png").unlink()  # what is left are three canvases, two batches for rank 0, one for rank 1
+        (hq_folder / f"{key}.png").unlink()  # this leaves three canvas sizes: two batches for rank 0, one for rank 1
     (hq_folder / "broken.png").write_bytes((hq_folder / "e.png").read_bytes()[:300])
 
     def alone(out):
@@ -137,6 +137,6 @@ def test_torn_last_line_is_made_again(hq_folder, tmp_path, predict, content, cut
     (out / "manifest.rank1.jsonl").write_bytes(lines[4])
     (out / "hq" / "a.png.0.tmp").write_bytes(b"half a picture")
     (out / "failures.rank1.jsonl").write_bytes(b'{"source": "x')
-    # A line that lacks nothing but its line break is whole.
+    # A line that lacks only its line break is complete.
     assert run(out)["made"] == (2 if cut == -1 else 3)
     assert content(out) == whole

@@ -1,4 +1,4 @@
-"""Pairs folders that version 0.1 wrote, in ``begun_by_0.1``: read, remade, and resumed where the pairs are the same."""
+"""Pairs folders of version 0.1, in ``begun_by_0.1``: read, remade, and resumed if the pairs would be the same."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_old_pairs_are_remade(name):
-    """Bit for bit on the machine that made them; another kind of processor rounds a few pixels otherwise."""
+    """Equal bit for bit on the machine that made them; another kind of CPU rounds a few pixels differently."""
     for line in lines_of(OLD / name):
         pair = remake(OLD / name, line["key"])
         before = decode_picture(OLD / name / line["lq"]).astype(int)
@@ -62,7 +62,7 @@ def test_a_line_gets_the_seeds_that_were_derived_from_its_key():
     assert start == {"name": "on_hq_grid", "parameters": {"degradation": faces["degradation"]}}
     alone = lines_of(OLD / "hand_x1_faces_classical")[0]
     assert modern_record(alone, False)["degradation"] == alone["degradation"] | {"name": "classical_faces"}
-    chain = lines_of(OLD / "hand_x1_faces_chain")[0]  # which knew no preset
+    chain = lines_of(OLD / "hand_x1_faces_chain")[0]  # it has no preset
     assert chain["preset"] == "faces" and modern_record(chain, False)["degradation"] == chain["degradation"]
     new = {"degradation": {"name": "bicubic", "parameters": {}}}
     assert modern_record(new, True) is new

@@ -1,4 +1,4 @@
-"""Batches by canvas and length of the walk, and how well they fill the network, which a counting network confirms."""
+"""Batches by canvas size and walk length, and their slot occupancy, confirmed by a counting network."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from ddpm_pairs.synthesis.planning import plan
 
 @pytest.fixture
 def pictures(tmp_path, photos):
-    """Thirteen pictures of 64 x 64, three of 64 x 96, and one that is cut into tiles of 64 LQ px."""
+    """Thirteen images of 64 x 64, three of 64 x 96, and one that is split into tiles of 64 LQ px."""
     root = tmp_path / "many"
     root.mkdir()
     wide = np.tile(photos[0][:64, :64], (1, 10, 1))
@@ -36,7 +36,7 @@ def exact(**options):
 
 
 def arranged(pictures, generator):
-    """What a rank alone would load, window by window."""
+    """Return what a single rank would load, window by window."""
     batches = plan(pictures, generator).batches
     return [batch for first in range(0, len(batches), 8) for batch in generator.arrange(batches[first : first + 8])]
 
@@ -64,7 +64,7 @@ def test_every_image_is_drawn_once_and_just_before_it_is_loaded(pictures, monkey
     assert not drawn
     made, loader = 0, iter(data.predict_dataloader())
     for batch in loader:
-        assert len(drawn) <= made + 2 * 8 * 4  # one window, and not a million pictures
+        assert len(drawn) <= made + 2 * 8 * 4  # one window, not a million images
         made += len(list(generator.predict_step(batch, 0)[0]))
     assert made == len(drawn) == 6 * 17
 
@@ -77,7 +77,7 @@ def test_ranks_share_all_batches(pictures, world_size):
     for rank in range(world_size):
         share = batches[rank::world_size]
         found = generator.arrange(share)
-        assert len(found) == len(share)  # as a loader says before it is asked for them
+        assert len(found) == len(share)  # the loader knows its length in advance
         keys += [one.key for batch in found for one in batch]
     assert sorted(keys) == [f"{n:02}" for n in range(17)]
 
@@ -96,7 +96,7 @@ def test_occupancy_is_that_of_the_rows_that_go_through_the_network(pictures, opt
     data.schedule(batches, generator.arrange)
     for batch in data.predict_dataloader():
         pairs, _ = generator.predict_step(batch, 0)
-        # the large picture has 160 LQ px a line, in three tiles of 64
+        # the large image has 160 LQ px per row, in three tiles of 64
         used += sum(pair.record["evaluations"] * (3 if pair.record["tile"] else 1) for pair in pairs)
     assert set(rows) <= {4}
     assert generator.occupancy == (pytest.approx(used / sum(rows)) if rows else None)
@@ -105,7 +105,7 @@ def test_occupancy_is_that_of_the_rows_that_go_through_the_network(pictures, opt
 
 
 def test_sorting_fills_the_slots_of_long_walks(pictures):
-    """The same pictures in the order of their keys, as a plan without regard to t would have them."""
+    """Compare with the same images in key order, as a plan that ignores t would batch them."""
     ts = [[one.parameters["t"] for one in batch] for batch in arranged(pictures[:12], exact(t_max=60))]
     together = sum(map(sum, ts)) / sum(4 * max(batch) for batch in ts)
     drawn = exact(t_max=60)
@@ -117,7 +117,7 @@ def test_sorting_fills_the_slots_of_long_walks(pictures):
 def test_names_that_do_not_fit_and_images_that_cannot_be_read(pictures, tmp_path):
     (tmp_path / "broken.png").write_text("no picture")
     broken = Picture("broken", tmp_path / "broken.png", "broken.png")
-    long = replace(pictures[0], key="x" * 251)  # with .png the longest name; its variant is longer
+    long = replace(pictures[0], key="x" * 251)  # the longest possible name with .png; the name of its variant is longer
     batches, failures = plan([broken, long], exact(variants=2), (), tmp_path / "pairs")
     assert [[one.key for one in batch] for batch in batches] == [["x" * 251]]
     assert sorted(one.source for one in failures) == sorted(["broken.png", pictures[0].source])

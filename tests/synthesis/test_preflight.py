@@ -1,4 +1,4 @@
-"""Pairs come to lie below the output folder only, each in a place of its own; what cannot be written stops the run."""
+"""Pairs are written only inside the output folder, under unique names, and a failed write stops the run."""
 
 import os
 import struct
@@ -42,7 +42,7 @@ def save(root, *names, color="red"):
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder that nothing may be written to."""
+    """A folder outside the output folder, to which nothing may be written."""
     folder = tmp_path / "outside"
     folder.mkdir()
     yield folder
@@ -55,7 +55,7 @@ def test_names_that_lead_out_are_refused(tmp_path, outside, name):
     (root / "hq").mkdir(parents=True)
     (root / "hq" / "linked").symlink_to(outside)
     for hq, lq in ((name, "lq/a.png"), ("hq/a.png", name)):
-        with pytest.raises(OutputError, match="leads out of"):
+        with pytest.raises(OutputError, match="leads outside"):
             PairsFolder(root).store(PICTURE, PICTURE, {"key": "a", "hq": hq, "lq": lq})
     assert PairsFolder(root).keys() == set()
     assert {path.name for path in tmp_path.iterdir()} == {"pairs", "outside"}
@@ -82,7 +82,7 @@ def test_links_to_elsewhere_are_refused_before_any_work(hq_folder, tmp_path, out
     out = tmp_path / "pairs"
     (out / place).parent.mkdir(parents=True, exist_ok=True)
     (out / place).symlink_to(outside)
-    with pytest.raises(ValueError, match="leads out of"):
+    with pytest.raises(ValueError, match="leads outside"):
         check(hq_folder, out)
 
 
@@ -126,7 +126,7 @@ def test_a_file_and_a_folder_of_one_name():
 
 
 def test_twins_are_made_apart_or_refused(tmp_path, predict, pixels):
-    """As the file system at hand keeps the sources themselves."""
+    """Names are checked as the file system of the sources stores them."""
     hq, colors = tmp_path / "hq", {"b": "red", "B": "lime", COMPOSED: "blue", DECOMPOSED: "white"}
     for key, color in colors.items():
         save(hq, f"{key}.png", color=color)
@@ -145,7 +145,7 @@ def test_twins_are_made_apart_or_refused(tmp_path, predict, pixels):
 
 
 def test_the_longest_names(tmp_path, predict, content):
-    """255 bytes with the suffix; of variants, whose names are longer, those that do not fit are told."""
+    """Names may have 255 bytes with the suffix. Names of variants that are too long are reported."""
     longest, fits = "x" * 251, "é" * 124
     save(tmp_path / "hq", f"{longest}.png", f"{fits}.jpg", f"{'k' * 255}/{longest}.png")
     summary = predict(generator(), tmp_path / "hq", tmp_path / "pairs")
@@ -160,7 +160,7 @@ def test_the_longest_names(tmp_path, predict, content):
 
 
 def test_paths_that_grow_too_long(tmp_path, predict):
-    """Each name is short enough, but not all of them after one another behind a longer output folder."""
+    """Each name is short enough, but the whole path is too long in a longer output folder."""
     depth = (4096 - len(os.fsencode(tmp_path)) - 60) // 201
     key = "/".join(["d" * 200] * depth)
     hq = tmp_path / "h"
@@ -206,7 +206,7 @@ def test_rights_that_are_lost_on_the_way(hq_folder, tmp_path, predict, content):
             predict(generator(), hq_folder, out)
 
     assert in_child(work) == 0
-    assert {one.kind for one in verify(out).damages} == {"orphan", "meta_info"}  # an HQ waits for its LQ
+    assert {one.kind for one in verify(out).damages} == {"orphan", "meta_info"}  # an HQ without its LQ
     (out / "lq").chmod(0o755)
     predict(generator(), hq_folder, out)
     assert content(out) == content(tmp_path / "whole")
@@ -214,7 +214,7 @@ def test_rights_that_are_lost_on_the_way(hq_folder, tmp_path, predict, content):
 
 @pytest.mark.parametrize("what", ["picture", "line"])
 def test_a_full_disk_stops_with_a_sentence_and_the_next_run_goes_on(tmp_path, photos, predict, content, what):
-    """In the middle of a picture, and in the middle of a line."""
+    """The disk is full in the middle of an image, or in the middle of a line."""
     for number in range(8):
         save(tmp_path / "hq", f"{number}.png", color=(number, 0, 0))
     if what == "picture":  # the only file that is larger than the manifest
@@ -246,7 +246,7 @@ def test_a_full_disk_on_the_command_line(tmp_path, photos):
     words = ["predict", "--config", "pairs_natural.yaml", "--model.t_max", "0", "--model.degradation", "bicubic"]
     words += ["--data.hq_dir", str(tmp_path / "hq"), "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
     words += ["--trainer.enable_progress_bar", "false", "--output_dir", str(tmp_path / "pairs")]
-    words += ["--model.threads", "1"]  # a forked process has lost its parent's other threads, and would wait for them
+    words += ["--model.threads", "1"]  # a forked process lacks its parent's other threads and would wait for them
 
     def work():
         no_room_beyond(4000)
@@ -262,7 +262,7 @@ def test_a_full_disk_on_the_command_line(tmp_path, photos):
 def test_decompression_bombs_give_no_pair(tmp_path, predict):
     save(tmp_path / "hq", "a.png", "bomb.png")
     data = bytearray((tmp_path / "hq" / "bomb.png").read_bytes())
-    data[16:24] = struct.pack(">II", 40_000, 40_000)  # what the header claims, and the sum that guards it
+    data[16:24] = struct.pack(">II", 40_000, 40_000)  # the size in the header; its checksum follows
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     (tmp_path / "hq" / "bomb.png").write_bytes(data)
     summary = predict(generator(), tmp_path / "hq", tmp_path / "pairs")

@@ -1,4 +1,4 @@
-"""HQ that is sharpened or turned gray before it is degraded, and the HQ grid, in manifest, run.yaml and remake."""
+"""Sharpening or graying HQ before degradation, and the HQ grid, in the manifest, run.yaml, and remake."""
 
 import json
 from argparse import Namespace
@@ -48,7 +48,7 @@ def test_the_prepared_picture_is_the_hq_of_the_pair(hq_folder, tmp_path, predict
         gray.add(line["hq_preparation"]["gray"])
         assert line["hq_preparation"]["sharpened"] is True
         assert line["psnr"] == psnr_against_hq(hq, read(tmp_path / "pairs" / line["lq"]))
-        # the preparation has random numbers of its own
+        # the preparation has its own random numbers
         assert line["degradation"] == plain[key]["degradation"]
         assert plain[key]["hq_preparation"] == {"sharpened": False, "gray": False}
         assert remade(tmp_path / "pairs", key) == 0
@@ -81,7 +81,7 @@ def test_a_folder_prepared_otherwise_is_refused(hq_folder, tmp_path, predict, ch
 
 @pytest.mark.parametrize("faces_first", [True, False])
 def test_pairs_of_a_mixed_folder_are_remade_from_the_lines(hq_folder, tmp_path, predict, faces_first):
-    """Made on the HQ grid and not, with one degradation at two scales."""
+    """Pairs made on and off the HQ grid, with one degradation at two scales."""
     options = {"t_max": 0, "slots": 4, "threads": 1}
     made = [("on_hq_grid", OnHQGrid("real_esrgan")), ("real_esrgan", RealESRGAN(1))]
     first, second = made if faces_first else made[::-1]
@@ -122,7 +122,7 @@ def test_run_yaml_describes_the_degradation(hq_folder, tmp_path, predict, degrad
 
 
 class Own:
-    """Built in Python, with arguments that YAML can hold and one that it cannot."""
+    """Built in Python, with arguments that YAML can represent and one that it cannot."""
 
     name, scale = "own", 4
 
@@ -160,5 +160,5 @@ def test_a_description_of_no_known_form_is_none(hq_folder, tmp_path, predict):
     run = yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())
     del run["format"]
     (tmp_path / "pairs" / "run.yaml").write_text(yaml.safe_dump(run))
-    with pytest.raises(ValueError, match="no description of a pairs folder"):
+    with pytest.raises(ValueError, match="does not describe a pairs folder"):
         remake(tmp_path / "pairs", "a")

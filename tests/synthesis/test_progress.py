@@ -1,4 +1,4 @@
-"""What predict tells while it runs."""
+"""The progress that predict reports."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ LINE = re.compile(r"rank 0: (\d+) of (\d+) pairs, \d+\.\d\d pairs/s, (\d+) in th
 
 @pytest.fixture
 def hq(tmp_path):
-    """Nine pictures, three batches of four."""
+    """Nine images in three batches of up to four."""
     for number in range(9):
         (tmp_path / "hq").mkdir(exist_ok=True)
         Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / "hq" / f"{number}.png")
@@ -47,7 +47,7 @@ def test_lines_where_there_is_no_terminal(hq, tmp_path, capsys, monkeypatch):
 
 
 def test_a_line_a_minute(hq, tmp_path, capsys):
-    """The first batch, and the end."""
+    """Progress at the first batch and at the end."""
     predict(hq, tmp_path / "pairs")
     told = LINE.findall(capsys.readouterr().err)
     assert [(line[0], line[1]) for line in told] == [("4", "9"), ("9", "9")]

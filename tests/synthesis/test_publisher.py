@@ -20,7 +20,7 @@ def keys_of(root, name="manifest.rank0.jsonl"):
 
 
 class Gate(PairsFolder):
-    """Places the files of a pair only when it is let through."""
+    """Writes the files of a pair only after it is released."""
 
     def __init__(self, root):
         super().__init__(root)
@@ -40,11 +40,13 @@ def threads():
 def test_lines_stand_in_the_order_of_submission(tmp_path):
     publisher, keys = Publisher(PairsFolder(tmp_path), 4, 8), [f"{n:02}" for n in range(20)]
     for number, key in enumerate(keys):
-        publisher.submit(pair_of(key, 8 if number % 4 else 600))  # every fourth takes much longer than those after it
+        publisher.submit(
+            pair_of(key, 8 if number % 4 else 600)
+        )  # every fourth pair takes much longer than the following ones
     publisher.close()
     assert keys_of(tmp_path) == keys and publisher.waiting == 0 and threads() == []
     PairsFolder(tmp_path).join([])
-    assert [damage.kind for damage in verify(tmp_path).damages] == ["run.yaml"]  # every pixel of 20 pairs is there
+    assert [damage.kind for damage in verify(tmp_path).damages] == ["run.yaml"]  # the files of all 20 pairs are intact
 
 
 def test_a_line_is_there_as_soon_as_its_files_are(tmp_path):
@@ -62,7 +64,7 @@ def test_who_submits_too_much_waits(tmp_path):
     publisher = Publisher(folder, 2, 3)
     for key in "abc":
         publisher.submit(pair_of(key))
-    for _ in range(2):  # as many threads as there are
+    for _ in range(2):  # one per thread
         assert folder.at_gate.acquire(timeout=30)
     assert publisher.waiting == 3
     fourth = threading.Thread(target=lambda: publisher.submit(pair_of("d")))
@@ -83,7 +85,7 @@ def test_published_pairs_do_not_stay_in_memory(tmp_path):
         alive.append(weakref.ref(pair))
         publisher.submit(pair)
         del pair
-        # those under way, and what the two threads may be just letting go
+        # the pairs in progress, and those that the two threads may be about to release
         assert sum(one() is not None for one in alive) <= 4
     publisher.close()
     assert not any(one() for one in alive)
@@ -103,7 +105,7 @@ def test_an_error_comes_to_the_caller_and_no_line_follows(tmp_path):
 
 
 def test_after_a_line_that_could_not_be_written_none_follows(tmp_path):
-    """It may be torn, as on a full disk, and a line behind it would be lost with it."""
+    """The last line may be truncated, as on a full disk, so a line appended to it would be lost, too."""
     blocked = tmp_path / "manifest.rank0.jsonl"
     blocked.mkdir()
     publisher = Publisher(PairsFolder(tmp_path), 1, 9)
@@ -123,7 +125,7 @@ def apart(function, *arguments):
         return process.submit(function, *arguments).result()
 
 
-# Of each pair: two files opened, half written and moved, and a line begun and half written.
+# For each pair: two files are opened, half written, and moved; a line is begun and half written.
 STEPS_OF_A_PAIR = 2 * 3 + 2
 
 

@@ -86,7 +86,7 @@ def test_pairs_without_a_ddpm_need_no_checkpoint(hq_folder, tmp_path, predict):
         (lambda root: None, "nowhere", "KEY: got 'nowhere'; expected the key of a pair"),
         (lambda root: (root / "lq" / "a.png").unlink(), "a", "KEY: got 'a'; expected the key of a pair"),
         (lambda root: (root / "run.yaml").unlink(), "a", "contains no run.yaml"),
-        (lambda root: (root / "run.yaml").write_text("{}"), "a", "no description of a pairs folder"),
+        (lambda root: (root / "run.yaml").write_text("{}"), "a", "does not describe a pairs folder"),
         (lambda root: shutil.rmtree(root), "a", "contains no run.yaml"),
     ],
 )
@@ -104,7 +104,7 @@ def test_another_checkpoint_is_refused(made, tmp_path):
 
 
 def test_mixed_folder_is_remade_from_the_lines(made, hq_folder, tmp_path, predict):
-    """What a line tells of its pair counts more than the last run's settings."""
+    """The settings in a manifest line override those of the last run."""
     generator = PairGenerator("real_esrgan", t_max=40, slots=4, threads=1, num_steps=5, sampler="ancestral", seed=9)
     generator.add_walk(tiny_denoiser((8, 8, 8, 8)))
     (made / "lq" / "a.png").unlink()

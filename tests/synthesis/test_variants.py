@@ -1,4 +1,4 @@
-"""Several pairs of one HQ picture: their keys, their draws, and how a folder goes on with them."""
+"""Several pairs of one HQ image: their keys, their random parameters, and how a folder is resumed with them."""
 
 import json
 from argparse import Namespace
@@ -22,7 +22,7 @@ KEYS = ["a", "a~1", "a~2", "sub/c", "sub/c~1", "sub/c~2"]
 
 @pytest.fixture
 def few(hq_folder):
-    """Two pictures of two canvases, and a file that is none."""
+    """Two images with different canvas sizes, and a file that is not an image."""
     for key in ("B", "b", "d", "e", "é"):
         (hq_folder / f"{key}.png").unlink()
     (hq_folder / "broken.png").write_bytes((hq_folder / "a.png").read_bytes()[:300])
@@ -88,7 +88,7 @@ def test_a_source_with_the_key_of_a_variant_is_refused(few, tmp_path):
         PairWriter(str(tmp_path / "pairs")).check(handcrafted(3), HighQualityImages(str(few)), "cpu")
     assert "\n" not in str(caught.value)
     named = [Picture(key, Path(), f"{key}.png") for key in ("a", "a~2", "b~1")]
-    check_variants(named, 2)  # a~1 and a~2~1, and b~1 is nobody's variant
+    check_variants(named, 2)  # a~1 and a~2~1; b~1 is not a variant of another image
 
 
 def test_batches_share_a_canvas_and_large_pictures_have_one_each(few):

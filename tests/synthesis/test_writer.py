@@ -27,7 +27,7 @@ def records_of(root):
 
 
 def trained(**options):
-    """A quick generator with the tiny DDPM."""
+    """A fast generator with the tiny DDPM."""
     quick = {"degradation": "bicubic", "t_max": 40, "slots": 4, "threads": 1, "num_steps": 3, "precision": "fp32"}
     generator = PairGenerator(**quick | options)
     generator.add_walk(tiny_denoiser())
@@ -43,7 +43,7 @@ def test_folder_holds_exactly_what_the_contract_names(hq_folder, tmp_path, predi
     expected |= {"manifest.jsonl", "meta_info.txt", "run.yaml", "failures.jsonl"}
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == expected
     assert (summary["made"], summary["folder"].pairs, len(summary["failures"])) == (7, 7, 1)
-    assert summary["occupancy"] == 7 / 16  # five of one canvas and two of others, in batches of four
+    assert summary["occupancy"] == 7 / 16  # five images of one canvas size and two of others, in batches of four
 
     records = records_of(out)
     assert [record["key"] for record in records] == KEYS
@@ -85,7 +85,7 @@ def test_loader_options_change_no_byte(hq_folder, tmp_path, predict, content):
 
 
 def test_part_of_the_pictures_gives_the_same_pairs(hq_folder, tmp_path, predict, content):
-    """Neighbours in the folder do not matter either."""
+    """Neighbors in the folder do not matter either."""
     predict(trained(), hq_folder, tmp_path / "all")
     for key in ("B", "a", "e"):
         (hq_folder / f"{key}.png").unlink()
@@ -99,7 +99,7 @@ def test_part_of_the_pictures_gives_the_same_pairs(hq_folder, tmp_path, predict,
 
 
 class StopAfter(L.Callback):
-    """Ends the run by Ctrl-C after so many batches are published."""
+    """Stops the run with Ctrl-C after a given number of published batches."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -270,12 +270,12 @@ def test_a_run_yaml_of_something_else_is_refused(hq_folder, tmp_path):
     out.mkdir()
     for text in ("just: text\n", "[", "settings: {}\n", "\x00"):
         (out / "run.yaml").write_text(text)
-        with pytest.raises(ValueError, match="no description of a pairs folder"):
+        with pytest.raises(ValueError, match="does not describe a pairs folder"):
             PairWriter(str(out)).check(trained(), HighQualityImages(str(hq_folder)), "cpu")
 
 
 class Silent(nn.Module):
-    """Says that there is no noise: the clean prediction is the noised picture."""
+    """Predicts zero noise, so the clean prediction is the noised image."""
 
     def __init__(self):
         super().__init__()
@@ -370,7 +370,7 @@ def test_hq_that_is_prepared_is_not_copied(tmp_path, photos, predict, pixels, pr
 
 
 def test_lines_end_where_json_says(tmp_path):
-    """A key or an argument may hold what Python takes for a line break."""
+    """A key or an argument may contain characters that Python treats as line breaks."""
     folder = PairsFolder(tmp_path)
     picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
     record = {"key": "a\u2028b", "hq": "hq/x.png", "lq": "lq/x.png", "note": "\x85\u2029"}
