@@ -65,6 +65,7 @@ def run(path, parameters, tmp_path, monkeypatch):
     return namespace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:FigureCanvasAgg is non-interactive")
 def test_notebook_runs_on_tiny_data(path, tmp_path, monkeypatch):

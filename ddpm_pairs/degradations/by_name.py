@@ -65,8 +65,8 @@ def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degr
             raise UserError(f"degradation {type(found).__name__} has no `{name}`; expected name, scale, draw and apply")
     if scale is not None and found.scale != scale:
         raise UserError(
-            f"{option}: got {scale}; expected {found.scale}, the scale of degradation {found.name}: omit {option}, "
-            "or set the scale of the degradation itself"
+            f"{option}: got {scale}; expected {found.scale}, the scale of degradation {found.name}; leave {option} "
+            "out, or set the scale of the degradation itself"
         )
     return found
 

@@ -146,6 +146,7 @@ def test_fit_logs_scores_and_pictures_and_saves_neither(photos, tmp_path):
     assert (tmp_path / "last.ckpt").stat().st_size < 20_000
 
 
+@pytest.mark.slow
 def test_pictures_and_scores_reach_wandb(photos, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     wandb.teardown()  # so that it reads its environment anew

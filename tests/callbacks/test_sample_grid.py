@@ -96,6 +96,7 @@ def test_is_made_with_the_weights_of_validation(trainer, module, pictures, hq_di
     np.testing.assert_allclose(shown, expected.permute(1, 2, 0).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_it(trainer, module, pictures, tmp_path, hq_dir):
     weights, states = [], []
     for extra in ([], [sample_grid(hq_dir, every_n_steps=1)]):

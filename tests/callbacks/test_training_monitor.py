@@ -57,6 +57,7 @@ def test_gradient_norm_is_that_before_clipping_and_at_log_steps_only(trainer, mo
     assert list(notes.seen["train/pictures_per_second"]) == [2, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_speed_counts_all_batches_and_leaves_validation_out(trainer, module, pictures, accumulate):
     notes, steps = Notes(), 8 // accumulate

@@ -252,7 +252,7 @@ def user_error(command, capsys):
         ("predict", ["--data", "--model", "must be set"]),
         ("predict --config pairs.yaml", ["--data.hq_dir must be set"]),
         ("fit --config ../tiny.yaml", ["--data.lq_dir must be set"]),
-        (PREDICT, ["no checkpoint", "--ckpt_path"]),
+        (PREDICT, ["--ckpt_path is missing", "--ckpt_path"]),
         (f"{PREDICT} --ckpt_path ../nope.ckpt", ["../nope.ckpt does not exist"]),
         (f"{PREDICT} --ckpt_path nope", ["checkpoint nope does not exist", "shipped weights"]),
         (f"{PREDICT} --ckpt_path ../text.ckpt", ["../text.ckpt cannot be read"]),
@@ -262,9 +262,9 @@ def user_error(command, capsys):
         (f"{PREDICT} {CKPT} --model.t_max x", ["--model.t_max: got x; expected int"]),
         (f"{PREDICT} {CKPT} --model.t_max null", ["t_max"]),
         (f"{PREDICT} {CKPT} --model.schedule linear", ["--model.schedule"]),
-        (f"{PREDICT} {CKPT} --model.scale 3", ["scale 3", "1, 2, 4"]),
+        (f"{PREDICT} {CKPT} --model.scale 3", ["scale: got 3", "1, 2, 4"]),
         (f"{PREDICT} {CKPT} --model.slots 5", ["slots: got 5; expected 4 or 8"]),
-        (f"{PREDICT} {CKPT} --model.threads 3", ["threads is 3"]),
+        (f"{PREDICT} {CKPT} --model.threads 3", ["threads: got 3"]),
         (f"{PREDICT} {CKPT} --model.t_min 41", ["t_min and t_max: got 41 and 40"]),
         (f"{PREDICT} {CKPT} --model.sampler euler", ["--model.sampler: got euler; expected sde-dpmsolver++"]),
         (f"{PREDICT} {CKPT} --model.precision fp8", ["--model.precision: got fp8; expected fp32, bf16 or null"]),
@@ -310,7 +310,7 @@ def user_error(command, capsys):
         (f"{FIT.replace('fit', 'validate', 1)}", ["--ckpt_path is missing; `validate` needs a checkpoint"]),
         (f"{FIT.replace('fit', 'validate', 1)} {CKPT} --model.net.channels [8,8]", ["block_out_channels [8, 16]"]),
         (f"{FIT} --model.loss l7", ["--model.loss: got l7; expected l1, mse"]),
-        (f"{FIT} --model.learning_rate -1", ["learning_rate is -1"]),
+        (f"{FIT} --model.learning_rate -1", ["learning_rate: got -1"]),
         (f"{FIT} --ckpt_path ../nope.ckpt", ["--ckpt_path: got ../nope.ckpt; expected an existing .ckpt"]),
         (f"{FIT} --ckpt_path ../text.ckpt", ["../text.ckpt cannot be read"]),
         (f"{FIT} --ckpt_path ../rrdb.pth", ["--ckpt_path: got ../rrdb.pth; expected", "--model.init_from"]),
@@ -544,6 +544,7 @@ def test_fit_resumes_and_never_starts_over_a_run(place, capsys):
     assert len(records()) == 8
 
 
+@pytest.mark.slow
 def test_fit_writes_a_config_that_fits_again(place):
     assert main(shlex.split(f"{FIT} --seed_everything 3 --model.learning_rate 1e-3")) == 0
     written = yaml.safe_load(Path("run/config.yaml").read_text())
@@ -599,6 +600,7 @@ def test_own_network_degradation_data_and_callback(place):
     assert main(shlex.split(command.replace("factor 0.25", "factor 0.5"))) == 2
 
 
+@pytest.mark.slow
 def test_degradation_by_class_path_equals_its_short_name(place):
     assert main(shlex.split(f"{PREDICT} {CKPT} --model.degradation real_esrgan --output_dir short")) == 0
     (place / "class.yaml").write_text(
@@ -635,6 +637,7 @@ def test_hq_is_prepared_from_the_command_line(place, capsys):
     assert "gray_hq 0.5 -> 0.0" in user_error(f"{PREDICT} --model.t_max 0 --model.sharpen_hq true", capsys)
 
 
+@pytest.mark.slow
 def test_own_chain_from_its_config_and_typed(place, capsys):
     assert main(shlex.split(f"{CHAIN} --model.t_max 0")) == 0
     assert main(shlex.split(f"{CHAIN} --model.t_max 0")) == 0

@@ -113,6 +113,7 @@ def gradient_excess(picture, tile, multiple):
     return (torch.cat(across).mean() / torch.cat(elsewhere).mean()).item()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_no_seams():
     """The gradient across borders is what it is there without tiles; tiles that each have their noise show theirs."""

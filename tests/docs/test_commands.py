@@ -33,7 +33,7 @@ GIVEN = {
 }
 """What lies in the folder before the first block of a page, besides ``HQ/`` and ``LQ/``."""
 
-FAST = ("README.md", "docs/options.md", "docs/wandb.md", "docs/pairs-format.md", "docs/scaling.md")
+FAST = ("docs/options.md", "docs/wandb.md", "docs/pairs-format.md")
 WITH_BLOCKS = [page for page in PAGES if any(one.language in ("bash", "python", "yaml") for one in blocks(page))]
 
 

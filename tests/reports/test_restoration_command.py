@@ -87,6 +87,7 @@ def test_fit_then_test(place, capsys):
     assert "enlarged LQ" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_test_goes_on_and_refuses_other_weights(place, capsys):
     assert main(FIT.split()) == 0
     assert main(TEST.split()) == 0

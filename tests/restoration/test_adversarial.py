@@ -191,6 +191,7 @@ def flat(state):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [rrdb_gan, gpen_gan, pytest.param(prior, marks=pytest.mark.slow)])
 def test_a_checkpoint_resumes_bit_exactly(make, tmp_path):
     data = RRDB_PAIRS if make is rrdb_gan else {}

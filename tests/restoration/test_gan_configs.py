@@ -39,6 +39,7 @@ def fit(name, overlays, output, **options):
     return cli.main(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpen_small", pytest.param("gpen", marks=pytest.mark.slow)])
 def test_a_prior_starts_gpen(kind, tmp_path, photos, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

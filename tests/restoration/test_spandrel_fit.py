@@ -29,6 +29,7 @@ def weights(tmp_path):
     return str(tmp_path / "span.pth")
 
 
+@pytest.mark.slow
 @pytest.fixture
 def pairs(tmp_path, photos):
     """Four pairs of 64x48 and 16x12 px."""

@@ -74,6 +74,7 @@ def test_study_of_a_checkpoint(place, capsys):
     assert recommended["command"] in printed.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_lq_and_psnr_are_those_of_predict(place):
     assert main([*WORDS, "--model.degradations", "[real_esrgan]", "--model.ts", "[60]"]) == 0
     words = "predict --config pairs_natural.yaml --ckpt_path tiny.safetensors --data.hq_dir hq --model.threads 1"
@@ -113,6 +114,7 @@ class Mist:
 """
 
 
+@pytest.mark.slow
 def test_a_class_a_chain_a_calibrated_start_and_a_name_side_by_side(place, capsys, monkeypatch):
     (place / "own_study.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(place))
@@ -137,6 +139,7 @@ def test_a_class_a_chain_a_calibrated_start_and_a_name_side_by_side(place, capsy
     assert "--model.degradations: got different scales" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_goes_on_by_picture_and_refuses_other_settings(place, capsys):
     assert main(WORDS) == 0
     before = {name: (place / "study" / name).read_bytes() for name in ("ablation.csv", "recommendation.json")}

@@ -46,6 +46,7 @@ def tiles(side, count):
         yield photo[top : top + side, left : left + side]
 
 
+@pytest.mark.slow
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -107,6 +107,7 @@ def test_contrast_of_the_sets_is_no_blur(world, pairs, tmp_path):
     np.testing.assert_allclose(found.gains()[0, :4], CAMERA.luma[:4], atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_config_comes_out_that_predict_takes(world, pairs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert program(["calibrate", str(pairs), str(world / "lq"), "start.yaml"]) == 0

@@ -75,6 +75,7 @@ def tile_at(sheet, column, size, top):
     return np.asarray(sheet)[top : top + size[1], left : left + size[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classical", "bsrgan", "real_esrgan"])
 def test_both_sheets_are_written_and_named(place, capsys, name):
     assert run("--degradation", name, "--pictures", "2", "--draws", "3") == 0
@@ -109,6 +110,7 @@ def test_the_first_draw_is_the_pair_that_predict_makes(place, photos):
             assert np.array_equal(tile_at(sheet, column, (256, 192), top), lq)
 
 
+@pytest.mark.slow
 def test_captions_stay_below_their_pictures(place, monkeypatch):
     """No line is wider than a picture or runs into the next row, however much was drawn."""
     written = []
@@ -135,6 +137,7 @@ def test_captions_stay_below_their_pictures(place, monkeypatch):
     assert max(first_row) < sheet.height / 2 + 60 and second_picture.shape == (96, 128, 3)
 
 
+@pytest.mark.slow
 def test_own_class_and_configs(place, capsys):
     assert run("--degradation", "own_preview.Mist", "--scale", "2", "--pictures", "1") == 0
     assert run("--degradation", "pairs_own_chain.yaml", "--pictures", "1") == 0
@@ -144,6 +147,7 @@ def test_own_class_and_configs(place, capsys):
         assert sheet.height > 2 * MARGIN + 192
 
 
+@pytest.mark.slow
 def test_several_side_by_side(place, capsys):
     """A class of one's own, a chain in YAML, what `calibrate` writes, and a name."""
     gains = {"class_path": "ddpm_pairs.degradations.BandGain", "init_args": {"luma": [1.0, 0.5], "chroma": [1.0, 0.2]}}

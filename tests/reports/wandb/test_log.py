@@ -107,6 +107,7 @@ def run(command, capsys):
     return capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Five HQ pictures, eight LQ pictures, a checkpoint, a config, and a W&B that knows no account."""
@@ -172,6 +173,7 @@ def test_fit_beside_a_csv_logger_and_resumed(place, capsys):
     assert second.values("train/loss").keys() == {5}
 
 
+@pytest.mark.slow
 def test_fit_begun_anew_is_another_run(place, capsys):
     run(f"{FIT} --trainer.max_steps 1", capsys)
     (place / "a run" / "last.ckpt").unlink()
