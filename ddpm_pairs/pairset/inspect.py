@@ -125,8 +125,8 @@ def _fault(record: Any) -> str | None:  # noqa: ANN401 - any JSON value
         return "not valid JSON"
     if not is_record(record) or any(record[kind] != file_name(kind, record["key"]) for kind in KINDS):
         return "not the record of a pair; expected a key and files named after it"
-    if not isinstance(record.get("lq_sha256"), str):
-        return "lq_sha256 is missing"
+    if not isinstance(record.get("lq_sha256", ""), str):  # a line of another program may have none
+        return "lq_sha256 is not a text"
     return None
 
 
@@ -150,7 +150,8 @@ def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) ->
                     found.lines[key] = line
     if without_hash:
         found.notes.append(
-            f"{without_hash} lines from an earlier version have no hq_sha256; only the size of their HQ was compared"
+            f"{without_hash} lines, of an earlier version or another program, have no hq_sha256; of their HQ, only the "
+            "size was compared, if the line has one"
         )
 
 
@@ -204,8 +205,9 @@ def _faults_of_files(root: Path, record: Record) -> list[Damage]:
             faults.append(
                 Damage("altered", name, f"not the image that was written: its SHA-256 differs from {kind}_sha256")
             )
-        elif size != record.get(f"{kind}_size"):
-            faults.append(Damage("altered", name, f"got {size[0]}x{size[1]} pixels; expected {record.get('hq_size')}"))
+        elif size != record.get(f"{kind}_size", size):
+            expected = record[f"{kind}_size"]
+            faults.append(Damage("altered", name, f"got {size[0]}x{size[1]} pixels; expected {expected}"))
     return faults
 
 

@@ -190,7 +190,7 @@ def test_manifests_without_hq_sha256(pairs, capsys):
         write_lines(pairs, [*lines[:number], json.dumps(line, ensure_ascii=False) + "\n", *lines[number + 1 :]])
     change_a_pixel(pairs / "hq" / "a.png")
     assert main(["verify", str(pairs)]) == 0
-    assert "7 lines from an earlier version have no hq_sha256" in capsys.readouterr().out
+    assert "7 lines, of an earlier version or another program, have no hq_sha256" in capsys.readouterr().out
     truncate(pairs / "hq" / "a.png")
     shutil.copy(pairs / "lq" / "b.png", pairs / "hq" / "b.png")
     assert [(one.kind, one.name) for one in verify(pairs).damages] == [("torn", "hq/a.png"), ("altered", "hq/b.png")]
@@ -303,6 +303,22 @@ def test_other_folders_are_user_errors(tmp_path, capsys, folder):
         assert main([words[0], str(tmp_path / folder), *words[1:]]) == 2
         assert re.search("expected a|give a path outside it", capsys.readouterr().err)
     assert (tmp_path / "hq" / "mine.png").exists()
+
+
+def test_pairs_of_another_program_are_kept(pairs):
+    """Their lines have a key and two names, and nothing to compare; still their images belong to somebody."""
+    for number in range(1, 7):
+        line = json.loads(lines_of(pairs)[number])
+        lines = lines_of(pairs)
+        lines[number] = json.dumps({name: line[name] for name in ("key", "hq", "lq")}, ensure_ascii=False) + "\n"
+        write_lines(pairs, lines)
+    images = {path: path.read_bytes() for path in pairs.rglob("*/*.png")}
+    inspection = verify(pairs)
+    assert (inspection.damages, inspection.whole) == ([], 7)
+    verify(pairs, fix=True)
+    assert {path: path.read_bytes() for path in pairs.rglob("*/*.png")} == images and len(lines_of(pairs)) == 7
+    truncate(pairs / "lq" / "b.png")
+    assert [(one.kind, one.name) for one in verify(pairs).damages] == [("torn", "lq/b.png")]
 
 
 @pytest.fixture
