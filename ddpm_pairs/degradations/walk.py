@@ -102,10 +102,10 @@ class Walk(BuiltIn):
     def start_lq(self, hq: Tensor, parameters: list[dict[str, Any]]) -> Tensor:
         """Return only the initial LQ; for arguments, see ``apply``."""
         drawn = [one["start"]["parameters"] for one in parameters]
-        lq = in_groups(
-            self.start.apply, hq, drawn, self._together(hq.shape[-2] // self.scale, hq.shape[-1] // self.scale)
+        together = self._together(hq.shape[-2] // self.scale, hq.shape[-1] // self.scale)
+        return in_groups(
+            lambda rows, some: check_lq(self.start, self.start.apply(rows, some), rows), hq, drawn, together
         )
-        return check_lq(self.start, lq, hq)
 
     @torch.no_grad()
     def denoise(self, initial: Tensor, parameters: list[dict[str, Any]]) -> Tensor:

@@ -22,6 +22,7 @@ from ddpm_pairs.degradations import (
 )
 from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.degradations.by_name import NAMES, label_of
+from ddpm_pairs.errors import UserError
 
 OWN = """
 class Mist:
@@ -191,3 +192,48 @@ def test_bugs_of_a_class_keep_their_kind(name, kind):
     with pytest.raises(kind) as caught:
         by_name(f"own_named.{name}")
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("text", ["raise ValueError('bug')", "def broken(:"])
+def test_bugs_of_a_module_keep_their_kind(place, text):
+    (place / "buggy_module.py").write_text(text)
+    with pytest.raises((ValueError, SyntaxError)) as caught:
+        by_name("buggy_module.Own")
+    assert not isinstance(caught.value, UserError)
+
+
+def test_classes_that_keep_no_attributes(place):
+    (place / "narrow.py").write_text(
+        """
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Frozen:
+    lut: str = "a"
+    name = "frozen"
+    scale = 4
+
+    def draw(self, generator):
+        return {}
+
+    def apply(self, hq, parameters):
+        return hq[..., ::4, ::4].float()
+
+
+class Slots:
+    __slots__ = ("lut",)
+    name = "slots"
+    scale = 4
+
+    def __init__(self, lut="a"):
+        self.lut = Path(lut)
+
+    draw, apply = Frozen.draw, Frozen.apply
+"""
+    )
+    for name in ("Frozen", "Slots"):
+        built = by_name({"class_path": f"narrow.{name}", "init_args": {"lut": "b"}})
+        assert str(built.lut) == "b"
+        assert spec_of(built)["init_args"] == ({"lut": "b"} if name == "Frozen" else {})

@@ -88,6 +88,17 @@ def test_initial_lq_of_another_degradation_is_left_blank(tmp_path, hq_dir):
     assert (place == place[0, 0]).all()
 
 
+def test_lines_of_another_program_are_shown_too(tmp_path, hq_dir):
+    root = tmp_path / "pairs"
+    summary, generator = make_pairs(root, hq_dir, 4)
+    lines = [{name: record[name] for name in ("key", "hq", "lq")} for record in PairsFolder(root).records()]
+    (root / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    report_pairs(root, summary | {"folder": Summary(lines)}, generator)
+    pixels = np.asarray(Image.open(root / "contact_sheet.png"))
+    assert len(np.unique(pixels[88 : 88 + 192, 24 + 264 : 24 + 264 + 256])) == 1  # of no known degradation
+    assert len(np.unique(pixels[88 : 88 + 192, 24 : 24 + 256])) > 50
+
+
 def test_one_pair_and_none(tmp_path, hq_dir, capsys):
     shutil.rmtree(hq_dir / "sub")
     root = tmp_path / "pairs"
