@@ -87,14 +87,14 @@ class Walk(BuiltIn):
         """Degrade a batch of any size; see ``Degradation.apply``.
 
         Raises:
-            UserError: If shapes, type or number of parameters do not fit.
+            ValueError: If shapes, type or number of parameters do not fit.
         """
+        check_batch(self.name, hq, parameters, self.multiple)
         return self.apply_with_start(hq, parameters)[1]
 
     @torch.no_grad()
     def apply_with_start(self, hq: Tensor, parameters: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        """Return the initial LQ and the LQ of a batch; for arguments and errors, see ``apply``."""
-        check_batch(self.name, hq, parameters, self.multiple)
+        """Return the initial LQ and the LQ of a batch that ``apply`` takes; nothing is checked."""
         initial = self.start_lq(hq, parameters)
         return initial, self.denoise(initial, parameters)
 

@@ -90,12 +90,12 @@ def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> Non
 
 def _facts(record: Record, hq: Image.Image, lq: Image.Image) -> str:
     """The text below a pair; lines of other origin may lack any part of it."""
+    psnr, initial, rejected = recorded_psnr(record), recorded_psnr(record, "psnr_initial"), is_rejected(record)
     facts = [f"t {record['t']}"] if "t" in record else []
-    psnr, initial = (recorded_psnr(record, name) for name in ("psnr", "psnr_initial"))
     if psnr is not None:
         facts.append(_decibels(psnr) + ("" if initial is None else f" (initial {_decibels(initial)})"))
     facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")
-    if is_rejected(record):
+    if rejected:
         facts.append("not accepted")
     return "   ".join(facts)
 

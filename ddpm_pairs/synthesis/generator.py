@@ -179,6 +179,8 @@ class PairGenerator(L.LightningModule):
     def tiles(self, canvas: tuple[int, int]) -> int:
         """Return the number of tiles into which an HQ canvas is cut for the network; 1 if it is not cut."""
         height, width = (side // self.scale for side in canvas)
+        if self.tile is None or max(height, width) <= self.tile:
+            return 1
         return tile_count((height, width), self.tile, self.multiple // self.scale)
 
     def together(self, canvas: tuple[int, int]) -> int:
