@@ -58,7 +58,7 @@ def test_gradient_norm_is_that_before_clipping_and_at_log_steps_only(trainer, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_speed_counts_all_batches_and_leaves_validation_out(trainer, module, pictures, accumulate):
     notes, steps = Notes(), 8 // accumulate
     options = {"log_every_n_steps": steps // 2, "accumulate_grad_batches": accumulate, "limit_val_batches": 1}

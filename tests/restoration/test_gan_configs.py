@@ -40,7 +40,7 @@ def fit(name, overlays, output, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["gpen_small", pytest.param("gpen", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["gpen_small", "gpen"])
 def test_a_prior_starts_gpen(kind, tmp_path, photos, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pairs = faces(tmp_path / "pairs", photos, 32, 1)

@@ -29,7 +29,6 @@ def weights(tmp_path):
     return str(tmp_path / "span.pth")
 
 
-@pytest.mark.slow
 @pytest.fixture
 def pairs(tmp_path, photos):
     """Four pairs of 64x48 and 16x12 px."""
@@ -40,6 +39,7 @@ def pairs(tmp_path, photos):
     return str(tmp_path / "pairs")
 
 
+@pytest.mark.slow
 def test_fit_export_and_predict(tmp_path, weights, pairs, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]

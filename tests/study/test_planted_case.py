@@ -46,7 +46,6 @@ def tiles(side, count):
         yield photo[top : top + side, left : left + side]
 
 
-@pytest.mark.slow
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -68,6 +67,7 @@ def study(tmp_path, monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_the_planted_t_is_recommended(study, capsys):
     chosen = study.report("last.ckpt")
     assert (chosen.degradation, chosen.t) == ("bicubic", PLANTED)

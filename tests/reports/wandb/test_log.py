@@ -107,7 +107,6 @@ def run(command, capsys):
     return capsys.readouterr()
 
 
-@pytest.mark.slow
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Five HQ pictures, eight LQ pictures, a checkpoint, a config, and a W&B that knows no account."""
@@ -133,6 +132,7 @@ def place(tmp_path, monkeypatch):
     signal.signal(signal.SIGINT, handler)
 
 
+@pytest.mark.slow
 def test_fit_beside_a_csv_logger_and_resumed(place, capsys):
     wandb_run = yaml.safe_load((Path(__file__).parents[3] / "configs/parts/wandb.yaml").read_text())["trainer"][
         "logger"
