@@ -53,6 +53,19 @@ def no_process_group_left():
 
 
 @pytest.fixture(autouse=True)
+def same_ranks() -> Iterator[None]:
+    """A run with ``strategy: ddp`` tells processes started later that they are its ranks; take that back."""
+    names = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "WORLD_SIZE")
+    before = {name: os.environ.get(name) for name in names}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
 def same_threads():
     """Generators set the number of threads of the process; put it back."""
     threads = torch.get_num_threads()

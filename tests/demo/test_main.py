@@ -130,7 +130,8 @@ def test_whole_demo_and_again(tmp_path, monkeypatch, capsys):
     assert len(list((root / "lq").iterdir())) == 4
     assert (root / "pairs" / "contact_sheet.png").is_file()
     run = yaml.safe_load((root / "pairs" / "run.yaml").read_text())["settings"]
-    assert (run["seed"], run["t_min"], run["t_max"], run["degradation"]["name"]) == (3, 2, 6, "bicubic")
+    walk = run["degradation"]["init_args"]
+    assert (run["seed"], walk["t"], walk["start"]["name"]) == (3, [2, 6], "bicubic")
 
     made = {path: path.stat().st_mtime_ns for path in root.rglob("*.png") if path.name != "contact_sheet.png"}
     demo.run_demo(root, False, 3, TINY)
