@@ -85,7 +85,7 @@ def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[Binary
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - must not follow a link
+        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - Path.open would follow a link
             try:
                 yield file
                 file.flush()

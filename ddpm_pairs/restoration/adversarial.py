@@ -105,7 +105,7 @@ class Adversarial(Restorer):
         self.register_buffer("mean_path_length", torch.zeros(()))
 
     def setup(self, stage: str) -> None:
-        """Set up the network as ``Restorer`` does, and the discriminator likewise.
+        """Set up the network, as in ``Restorer``, and the discriminator.
 
         Raises:
             UserError: If the precision is float16.

@@ -252,7 +252,7 @@ def user_error(command, capsys):
         ("predict", ["--data", "--model", "must be set"]),
         ("predict --config pairs.yaml", ["--data.hq_dir must be set"]),
         ("fit --config ../tiny.yaml", ["--data.lq_dir must be set"]),
-        (PREDICT, ["--ckpt_path is missing", "--ckpt_path"]),
+        (PREDICT, ["--ckpt_path is missing; --model.t_max above 0 needs a trained DDPM"]),
         (f"{PREDICT} --ckpt_path ../nope.ckpt", ["../nope.ckpt does not exist"]),
         (f"{PREDICT} --ckpt_path nope", ["checkpoint nope does not exist", "shipped weights"]),
         (f"{PREDICT} --ckpt_path ../text.ckpt", ["../text.ckpt cannot be read"]),

@@ -93,7 +93,7 @@ def test_two_ranks_see_what_one_would(photo_pairs):
 
 @pytest.mark.filterwarnings(
     "ignore:LQ appears shifted"
-)  # as it is: every fourth pixel lies 1.5 from its block's centre
+)  # correct as is: every fourth pixel is 1.5 px away from the center of its block
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_resumed_fit_sees_what_an_unbroken_one_would(photo_pairs, tmp_path, num_workers):
     other = flat_pairs(tmp_path / "flat", [1, 2, 3])

@@ -23,7 +23,7 @@ def test_rounding_is_to_the_nearest_level():
 
 
 class Own:
-    """A degradation of the user's own, whose ``apply`` returns what it is told to."""
+    """A degradation like one a user writes; ``apply`` returns the result of the given function."""
 
     name, scale = "own", 4
 

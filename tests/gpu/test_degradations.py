@@ -50,6 +50,6 @@ def test_the_host_never_waits(device, model, without_waiting):
 
 def test_waiting_is_noticed(device, without_waiting):
     if device.type == "cpu":
-        pytest.skip("needs a GPU: a CPU is never waited for")
+        pytest.skip("needs a GPU; the host never waits for a CPU")
     with pytest.raises(RuntimeError, match="synchronizing"), without_waiting():
         torch.ones(3, device=device).sum().item()

@@ -131,7 +131,7 @@ def test_twins_are_made_apart_or_refused(tmp_path, predict, pixels):
     for key, color in colors.items():
         save(hq, f"{key}.png", color=color)
     if len(list(hq.iterdir())) < 4:
-        pytest.skip("this file system takes such names as one, so that no folder can hold both")
+        pytest.skip("this file system does not distinguish such names, so a folder cannot contain both")
     summary = predict(generator(), hq, tmp_path / "pairs")
     assert summary["made"] == 4 and normalize("NFC", DECOMPOSED) == COMPOSED
     assert PairsFolder(tmp_path / "pairs").keys() == set(colors)
