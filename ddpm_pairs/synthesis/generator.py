@@ -356,11 +356,13 @@ class PairGenerator(L.LightningModule):
 
 
 def _start_entry(record: dict[str, Any]) -> dict[str, Any]:
-    """The ``degradation`` entry of what a pair started from; empty for a line of another origin."""
-    entry = (modern_record(record, False) if "preset" in record else record).get("degradation")
-    if not isinstance(entry, dict) or not {"lq_size", "scale"} <= record.keys():
+    """Return the ``degradation`` entry of a pair's start; empty for a line that another program wrote."""
+    if not {"degradation", "lq_size", "scale", "source_sha256"} <= record.keys():
         return {}
-    return entry["parameters"]["start"] if entry.get("name") == Walk.name else entry
+    entry = (modern_record(record, False) if "preset" in record else record)["degradation"]
+    if not isinstance(entry, dict) or not isinstance(entry.get("parameters"), dict):
+        return {}
+    return entry["parameters"].get("start", {}) if entry.get("name") == Walk.name else entry
 
 
 def chunks(group: list[Any], size: int) -> list[list[Any]]:

@@ -92,6 +92,7 @@ def test_lines_of_another_program_are_shown_too(tmp_path, hq_dir):
     root = tmp_path / "pairs"
     summary, generator = make_pairs(root, hq_dir, 4)
     lines = [{name: record[name] for name in ("key", "hq", "lq")} for record in PairsFolder(root).records()]
+    lines[1] |= {"degradation": {"name": "real_esrgan"}, "scale": 4, "lq_size": [24, 32], "source_sha256": "0"}
     (root / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     report_pairs(root, summary | {"folder": Summary(lines)}, generator)
     pixels = np.asarray(Image.open(root / "contact_sheet.png"))
