@@ -18,7 +18,7 @@ from ddpm_pairs.metrics.features import Inception, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
 from ddpm_pairs.metrics.weights import INCEPTION, find_weights
-from ddpm_pairs.seeding import generator_for
+from ddpm_pairs.tensors import generator_for
 
 SCALE = 4
 GROUP = 8

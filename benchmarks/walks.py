@@ -20,8 +20,8 @@ from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.diffusion.samplers import MODES, Sampling
 from ddpm_pairs.diffusion.schedule import noise_like
 from ddpm_pairs.images.pixels import eight_bit
-from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.tensors import seed_of
 
 ANCESTRAL, UNIPC, P_SAMPLE = "ancestral", "unipc", "p_sample"
 TITLES = {

@@ -17,7 +17,7 @@ from ddpm_pairs.diffusion import Denoiser, load_denoiser
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.metrics.evaluated import METRICS
-from ddpm_pairs.reports.pairs import write_contact_sheet
+from ddpm_pairs.reports.contact_sheet import write_contact_sheet
 from ddpm_pairs.reports.scoring.compute import score_folders
 from ddpm_pairs.reports.scoring.output import write_scores
 from ddpm_pairs.reports.scoring.scores import Scores

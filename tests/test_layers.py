@@ -12,7 +12,7 @@ PACKAGE = Path(ddpm_pairs.__file__).parent
 DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
-    {"devices", "differences", "errors", "run", "seeding"},
+    {"differences", "errors", "run", "tensors"},
     {"files", "shipped"},
     {"images"},
     {"run_folder"},

@@ -21,7 +21,7 @@ from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, frechet_distance
 from ddpm_pairs.metrics.texture import band_power, native_patches, power_gap_db
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from ddpm_pairs.run import Run
-from ddpm_pairs.seeding import generator_for, seed_of
+from ddpm_pairs.tensors import generator_for, seed_of
 
 BATCH = 8
 

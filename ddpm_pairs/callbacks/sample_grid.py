@@ -15,7 +15,7 @@ from ddpm_pairs.diffusion.module import DDPM
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.center_crops import center_crops, decoded
 from ddpm_pairs.images.find import find_pictures
-from ddpm_pairs.seeding import generator_for, seed_of
+from ddpm_pairs.tensors import generator_for, seed_of
 
 
 class SampleGrid(Periodic):

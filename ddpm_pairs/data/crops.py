@@ -13,7 +13,7 @@ from ddpm_pairs.data.transforms import NativeCrop
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture, read_size
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 MIN_SIDE = 16
 """Images with a shorter side, in pixels, are skipped, because most of a crop would be padding."""

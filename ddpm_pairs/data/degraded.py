@@ -11,7 +11,7 @@ from ddpm_pairs.degradations import Degradation, by_name
 from ddpm_pairs.degradations.base import multiple_of, prepare
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.pairset.records import variant_key
-from ddpm_pairs.seeding import generator_for
+from ddpm_pairs.tensors import generator_for
 
 
 class DegradedImages(CroppedImages):

@@ -14,7 +14,7 @@ from ddpm_pairs.data.samplers import EndlessSampler, StridedSampler
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Failure, Picture
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")

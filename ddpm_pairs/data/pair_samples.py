@@ -11,7 +11,7 @@ from ddpm_pairs.data.endless import channels_first, decode_or_failure, first_rea
 from ddpm_pairs.data.transforms import PairedCrop
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.pairset.pairs import PicturePair
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 CACHE_BYTES = 512 * 2**20
 """Limit of the decoded images that each process keeps in memory.

@@ -13,7 +13,7 @@ from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import enlarged
 from ddpm_pairs.pairset.pairs import PicturePair
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 PAIRS_LOOKED_AT = 64
 WINDOW = 256

@@ -12,7 +12,7 @@ from torch import Tensor
 import ddpm_pairs
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, pad_to_canvas
-from ddpm_pairs.seeding import generator_for
+from ddpm_pairs.tensors import generator_for
 
 SCALES = (1, 2, 4)
 """Scales (HQ side over LQ side) that the handcrafted degradations support."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from ddpm_pairs.degradations.base import BuiltIn, Degradation, check_batch, check_lq, multiple_of, prepare, spec_of
 from ddpm_pairs.degradations.by_name import by_name
 from ddpm_pairs.degradations.walk_tiles import TiledDenoiser, lay_out
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
@@ -22,6 +21,7 @@ from ddpm_pairs.diffusion.schedule import add_noise
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.pixels import round_to_8_bit
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.tensors import to_device
 
 SEED_LIMIT = 2**53
 """Seeds are below this limit, so that every JSON reader preserves them exactly."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.tensors import to_device
 
 SHARE_OF_OVERLAP = 4
 """Tiles overlap by the longest side divided by this number."""

@@ -19,8 +19,8 @@ from ddpm_pairs.degradations.ops.draws import seed, uniform
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import build_kernels
 from ddpm_pairs.degradations.ops.noise import luminance
-from ddpm_pairs.devices import full_float32, to_device
 from ddpm_pairs.images.pixels import round_to_8_bit
+from ddpm_pairs.tensors import full_float32, to_device
 
 OPTICS_RADIUS = 2  # in LQ pixels: more than three standard deviations of the widest optical blur
 CHROMA_SIDE = 9

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_pairs.demo.camera import Camera
 from ddpm_pairs.files import atomic_folder, encode_png
 from ddpm_pairs.images.pixels import eight_bit
-from ddpm_pairs.seeding import generator_for
+from ddpm_pairs.tensors import generator_for
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")
 """Photographs from scikit-image's wheel; the DDPM is trained on the camera's images of them."""

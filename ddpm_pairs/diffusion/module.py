@@ -11,8 +11,8 @@ from ddpm_pairs.diffusion.loading import first_difference, load_denoiser
 from ddpm_pairs.diffusion.schedule import Schedule, add_noise, noise_like, training_target
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
-from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.tensors import seed_of
 from ddpm_pairs.training.optimizer import adam, check_finite
 
 BANDS = 4

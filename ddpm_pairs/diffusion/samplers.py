@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.tensors import to_device
 
 SAMPLERS = ("sde-dpmsolver++", "dpmsolver++", "ddim", "ancestral")
 CURVE = 1.2

@@ -11,8 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.tensors import to_device
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 

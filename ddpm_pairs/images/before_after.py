@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
 
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 SIDE = 256
 """Side in HQ pixels of the center crop that is kept of each image."""

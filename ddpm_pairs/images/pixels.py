@@ -17,12 +17,25 @@ def round_to_8_bit(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul_(255).round_().div_(255)
 
 
+def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize with the antialiased bicubic filter known as "MATLAB bicubic" (a = -0.5, stretched when downsampling).
+
+    Args:
+        images: (N, C, H, W).
+        size: (height, width) of the result.
+
+    Returns:
+        (N, C, *size); may overshoot [0, 1].
+    """
+    return functional.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+
+
 def enlarged(lq: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize uint8 ``(..., 3, h, w)`` to ``size`` (height, width), bicubic with a = -0.5, rounded to uint8."""
     if tuple(lq.shape[-2:]) == tuple(size):
         return lq
     whole = lq if lq.ndim == 4 else lq[None]
-    result = functional.interpolate(whole.float(), size=tuple(size), mode="bicubic", antialias=True)
+    result = resize_bicubic(whole.float(), tuple(size))
     return result.clamp_(0, 255).round_().to(torch.uint8).view(*lq.shape[:-2], *size)
 
 

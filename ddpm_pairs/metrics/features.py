@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from ddpm_pairs.devices import full_float32
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.metrics.weights import INCEPTION
+from ddpm_pairs.tensors import full_float32
 
 LAYERS = {"fid": "2048", "fid192": "192"}
 """Inception layer of each score; KID uses that of ``fid``."""

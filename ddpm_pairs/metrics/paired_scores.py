@@ -9,9 +9,9 @@ from scipy.stats import bootstrap
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from ddpm_pairs.devices import full_float32
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.metrics.lpips_network import lpips_network
+from ddpm_pairs.tensors import full_float32
 
 PAIRED = ("psnr", "ssim", "lpips")
 LEAST_SIDE = 32

@@ -16,7 +16,7 @@ from ddpm_pairs.pairset.lmdb import check_lmdb, write_lmdb
 from ddpm_pairs.pairset.pairs import Sample
 from ddpm_pairs.pairset.records import KINDS, Record, is_record, is_rejected, lines_in, quote_key
 from ddpm_pairs.pairset.shards import write_shards
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 
 @dataclass(frozen=True)

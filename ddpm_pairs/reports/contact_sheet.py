@@ -1,14 +1,25 @@
-"""Contact sheets: images in a grid with captions, drawn with Pillow."""
+"""Contact sheets: images in a grid with captions, drawn with Pillow; that of a pairs folder, and those of others."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_pairs.files import write_atomically
+from ddpm_pairs.pairset.folder import joined_at
+from ddpm_pairs.pairset.records import KINDS, is_rejected, recorded_psnr
+from ddpm_pairs.synthesis.generator import PairGenerator
+
+SHEET = "contact_sheet.png"
+PAIRS_SHOWN = 12
+HEADINGS = ("HQ", "initial LQ", "LQ")
 
 TILE = 256
 """Side in sheet pixels of the square that an image is shown in."""
@@ -19,6 +30,50 @@ MAX_BYTES = 3_000_000
 GAP, MARGIN = 8, 24
 INK, FAINT, PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
 _CAPTION, _BLANK = 56, (236, 236, 236)
+
+
+def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> None:
+    """Show up to 12 pairs, evenly spaced in the sorted keys: HQ, initial LQ, LQ.
+
+    The initial LQ is computed again; it is left blank for pairs made with another degradation than the generator's.
+
+    Args:
+        root: The pairs folder of a run that has ended.
+        pairs: Number of pairs in it, at least 1.
+        generator: The generator of the run, on the device it ran on.
+    """
+    records = joined_at(root, spread(pairs, PAIRS_SHOWN))
+    images = [[_open(root / record[kind]) for kind in KINDS] for record in records]
+    hqs = [torch.from_numpy(np.array(hq)).permute(2, 0, 1) for hq, _ in images]
+    made = generator.initial_lqs(hqs, records)
+    initial = [None if one is None else Image.fromarray(one.permute(1, 2, 0).numpy()) for one in made]
+    entries = [
+        Entry((hq, middle, lq), record["key"], _facts(record, hq, lq))
+        for record, (hq, lq), middle in zip(records, images, initial, strict=True)
+    ]
+    heading = f"{root.resolve().name}: {pairs} pairs, {generator.start.name}, scale {generator.scale}"
+    save_sheet(root / SHEET, entries, HEADINGS, heading)
+
+
+def _facts(record: dict[str, Any], hq: Image.Image, lq: Image.Image) -> str:
+    """The text below a pair; lines of other origin may lack any part of it."""
+    psnr, initial, rejected = recorded_psnr(record), recorded_psnr(record, "psnr_initial"), is_rejected(record)
+    facts = [f"t {record['t']}"] if "t" in record else []
+    if psnr is not None:
+        facts.append(_decibels(psnr) + ("" if initial is None else f" (initial {_decibels(initial)})"))
+    facts.append(f"HQ {hq.width}x{hq.height}, LQ {lq.width}x{lq.height}")
+    if rejected:
+        facts.append("not accepted")
+    return "   ".join(facts)
+
+
+def _decibels(value: float) -> str:
+    return "equal" if value == math.inf else f"{value:.1f} dB"
+
+
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 @dataclass(frozen=True)

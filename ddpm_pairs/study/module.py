@@ -28,13 +28,13 @@ from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, eight_bit, p
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
-from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.study.cells import make_cells, table, write_csv
 from ddpm_pairs.study.figures import save_grid, save_plot
 from ddpm_pairs.study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.study.recommendation import Recommendation, recommend
 from ddpm_pairs.study.report import study_report
 from ddpm_pairs.study.sets import BATCH, choose_pictures, read_real_set
+from ddpm_pairs.tensors import generator_for
 
 
 class TStudy(L.LightningModule):

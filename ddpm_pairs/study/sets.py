@@ -12,7 +12,7 @@ from ddpm_pairs.metrics.cache import cached_features
 from ddpm_pairs.metrics.features import FeatureNetwork, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES, SetScores, set_scores
 from ddpm_pairs.metrics.texture import halves, native_patches
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 BATCH = 16
 

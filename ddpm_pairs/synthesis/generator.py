@@ -18,14 +18,13 @@ from ddpm_pairs.degradations.base import (
     too_small,
 )
 from ddpm_pairs.degradations.walk import check_t, tile_count
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.images.pixels import crop_to_multiple, eight_bit, pad_to_canvas, psnr_against_hq
-from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.synthesis.old_runs import modern_record
+from ddpm_pairs.tensors import generator_for, to_device
 
 MIN_TILE = 64
 
@@ -117,7 +116,8 @@ class PairGenerator(L.LightningModule):
         for name, value, least in (("variants", variants, 1), ("psnr_drop", psnr_drop, 0), ("tile", tile, MIN_TILE)):
             if value is not None and not value >= least:
                 raise UserError(f"--model.{name}: got {value}; expected {least} or more")
-        self.hq_preparation = HQPreparation(sharpen_hq, gray_hq)
+        self.sharpen_hq, self.gray_hq = sharpen_hq, float(gray_hq)
+        self.hq_preparation = HQPreparation(sharpen_hq, gray_hq) if sharpen_hq or gray_hq else None
         self.t, self.t_weights = (t_min, t_max), t_weights
         self.variants, self.psnr_drop, self.seed = variants, psnr_drop, seed
         self.tile, self.runtime = tile, Runtime(slots, threads, precision, compile)
@@ -230,9 +230,10 @@ class PairGenerator(L.LightningModule):
 
     def draw(self, work: Work) -> Work:
         """Draw the parameters of one image, from (seed, key) alone."""
-        for_hq, for_lq = generator_for(self.seed, work.key, "hq"), generator_for(self.seed, work.key, "degradation")
-        work.hq_preparation = self.hq_preparation.draw(for_hq)
-        work.parameters = self.degradation.draw(for_lq)
+        work.hq_preparation = {"sharpened": False, "gray": False}
+        if self.hq_preparation is not None:
+            work.hq_preparation = self.hq_preparation.draw(generator_for(self.seed, work.key, "hq"))
+        work.parameters = self.degradation.draw(generator_for(self.seed, work.key, "degradation"))
         work.facts = self._facts(work.parameters)
         return work
 

@@ -10,7 +10,7 @@ import ddpm_pairs.degradations
 from ddpm_pairs.degradations import ClassicalFaces, OnHQGrid
 from ddpm_pairs.degradations.base import public_path, spec_of
 from ddpm_pairs.degradations.by_name import NAMES, build
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 _MOVED = {"ddpm_pairs.camera.Camera": "ddpm_pairs.demo.camera.Camera"}
 _PRESET = ("bicubic", "classical", "bsrgan", "real_esrgan")

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import ParallelStrategy, Strategy
 from torch import Tensor, nn
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 from ddpm_pairs.training.optimizer import Adam
 
 

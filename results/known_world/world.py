@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 from results.realism import RealPictures, compare, kept
 from results.steps import Steps, keep_measured, study_parser
 

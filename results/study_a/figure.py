@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 ENTRIES = 4
 RESTORED = {"handcrafted": "after handcrafted pairs", "ours": "after ours"}

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 SIDE, ENTRIES, THUMBNAIL = 64, 4, 4
 """px of LQ; number of images; px of the thumbnails by which a similar real LQ is found."""

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 from results.realism import RealPictures, compare, kept, read
 from results.steps import Steps, keep_measured, study_parser
 from results.study_b.figure import save_figure, save_restored

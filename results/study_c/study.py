@@ -31,8 +31,8 @@ from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.pixels import eight_bit, psnr_of
 from ddpm_pairs.metrics.texture import native_patches
-from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.tensors import generator_for
 from results.known_world.gains import markdown
 from results.realism import HEADS, RealPictures, kept, read
 

@@ -15,7 +15,7 @@ from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.metrics.features import RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import frechet_distance
 from ddpm_pairs.metrics.texture import band_power, power_gap_db
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

@@ -11,7 +11,7 @@ from ddpm_pairs.callbacks import EMA, LastCheckpoint, SampleGrid
 from ddpm_pairs.degradations import by_name
 from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion import Denoiser
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

@@ -21,7 +21,7 @@ from ddpm_pairs.degradations import (
     degrade,
 )
 from ddpm_pairs.degradations.ops.resize import MODES
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 every_model = pytest.mark.parametrize("model", MODELS, ids=label)
 

@@ -17,7 +17,7 @@ from ddpm_pairs.degradations.walk import check_t, draw_t, synthesize
 from ddpm_pairs.diffusion import Schedule
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.images.pixels import eight_bit, psnr_against_hq
-from ddpm_pairs.seeding import generator_for
+from ddpm_pairs.tensors import generator_for
 
 
 def test_t_is_uniform_over_both_ends():

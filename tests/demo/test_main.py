@@ -13,7 +13,7 @@ from ddpm_pairs.demo import main as demo
 from ddpm_pairs.demo import scenes as demo_scenes
 from ddpm_pairs.demo.camera import Camera
 from ddpm_pairs.reports.texture import TextureGap, TextureRow
-from ddpm_pairs.seeding import generator_for
+from ddpm_pairs.tensors import generator_for
 
 FILES = {"stereo_motorcycle": "motorcycle_left"}
 """Photographs whose file is not called like the function that loads it."""

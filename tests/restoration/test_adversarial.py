@@ -18,7 +18,7 @@ from ddpm_pairs.callbacks import EMA, LastCheckpoint
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.adversarial import parameter_groups
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

@@ -11,7 +11,7 @@ from tiny_gan import NARROW, SIZE, TinyPairs, batch_of, prior, trainer
 from ddpm_pairs.callbacks import PriorSamples
 from ddpm_pairs.restoration.gan_prior import Prior
 from ddpm_pairs.restoration.networks.gpen import StyleDecoder, StyleDiscriminator
-from ddpm_pairs.seeding import seed_of
+from ddpm_pairs.tensors import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 

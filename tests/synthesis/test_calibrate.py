@@ -13,7 +13,7 @@ from tiny_ddpm import save_ckpt, tiny_denoiser
 
 from ddpm_pairs.cli.main import main as program
 from ddpm_pairs.degradations import BandGain
-from ddpm_pairs.degradations.ops.resize import resize_bicubic
+from ddpm_pairs.images.pixels import resize_bicubic
 from ddpm_pairs.synthesis import PairGenerator
 from ddpm_pairs.synthesis.calibrate import calibrate, main
 

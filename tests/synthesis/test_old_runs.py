@@ -15,10 +15,10 @@ from ddpm_pairs.degradations import BSRGAN, Blur, Chain, ClassicalFaces, Jpeg, O
 from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import read_run
-from ddpm_pairs.seeding import seed_of
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 from ddpm_pairs.synthesis.old_runs import modern_record, modern_run
 from ddpm_pairs.synthesis.remake import main, remake
+from ddpm_pairs.tensors import seed_of
 
 OLD = Path(__file__).parent / "begun_by_0.1"
 

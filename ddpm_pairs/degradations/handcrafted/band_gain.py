@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ddpm_pairs.degradations.ops.blur import blur
 from ddpm_pairs.degradations.ops.noise import luminance
-from ddpm_pairs.degradations.ops.resize import resize_bicubic
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.pixels import resize_bicubic
+from ddpm_pairs.tensors import to_device
 
 SIDE = 11  # side of a kernel in px
 GRID = 3 * SIDE  # side in px of the grid on which a kernel is computed from its spectrum

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.degradations.base import BuiltIn, check_batch, check_scale, lq_size
-from ddpm_pairs.degradations.ops.resize import resize_bicubic
-from ddpm_pairs.images.pixels import round_to_8_bit
+from ddpm_pairs.images.pixels import resize_bicubic, round_to_8_bit
 
 
 class Bicubic(BuiltIn):

@@ -28,8 +28,9 @@ from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import build_kernels
 from ddpm_pairs.degradations.ops.noise import add_noise
-from ddpm_pairs.degradations.ops.resize import MODES, resize, resize_bicubic, scaled_size
+from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
 from ddpm_pairs.degradations.ops.side_by_side import degrade_one_by_one
+from ddpm_pairs.images.pixels import resize_bicubic
 
 STEPS = ("blur", "blur", "down", "resize", "noise", "jpeg")
 HALVE_PROBABILITY = 0.25

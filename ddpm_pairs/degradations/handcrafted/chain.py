@@ -8,9 +8,8 @@ from torch import Tensor
 
 from ddpm_pairs.degradations.base import BuiltIn, Operation, check_batch, check_scale
 from ddpm_pairs.degradations.handcrafted.operations import Blur, Jpeg, Noise
-from ddpm_pairs.degradations.ops.resize import resize_bicubic
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.images.pixels import round_to_8_bit
+from ddpm_pairs.images.pixels import resize_bicubic, round_to_8_bit
 
 KEEP_THE_SIZE = (Blur, Noise, Jpeg)
 

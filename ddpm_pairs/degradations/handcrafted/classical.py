@@ -22,8 +22,9 @@ from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import build_kernels
 from ddpm_pairs.degradations.ops.noise import add_noise
-from ddpm_pairs.degradations.ops.resize import resize, resize_bicubic
+from ddpm_pairs.degradations.ops.resize import resize
 from ddpm_pairs.degradations.ops.side_by_side import degrade_one_by_one
+from ddpm_pairs.images.pixels import resize_bicubic
 
 ISOTROPIC_PROBABILITY = 0.5
 KERNEL_SIDE = 21

@@ -19,8 +19,8 @@ from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import GENERALIZED_KINDS, KINDS, PLATEAU_KINDS, SINC, build_kernels
 from ddpm_pairs.degradations.ops.noise import add_noise
 from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.tensors import to_device
 
 NOISE_KINDS = ("gaussian", "poisson")
 

@@ -9,9 +9,9 @@ from ddpm_pairs.degradations.base import BuiltIn
 from ddpm_pairs.degradations.ops.color import to_gray
 from ddpm_pairs.degradations.ops.draws import chance
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.pixels import round_to_8_bit
+from ddpm_pairs.tensors import to_device
 
 
 class HQPreparation(BuiltIn):

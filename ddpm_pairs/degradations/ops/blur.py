@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from kornia.filters import filter2d
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.images.pixels import pad_by_reflection
+from ddpm_pairs.tensors import to_device
 
 LARGEST_DIRECT_SIDE = 11
 """Largest kernel side, in px, for direct convolution.

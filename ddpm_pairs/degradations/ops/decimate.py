@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
 from ddpm_pairs.images.pixels import pad_by_reflection
+from ddpm_pairs.tensors import to_device
 
 KERNEL_SIDE = 25
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
+from ddpm_pairs.tensors import to_device
 
 LUMA_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddpm_pairs.degradations.ops.covariance import Matrix, square_root
 from ddpm_pairs.degradations.ops.poisson import poisson_counts
-from ddpm_pairs.devices import to_device
+from ddpm_pairs.tensors import to_device
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the luminance (ITU-R BT.601)."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_pairs.devices import to_device
+from ddpm_pairs.tensors import to_device
 
 MODES = ("area", "bilinear", "bicubic")
 
@@ -41,19 +41,6 @@ def resize(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     if mode == "area":
         return resize_area(images, size)
     return F.interpolate(images, size=size, mode=mode, align_corners=False)
-
-
-def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize with the antialiased bicubic filter known as "MATLAB bicubic" (a = -0.5, stretched when downsampling).
-
-    Args:
-        images: (N, C, H, W).
-        size: (height, width) of the result.
-
-    Returns:
-        (N, C, *size); may overshoot [0, 1].
-    """
-    return F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def resize_area(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,8 +7,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from ddpm_pairs.devices import full_float32
 from ddpm_pairs.images.pixels import round_to_8_bit
+from ddpm_pairs.tensors import full_float32
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from ddpm_pairs.reports.contact_sheet import spread
 from ddpm_pairs.reports.preview.histograms import save_histograms
 from ddpm_pairs.reports.preview.parameters import columns
 from ddpm_pairs.reports.preview.sheet import Row, draw_preview
-from ddpm_pairs.seeding import generator_for
 from ddpm_pairs.synthesis.generator import PairGenerator
+from ddpm_pairs.tensors import generator_for
 
 HISTOGRAM_DRAWS = 2000
 LARGEST_SIDE = 1024

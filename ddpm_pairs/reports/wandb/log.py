@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from ddpm_pairs.reports.pairs import SHEET
+from ddpm_pairs.reports.contact_sheet import SHEET
 
 
 def log_pairs(loggers: Iterable[Logger], root: Path, summary: dict[str, Any]) -> None:

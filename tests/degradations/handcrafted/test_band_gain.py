@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddpm_pairs.degradations import BandGain, Chain
-from ddpm_pairs.degradations.ops.resize import resize_bicubic
+from ddpm_pairs.images.pixels import resize_bicubic
 
 LUMA = [1.0, 1.1, 1.0, 0.8, 0.6, 0.4, 0.3, 0.2]
 CHROMA = [0.95, 0.7, 0.4, 0.2, 0.1, 0.1, 0.1, 0.1]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_pairs.degradations.ops.resize import MODES, resize, resize_bicubic, scaled_size
+from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
+from ddpm_pairs.images.pixels import resize_bicubic
 
 OPENCV = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 

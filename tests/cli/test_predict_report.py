@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpm_pairs.cli.jobs.pairs import report_pairs, summary_lines
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.diffusion import Schedule, UNet
 from ddpm_pairs.diffusion.denoiser import Denoiser
@@ -14,7 +15,6 @@ from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import psnr_against_hq
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.records import Summary
-from ddpm_pairs.reports.pairs import report_pairs, summary_lines
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 
 

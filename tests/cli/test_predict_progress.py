@@ -7,10 +7,10 @@ import lightning as L
 import pytest
 from PIL import Image
 
+from ddpm_pairs.cli.jobs.pairs import PairsProgress
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
-from ddpm_pairs.synthesis.progress import PairsProgress
 
 LINE = re.compile(r"rank 0: (\d+) of (\d+) pairs, \d+\.\d\d pairs/s, (\d+) in the queue")
 
@@ -37,7 +37,7 @@ def predict(hq, out):
 
 
 def test_lines_where_there_is_no_terminal(hq, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ddpm_pairs.synthesis.progress.INTERVAL", 0.0)
+    monkeypatch.setattr("ddpm_pairs.cli.jobs.pairs.INTERVAL", 0.0)
     predict(hq, tmp_path / "pairs")
     said = capsys.readouterr().err
     assert "\x1b" not in said and "\r" not in said
