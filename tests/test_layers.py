@@ -13,6 +13,7 @@ DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
     {"differences", "errors", "run", "tensors"},
+    {"bounded_yaml"},
     {"files", "shipped"},
     {"images"},
     {"run_folder"},
