@@ -75,7 +75,7 @@ class Outcome:
 _PEERS = ("--fidelity", "0", "--walks", "default", "fast", "unipc", "ancestral")
 _OURS = ("--fidelity", "0", "--walks", "default")
 _PAPER = ("synthesis.py", "--ckpt_path", "paper", "--threads", "4")
-_TINY_WALKS = ("--ckpt_path", "small", "--pictures", "2", "--rounds", "1", "--t_max", "20", "--threads", "1")
+_TINY_WALKS = ("--ckpt_path", "small", "--pictures", "2", "--rounds", "1", "--t_max", "200", "--threads", "1")
 _TINY_STEPS = ("--batch", "2", "--steps", "1", "--rounds", "1", "--precisions", "bf16", "--threads", "1")
 _RANKS = "tests/gpu/test_ranks.py"
 

@@ -72,8 +72,8 @@ def test_two_ranks_make_the_pairs_that_one_makes(device, two_ranks, images, envi
 
 
 def test_two_ranks_train_one_network(two_ranks, images):
-    words = f"--config ddpm_small.yaml {TINY} --data.lq_dir {images}/hq --trainer.enable_progress_bar false"
-    folder = two_ranks("fit", words.split(), "run")
+    words = f"--config ddpm_small.yaml {TINY} --data.lq_dir {images}/hq --data.val_fraction 0.2"
+    folder = two_ranks("fit", [*words.split(), "--trainer.enable_progress_bar", "false"], "run")
     checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 4
     assert all(weight.isfinite().all() for weight in checkpoint["state_dict"].values() if weight.is_floating_point())
