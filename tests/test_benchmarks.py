@@ -118,3 +118,12 @@ def test_training_step_prints_a_row_for_each_loop_and_network():
     assert all(float(row["ms per step"]) > 0 for row in rows)
     sizes = [float(row["parameters, M"]) for row in rows]
     assert max(sizes) / min(sizes) < 1.15
+
+
+@pytest.mark.slow
+def test_parts_of_the_gpu_report_run_on_a_cpu(tmp_path):
+    parts = ["Machine", "Synthesis at 256 px", "Training step at 256 px"]
+    words = ["--rehearse", "--output_dir", tmp_path, "--only", *parts]
+    subprocess.run([sys.executable, BENCHMARKS / "gpu_report.py", *words], check=True, capture_output=True)
+    text = (tmp_path / "gpu.md").read_text()
+    assert all(f"## {part}" in text for part in parts) and "failed" not in text
