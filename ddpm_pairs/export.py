@@ -18,12 +18,13 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, UNet, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import atomic_file, atomic_folder, write_atomically
+from ddpm_pairs.files import atomic_folder, write_atomically
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet
 from ddpm_pairs.restoration.weight_files import read_weights
 from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.training.checkpoint_io import save_atomically
 
 _SPANDRELS_GROWTH = 32
 """The only ``gc`` with which spandrel builds an RRDBNet, whatever the weights have."""
@@ -127,8 +128,7 @@ def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None
     if out.suffix == ".safetensors":
         _write_safetensors(weights, out, _described({"kind": "restorer", "net": spec}))
     else:
-        with atomic_file(out) as file:
-            torch.save({"params_ema": weights} if isinstance(net, RRDBNet | SpandrelNet) else weights, file)
+        save_atomically({"params_ema": weights} if isinstance(net, RRDBNet | SpandrelNet) else weights, out)
 
 
 def _is_denoiser(path: str) -> bool:

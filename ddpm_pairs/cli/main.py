@@ -5,14 +5,19 @@ module that implements a verb is imported when the verb is called.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from ddpm_pairs import __version__
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.stopping import STOPS, exit_status, stop
 
 LIGHTNING_VERBS = {
     "fit": "train a DDPM on LQ images, or a restorer on pairs",
@@ -56,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             Lightning starts further ranks by repeating ``sys.argv``.
 
     Returns:
-        The exit status: 0 for success, 2 for a user error (one line on stderr), 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for a user error (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM,
+        129 after SIGHUP.
 
     Raises:
         SystemExit: After help and version (0), and for arguments that do not parse (2).
@@ -64,17 +70,37 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     first = argv[0] if argv else "--help"
     try:
-        if first in LIGHTNING_VERBS:
-            return importlib.import_module("ddpm_pairs.cli.trainer").run(argv)
-        if first in OWN_VERBS:
-            return _run_own_verb(first, argv[1:])
-        if not first.startswith("-"):
-            return _hand_over(first)
-        _program_parser().parse_args([first])
-        return _user_error(f"got '{first}'; expected a verb; see 'ddpm-pairs --help'")
-    except KeyboardInterrupt:
-        print("ddpm-pairs: interrupted", file=sys.stderr)
-        return 130
+        with _orderly_stops():
+            return _run(first, argv)
+    except KeyboardInterrupt as error:
+        print("ddpm-pairs: interrupted; to resume, rerun the same command", file=sys.stderr)
+        return exit_status(error)
+
+
+@contextlib.contextmanager
+def _orderly_stops() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does; signals with a handler, or ignored ones, stay so."""
+    ours = [number for number in STOPS if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []  # Python allows handlers only in the main thread
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run(first: str, argv: list[str]) -> int:
+    if first in LIGHTNING_VERBS:
+        return importlib.import_module("ddpm_pairs.cli.trainer").run(argv)
+    if first in OWN_VERBS:
+        return _run_own_verb(first, argv[1:])
+    if not first.startswith("-"):
+        return _hand_over(first)
+    _program_parser().parse_args([first])
+    return _user_error(f"got '{first}'; expected a verb; see 'ddpm-pairs --help'")
 
 
 def _run_own_verb(verb: str, words: list[str]) -> int:
