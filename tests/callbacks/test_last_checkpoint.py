@@ -8,22 +8,23 @@ import pytest
 import torch
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
+from ddpm_pairs.stopping import exit_status
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
 
 class Press(L.Callback):
-    """Ctrl-C at a hook, the n-th time that it is called."""
+    """Ctrl-C, or another signal, at a hook, the n-th time that it is called."""
 
-    def __init__(self, hook, times, keys=1):
-        self.left, self.keys = times, keys
+    def __init__(self, hook, times, keys=1, number=signal.SIGINT):
+        self.left, self.keys, self.number = times, keys, number
         setattr(self, hook, self.press)
 
     def press(self, *args, **kwargs):
         self.left -= 1
         if self.left == 0:
             for _ in range(self.keys):
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), self.number)
 
 
 class Log(L.Callback):
@@ -131,6 +132,26 @@ class TestInterruption:
         press = [Press("on_train_batch_start", 3), Press("on_save_checkpoint", 1, keys=2)]
         with pytest.raises(SystemExit):
             trainer(10, callbacks(tmp_path, 100, *press)).fit(module(), pictures())
+        assert read(tmp_path / "last.ckpt")["global_step"] == 3
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_other_signals_stop_like_a_press_and_may_come_twice(self, trainer, module, pictures, tmp_path, number):
+        """Launchers signal a process and its group; only a human's second Ctrl-C means 'at once'."""
+        before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        presses = [Press("on_train_batch_start", 3, 2, number), Press("on_save_checkpoint", 1, 2, number)]
+        with pytest.raises(SystemExit) as caught:
+            trainer(10, callbacks(tmp_path, 100, *presses)).fit(module(), pictures())
+        assert exit_status(caught.value.__context__) == 128 + number
+        assert read(tmp_path / "last.ckpt")["global_step"] == 3
+        assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+    def test_an_ignored_signal_stays_ignored(self, trainer, module, pictures, tmp_path):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            press = Press("on_train_batch_start", 2, number=signal.SIGHUP)
+            trainer(3, callbacks(tmp_path, 100, press)).fit(module(), pictures())
+        finally:
+            signal.signal(signal.SIGHUP, before)
         assert read(tmp_path / "last.ckpt")["global_step"] == 3
 
     def test_leaves_what_was_saved_alone_after_an_error(self, trainer, module, pictures, tmp_path):
