@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -180,7 +181,12 @@ def _write_folder(denoiser: Denoiser, folder: Path, half: bool) -> None:
     )
     # diffusers keeps these when it loads and saves the folder, and ``load_denoiser`` reads them.
     scheduler.register_to_config(ddpm_pairs_schedule=denoiser.schedule.name, ddpm_pairs_t_max=denoiser.t_max)
-    DDPMPipeline(unet.half() if half else unet, scheduler).save_pretrained(folder)
+    try:
+        DDPMPipeline(unet.half() if half else unet, scheduler).save_pretrained(folder)
+    except SafetensorError as error:
+        if "I/O error" in str(error):
+            raise OSError(str(error).split("I/O error: ")[-1]) from error
+        raise
 
 
 def _diffusers_betas(schedule: Schedule) -> dict[str, Any]:

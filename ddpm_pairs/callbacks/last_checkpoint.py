@@ -14,6 +14,9 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.stopping import STOPS, Stopped, ignored
 from ddpm_pairs.training.checkpoint_io import AtomicCheckpointIO
 
+_HALF_WRITTEN = f".{'[0-9a-f]' * 16}.*.tmp"
+"""Pattern of the temporary names that ``ddpm_pairs.files.atomic_file`` uses."""
+
 
 class LastCheckpoint(Checkpoint):
     """Save ``last.ckpt`` at regular intervals, at the end of the fit, and when the fit is interrupted.
@@ -46,8 +49,11 @@ class LastCheckpoint(Checkpoint):
         self._stopping = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Replace Lightning's way of writing checkpoints."""
+        """Replace Lightning's way of writing checkpoints, and remove what a killed fit has left half written."""
         AtomicCheckpointIO.install(trainer.strategy)
+        if stage == "fit" and trainer.is_global_zero:
+            for left in self.dirpath.glob(_HALF_WRITTEN):
+                left.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start counting at the current step, and start handling signals."""
@@ -109,3 +115,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.dirpath / "last.ckpt")
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            # Lightning writes these when SLURM requeues a job, and prefers them to --ckpt_path, however old they are.
+            for older in self.dirpath.glob("hpc_ckpt_*.ckpt"):
+                older.unlink(missing_ok=True)

@@ -213,6 +213,9 @@ class TrainerCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
         """Create a Trainer that writes to the output folder of the run."""
         given = self._get(self.config_init, "trainer")
+        clip = given.get("gradient_clip_val")
+        if clip is not None and not clip >= 0:
+            raise UserError(f"--trainer.gradient_clip_val: got {clip}; expected 0 or more, or null")
         if given.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
         callbacks = given.get("callbacks") or []
@@ -275,8 +278,7 @@ class TrainerCLI(LightningCLI):
                 f"--config describes a {type(model).__name__}, which cannot `{verb}` (it has no {HOOKS[verb]}); "
                 "use another --config"
             )
-        if self._get(self.config, "output_dir") == "":
-            raise UserError("--output_dir: got an empty name; expected a folder")
+        self._check_folders()
         if output_dir.exists() and not output_dir.is_dir():
             raise UserError(f"--output_dir: got the file {output_dir}; expected a folder or a new name")
         run = Run(
@@ -291,6 +293,14 @@ class TrainerCLI(LightningCLI):
         )
         job = getattr(model, "verb_jobs", {}).get(verb, JOBS[verb])
         return importlib.import_module(job).prepare(run)  # imports only this job and what it needs
+
+    def _check_folders(self) -> None:
+        """Refuse empty names, which would be the current folder."""
+        arguments = self.config_dump().get("data", {}).get("init_args", {})
+        folders = {f"--data.{name}": value for name, value in arguments.items() if name.endswith("_dir")}
+        for option, value in ({"--output_dir": self._get(self.config, "output_dir")} | folders).items():
+            if value == "":
+                raise UserError(f"{option}: got an empty name; expected a folder")
 
     def _describe_own_classes(self) -> None:
         """Store the arguments of a user's own network and degradation on them, for checkpoints and ``run.yaml``."""

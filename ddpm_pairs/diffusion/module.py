@@ -13,7 +13,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.tensors import seed_of
-from ddpm_pairs.training.optimizer import adam, check_decay, check_finite, check_schedule
+from ddpm_pairs.training.optimizer import adam, check_decay, check_finite, check_schedule, check_weights_type
 
 BANDS = 4
 
@@ -116,6 +116,7 @@ class DDPM(L.LightningModule):
         Raises:
             UserError: If it does not; the message names the first difference.
         """
+        check_weights_type(run.trainer)
         if run.verb == "fit":
             check_decay(self.cosine_decay, run.trainer)
         if run.verb == "fit" and run.ckpt_path is not None:

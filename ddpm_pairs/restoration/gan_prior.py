@@ -14,7 +14,7 @@ from ddpm_pairs.restoration.restorer import to_channels_last
 from ddpm_pairs.run import Run
 from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.losses.adversarial import generator_loss
-from ddpm_pairs.training.optimizer import check_positive
+from ddpm_pairs.training.optimizer import check_positive, check_weights_type
 from ddpm_pairs.training.steps import check_precision, generators, normal
 
 
@@ -86,6 +86,7 @@ class Prior(L.LightningModule):
 
     def check_run(self, run: Run) -> None:
         """Check that the networks fit the data of a run; see ``check``."""
+        check_weights_type(run.trainer)
         self.check(None, getattr(run.data, "crop_size", None))
 
     def setup(self, stage: str) -> None:

@@ -91,6 +91,16 @@ def check_decay(cosine_decay: bool, trainer: L.Trainer) -> None:
         )
 
 
+def check_weights_type(trainer: L.Trainer) -> None:
+    """Reject weights in a 16-bit type, which are too coarse to be updated or averaged.
+
+    Raises:
+        UserError: If the precision is ``bf16-true`` or ``16-true``.
+    """
+    if str(trainer.precision) in ("bf16-true", "16-true"):
+        raise UserError(f"--trainer.precision: got {trainer.precision}; expected bf16-mixed or 32-true")
+
+
 def check_positive(option: str, value: float) -> None:
     """Check a learning rate or another positive number.
 

@@ -183,9 +183,7 @@ class TestFit:
         assert fit.optimizers[0].param_groups[0]["betas"] == (0.9, 0.99)
 
     def test_decay_needs_a_length(self):
-        with pytest.raises(
-            ValueError, match="--trainer.max_steps: got -1; expected 1 or more, the length of --model.cosine_decay"
-        ):
+        with pytest.raises(ValueError, match="--trainer.max_steps: got -1; expected 1 or more, the length"):
             trainer(-1).fit(DDPM(Recorder(), cosine_decay=True), batches())
 
     def test_validation_logs_mean_and_bands_over_all_pictures(self):

@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import torch
 import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -21,6 +23,8 @@ def prepare(run: Run) -> Callable[[], None]:
         UserError: If a check fails, before anything is written.
     """
     run.ckpt_path = _checkpoint_to_resume(run.output_dir, run.ckpt_path)
+    if run.ckpt_path is not None:
+        _check_fits(run.ckpt_path, run.model)
     run.check()
 
     def work() -> None:
@@ -48,6 +52,39 @@ def _checkpoint_to_resume(output_dir: Path, ckpt_path: str | None) -> str | None
             "alone, use --model.init_from)"
         )
     return ckpt_path
+
+
+def _check_fits(path: str, module: L.LightningModule) -> None:
+    """Check that a checkpoint is one of a fit of this module; no code from the file is run.
+
+    Raises:
+        UserError: If it is not.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many types for files that are not checkpoints
+        raise _misfit(path, f"cannot be read ({type(error).__name__})") from None
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    needed = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
+    if not isinstance(state, dict) or any(name not in checkpoint for name in needed):
+        raise _misfit(path, "is not a checkpoint of `lightning fit`")
+    if not module.strict_loading:
+        return
+    ours, theirs = _shapes(module.state_dict()), _shapes(state)
+    if ours != theirs:
+        name = min(map(str, dict(ours.items() ^ theirs.items())))
+        raise _misfit(path, f"has {name} of shape {theirs.get(name)}, but the config has {ours.get(name)}")
+
+
+def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    return {name: tuple(value.shape) if isinstance(value, torch.Tensor) else None for name, value in state.items()}
+
+
+def _misfit(path: str, what: str) -> UserError:
+    return UserError(
+        f"--ckpt_path: {path} {what}; resume with the checkpoint and config of one fit (to start from weights alone, "
+        "use --model.init_from)"
+    )
 
 
 @rank_zero_only
