@@ -9,6 +9,7 @@ import torch
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
 from ddpm_pairs.stopping import exit_status
+from ddpm_pairs.training.checkpoint_io import AtomicCheckpointIO
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -175,6 +176,21 @@ class TestSaving:
         assert read(tmp_path / "last.ckpt")["global_step"] == steps
         assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
         assert signal.getsignal(signal.SIGINT) is before
+
+    def test_all_checkpoints_are_written_atomically(self, trainer, module, pictures, tmp_path):
+        runner = trainer(1, callbacks(tmp_path, 5))
+        runner.fit(module(), pictures())
+        assert type(runner.strategy.checkpoint_io) is AtomicCheckpointIO
+
+    def test_leftovers_of_a_killed_fit_and_older_checkpoints_of_slurm_are_removed(
+        self, trainer, module, pictures, tmp_path
+    ):
+        for name in (".0123456789abcdef.0.tmp", "hpc_ckpt_1.ckpt", "own.tmp"):
+            (tmp_path / name).write_bytes(b"half")
+        LastCheckpoint(str(tmp_path)).setup(trainer(1, []), module(), "fit")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["hpc_ckpt_1.ckpt", "own.tmp"]
+        trainer(2, callbacks(tmp_path, 1)).fit(module(), pictures())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "own.tmp"]
 
     def test_regular_saves_and_kept_copies(self, trainer, module, pictures, tmp_path):
         saved = []

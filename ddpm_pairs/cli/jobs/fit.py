@@ -15,6 +15,17 @@ from ddpm_pairs.files import write_atomically
 from ddpm_pairs.run import Run
 from ddpm_pairs.run_folder import FAILURES, failure_lines
 
+ENTRIES = {
+    "state_dict": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": dict,
+    "callbacks": dict,
+    "epoch": int,
+    "global_step": int,
+}
+"""What Lightning restores from a checkpoint, with the type of each entry."""
+
 
 def prepare(run: Run) -> Callable[[], None]:
     """Check the output folder, the checkpoint to resume from, and everything that takes part in the run.
@@ -64,10 +75,13 @@ def _check_fits(path: str, module: L.LightningModule) -> None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many types for files that are not checkpoints
         raise _misfit(path, f"cannot be read ({type(error).__name__})") from None
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    needed = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
-    if not isinstance(state, dict) or any(name not in checkpoint for name in needed):
+    entries = checkpoint if isinstance(checkpoint, dict) else {}
+    if any(not isinstance(entries.get(name), kind) for name, kind in ENTRIES.items()) or any(
+        not isinstance(one, dict) or not isinstance(one.get("param_groups"), list)
+        for one in entries["optimizer_states"]
+    ):
         raise _misfit(path, "is not a checkpoint of `lightning fit`")
+    state = entries["state_dict"]
     if not module.strict_loading:
         return
     ours, theirs = _shapes(module.state_dict()), _shapes(state)
