@@ -34,11 +34,6 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def ignored(number: int) -> bool:
-    """Return whether a signal is ignored, such as SIGHUP under ``nohup``, which must stay so."""
-    return signal.getsignal(number) is signal.SIG_IGN
-
-
 def exit_status(error: BaseException) -> int:
     """Return the exit status after an interruption: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + int(getattr(error, "number", signal.SIGINT))

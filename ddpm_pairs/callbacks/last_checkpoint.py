@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.stopping import STOPS, Stopped, ignored
+from ddpm_pairs.stopping import STOPS, Stopped
 from ddpm_pairs.training.checkpoint_io import AtomicCheckpointIO
 
 _HALF_WRITTEN = f".{'[0-9a-f]' * 16}.*.tmp"
@@ -61,7 +61,7 @@ class LastCheckpoint(Checkpoint):
         # Not earlier: the Trainer has just saved all handlers, which it restores in the end, and installed its own.
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
-                if not ignored(number):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
                     signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -86,7 +86,7 @@ class LastCheckpoint(Checkpoint):
         if step % self.every_n_steps == 0:
             self._save(trainer)
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-            trainer.save_checkpoint(self.dirpath / f"step_{step:07d}.ckpt")
+            trainer.save_checkpoint(self.dirpath / f"step_{step:07d}.ckpt", weights_only=False)
         if trainer.world_size == 1 or step % self._AGREE_EVERY == 0:
             self._stop_if_interrupted(trainer)
 
@@ -113,7 +113,7 @@ class LastCheckpoint(Checkpoint):
             raise Stopped(int(trainer.strategy.reduce(number, reduce_op="max")))
 
     def _save(self, trainer: L.Trainer) -> None:
-        trainer.save_checkpoint(self.dirpath / "last.ckpt")
+        trainer.save_checkpoint(self.dirpath / "last.ckpt", weights_only=False)
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
             # Lightning writes these when SLURM requeues a job, and prefers them to --ckpt_path, however old they are.

@@ -38,7 +38,7 @@ from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_
 from ddpm_pairs.cli.plain_errors import one_line
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
-from ddpm_pairs.stopping import STOPS, exit_status, ignored, stop
+from ddpm_pairs.stopping import STOPS, exit_status, stop
 
 USER_ERROR = 2
 
@@ -342,7 +342,7 @@ class StopAtOnce(L.Callback):
             stop(number, frame)
 
         for number in STOPS[1:]:
-            if not ignored(number):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
                 signal.signal(number, stop_all)
 
     on_test_start = on_predict_start = on_validation_start

@@ -189,7 +189,11 @@ def _fresh(out: Path) -> Path:
 
 
 def _start(line: list[str], log: Path, **environment: str) -> int:
-    return forked(lambda: program(line), log, environment=environment)
+    def work() -> int:
+        torch.set_num_threads(1)  # for equal bits, however many cores are busy
+        return program(line)
+
+    return forked(work, log, environment=environment)
 
 
 def _signal(process: int, number: int) -> None:
