@@ -171,7 +171,7 @@ def _path(text: str) -> Path:
 
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) > LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"got {text}; expected a number from 0 to {LARGEST_SEED}")
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a number from 0 to {LARGEST_SEED}")
     return int(text)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_pairs.cli.jobs.fit import _check_fits
+from ddpm_pairs.cli.jobs.fit import _check_fits, _read_state
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.cli.parser import one_seed
 from ddpm_pairs.errors import UserError, limit_of_machine
@@ -100,7 +100,7 @@ def checkpoint(**entries):
         checkpoint(optimizer_states=[1]),
         checkpoint(loops=[1]),
         checkpoint(global_step="1"),
-        checkpoint(state_dict={1: torch.zeros(2)}),
+        checkpoint(state_dict={1: torch.zeros(2)}),  # lacks the weights
         checkpoint(state_dict={"layer.weight": 1}),
         checkpoint(state_dict=Module(4).state_dict()),
     ],
@@ -109,7 +109,7 @@ def test_checkpoints_that_are_not_of_this_fit(content, tmp_path):
     path = str(tmp_path / "a.ckpt")
     torch.save(content, path)
     with pytest.raises(UserError, match=r"^--ckpt_path: .*a.ckpt (is not a checkpoint|has .* of shape)") as caught:
-        _check_fits(path, Module())
+        _check_fits(path, _read_state(path), Module())
     assert "\n" not in str(caught.value)
 
 
@@ -117,10 +117,11 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path):
     path = str(tmp_path / "a.ckpt")
     torch.save(checkpoint(more=Runs(str(tmp_path / "ran"))), path)
     with pytest.raises(UserError, match="cannot be read"):
-        _check_fits(path, Module())
+        _read_state(path)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_checkpoint_of_this_fit_is_taken(tmp_path):
     torch.save(checkpoint(), tmp_path / "a.ckpt")
-    _check_fits(str(tmp_path / "a.ckpt"), Module())
+    path = str(tmp_path / "a.ckpt")
+    _check_fits(path, _read_state(path), Module())

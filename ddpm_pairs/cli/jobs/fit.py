@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ddpm_pairs.errors import UserError
@@ -34,9 +35,10 @@ def prepare(run: Run) -> Callable[[], None]:
         UserError: If a check fails, before anything is written.
     """
     run.ckpt_path = _checkpoint_to_resume(run.output_dir, run.ckpt_path)
-    if run.ckpt_path is not None:
-        _check_fits(run.ckpt_path, run.model)
+    state = None if run.ckpt_path is None else _read_state(run.ckpt_path)
     run.check()
+    if state is not None and run.model.strict_loading and not is_overridden("on_load_checkpoint", run.model):
+        _check_fits(run.ckpt_path, state, run.model)
 
     def work() -> None:
         _save_config(run)
@@ -65,11 +67,11 @@ def _checkpoint_to_resume(output_dir: Path, ckpt_path: str | None) -> str | None
     return ckpt_path
 
 
-def _check_fits(path: str, module: L.LightningModule) -> None:
-    """Check that a checkpoint is one of a fit of this module; no code from the file is run.
+def _read_state(path: str) -> dict[str, Any]:
+    """Return the weights of a checkpoint to resume from; no code from the file is run.
 
     Raises:
-        UserError: If it is not.
+        UserError: If it is not the checkpoint of a fit.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -81,12 +83,21 @@ def _check_fits(path: str, module: L.LightningModule) -> None:
         for one in entries["optimizer_states"]
     ):
         raise _misfit(path, "is not a checkpoint of `lightning fit`")
-    state = entries["state_dict"]
-    if not module.strict_loading:
-        return
+    return entries["state_dict"]
+
+
+def _check_fits(path: str, state: dict[str, Any], module: L.LightningModule) -> None:
+    """Check that a checkpoint has the weights of the module, in the same shapes.
+
+    Raises:
+        UserError: If they differ.
+    """
     ours, theirs = _shapes(module.state_dict()), _shapes(state)
-    if ours != theirs:
-        name = min(map(str, dict(ours.items() ^ theirs.items())))
+    own_class = not type(module).__module__.startswith("ddpm_pairs.")  # which may add layers in its ``setup``
+    names = ours.keys() if own_class else ours.keys() | theirs.keys()
+    different = [name for name in names if ours.get(name) != theirs.get(name)]
+    if different:
+        name = min(different, key=str)
         raise _misfit(path, f"has {name} of shape {theirs.get(name)}, but the config has {ours.get(name)}")
 
 
