@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -18,12 +19,13 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, UNet, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import atomic_file, atomic_folder, write_atomically
+from ddpm_pairs.files import atomic_folder, write_atomically
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet
 from ddpm_pairs.restoration.weight_files import read_weights
 from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import weights_file
+from ddpm_pairs.training.checkpoint_io import save_atomically
 
 _SPANDRELS_GROWTH = 32
 """The only ``gc`` with which spandrel builds an RRDBNet, whatever the weights have."""
@@ -127,8 +129,7 @@ def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None
     if out.suffix == ".safetensors":
         _write_safetensors(weights, out, _described({"kind": "restorer", "net": spec}))
     else:
-        with atomic_file(out) as file:
-            torch.save({"params_ema": weights} if isinstance(net, RRDBNet | SpandrelNet) else weights, file)
+        save_atomically({"params_ema": weights} if isinstance(net, RRDBNet | SpandrelNet) else weights, out)
 
 
 def _is_denoiser(path: str) -> bool:
@@ -180,7 +181,12 @@ def _write_folder(denoiser: Denoiser, folder: Path, half: bool) -> None:
     )
     # diffusers keeps these when it loads and saves the folder, and ``load_denoiser`` reads them.
     scheduler.register_to_config(ddpm_pairs_schedule=denoiser.schedule.name, ddpm_pairs_t_max=denoiser.t_max)
-    DDPMPipeline(unet.half() if half else unet, scheduler).save_pretrained(folder)
+    try:
+        DDPMPipeline(unet.half() if half else unet, scheduler).save_pretrained(folder)
+    except SafetensorError as error:
+        if "I/O error" in str(error):
+            raise OSError(str(error).split("I/O error: ")[-1]) from error
+        raise
 
 
 def _diffusers_betas(schedule: Schedule) -> dict[str, Any]:

@@ -12,7 +12,7 @@ PACKAGE = Path(ddpm_pairs.__file__).parent
 DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
-    {"differences", "errors", "run", "tensors"},
+    {"differences", "errors", "run", "stopping", "tensors"},
     {"bounded_yaml"},
     {"files", "shipped"},
     {"images"},
@@ -40,6 +40,7 @@ LIGHT = [
     "cli/main.py",
     "errors.py",
     "shipped.py",
+    "stopping.py",
     *sorted(f"cli/doctor/{path.name}" for path in DOCTOR),
 ]
 """Modules that must be imported at once and where torch is broken."""

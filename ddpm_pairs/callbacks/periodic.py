@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torchvision.utils import save_image
 
+from ddpm_pairs.files import atomic_file
+
 
 class Periodic(L.Callback):
     """Base of callbacks that work on rank 0, at the first validation after ``every_n_steps`` steps.
@@ -66,6 +68,5 @@ def log_image(trainer: L.Trainer, name: str, image: Tensor) -> None:
         if hasattr(logger, "log_image"):
             logger.log_image(name, [image.permute(1, 2, 0).cpu().numpy()], step=step)
         elif isinstance(logger, CSVLogger):
-            folder = Path(logger.log_dir) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            save_image(image, folder / f"step_{step:07d}.png")
+            with atomic_file(Path(logger.log_dir) / name / f"step_{step:07d}.png", sync=False) as file:
+                save_image(image, file, format="png")

@@ -5,14 +5,19 @@ module that implements a verb is imported when the verb is called.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from ddpm_pairs import __version__
-from ddpm_pairs.errors import UserError
+from ddpm_pairs.errors import UserError, limit_of_machine
+from ddpm_pairs.stopping import STOPS, exit_status, stop
 
 LIGHTNING_VERBS = {
     "fit": "train a DDPM on LQ images, or a restorer on pairs",
@@ -38,6 +43,9 @@ OWN_VERBS = {
 """Our own verbs, each with a module whose ``main(arguments: argparse.Namespace) -> int`` does the work."""
 
 
+LARGEST_SEED = 2**32 - 1
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that reports errors in one line."""
 
@@ -56,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
             Lightning starts further ranks by repeating ``sys.argv``.
 
     Returns:
-        The exit status: 0 for success, 2 for a user error (one line on stderr), 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for a user error (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM,
+        129 after SIGHUP.
 
     Raises:
         SystemExit: After help and version (0), and for arguments that do not parse (2).
@@ -64,17 +73,42 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     first = argv[0] if argv else "--help"
     try:
-        if first in LIGHTNING_VERBS:
-            return importlib.import_module("ddpm_pairs.cli.trainer").run(argv)
-        if first in OWN_VERBS:
-            return _run_own_verb(first, argv[1:])
-        if not first.startswith("-"):
-            return _hand_over(first)
-        _program_parser().parse_args([first])
-        return _user_error(f"got '{first}'; expected a verb; see 'ddpm-pairs --help'")
-    except KeyboardInterrupt:
-        print("ddpm-pairs: interrupted", file=sys.stderr)
-        return 130
+        with _orderly_stops():
+            return _run(first, argv)
+    except KeyboardInterrupt as error:
+        print("ddpm-pairs: interrupted; to resume, rerun the same command", file=sys.stderr)
+        return exit_status(error)
+    except Exception as error:
+        reason = limit_of_machine(error)
+        if reason is None:
+            raise
+        return _user_error(reason)
+
+
+@contextlib.contextmanager
+def _orderly_stops() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does; signals with a handler, or ignored ones, stay so."""
+    ours = [number for number in STOPS if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []  # Python allows handlers only in the main thread
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run(first: str, argv: list[str]) -> int:
+    if first in LIGHTNING_VERBS:
+        return importlib.import_module("ddpm_pairs.cli.trainer").run(argv)
+    if first in OWN_VERBS:
+        return _run_own_verb(first, argv[1:])
+    if not first.startswith("-"):
+        return _hand_over(first)
+    _program_parser().parse_args([first])
+    return _user_error(f"got '{first}'; expected a verb; see 'ddpm-pairs --help'")
 
 
 def _run_own_verb(verb: str, words: list[str]) -> int:
@@ -128,6 +162,19 @@ def _program_parser() -> _Parser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """Return a path; an empty one would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("got an empty name; expected a path")
+    return Path(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a number from 0 to {LARGEST_SEED}")
+    return int(text)
+
+
 def _verb_parsers() -> dict[str, _Parser]:
     """Return the parsers of our own verbs, in the order of the help."""
 
@@ -135,9 +182,9 @@ def _verb_parsers() -> dict[str, _Parser]:
         return _Parser(prog=f"ddpm-pairs {verb}", description=description, allow_abbrev=False)
 
     demo = parser("demo", "run the full pipeline on bundled images (about 4 minutes)")
-    demo.add_argument("--output_dir", type=Path, default=Path("demo"), help="output folder (default: demo)")
+    demo.add_argument("--output_dir", type=_path, default=Path("demo"), help="output folder (default: demo)")
     demo.add_argument("--pretrained", action="store_true", help="use the bundled DDPM instead of training one")
-    demo.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    demo.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
 
     preview = parser("preview", "show random degradations as contact sheets, and their parameters as histograms")
     preview.add_argument(
@@ -149,33 +196,33 @@ def _verb_parsers() -> dict[str, _Parser]:
         "a weights file; if there are several, they are also shown side by side",
     )
     preview.add_argument(
-        "--data.hq_dir", dest="hq_dir", type=Path, required=True, metavar="DIR", help="folder of HQ images"
+        "--data.hq_dir", dest="hq_dir", type=_path, required=True, metavar="DIR", help="folder of HQ images"
     )
-    preview.add_argument("--output_dir", type=Path, default=Path("preview"), help="output folder (default: preview)")
+    preview.add_argument("--output_dir", type=_path, default=Path("preview"), help="output folder (default: preview)")
     preview.add_argument(
         "--scale", type=int, help="HQ size divided by LQ size (default: the degradation's own; 4 for a name)"
     )
     preview.add_argument("--draws", type=int, default=4, help="random degradations per image (default: 4)")
     preview.add_argument("--pictures", type=int, default=6, help="images to show, evenly sampled (default: 6)")
-    preview.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    preview.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
 
     calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")
     calibrate.add_argument(
-        "pairs", type=Path, metavar="PAIRS", help="pairs made by 'predict --model.degradation bicubic' with your t"
+        "pairs", type=_path, metavar="PAIRS", help="pairs made by 'predict --model.degradation bicubic' with your t"
     )
-    calibrate.add_argument("lq_dir", type=Path, metavar="LQ_DIR", help="folder of real LQ images")
-    calibrate.add_argument("out", type=Path, metavar="OUT", help="config to write: NAME.yaml")
+    calibrate.add_argument("lq_dir", type=_path, metavar="LQ_DIR", help="folder of real LQ images")
+    calibrate.add_argument("out", type=_path, metavar="OUT", help="config to write: NAME.yaml")
 
     remake = parser("remake", "reproduce one pair from its manifest line and compare it with the file")
-    remake.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
+    remake.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
     remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
-    remake.add_argument("--output_dir", type=Path, metavar="DIR", help="also write the pair to this folder")
+    remake.add_argument("--output_dir", type=_path, metavar="DIR", help="also write the pair to this folder")
 
     verify = parser(
         "verify", "check every file against the manifest; report missing, truncated, modified, and orphaned files"
     )
-    verify.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
+    verify.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
     verify.add_argument(
         "--fix", action="store_true", help="remove damaged and orphaned files, so that 'predict' makes the pairs again"
     )
@@ -183,11 +230,11 @@ def _verb_parsers() -> dict[str, _Parser]:
     merge = parser(
         "merge", "join the manifests of an interrupted multi-GPU 'predict' (a finished one has done so already)"
     )
-    merge.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
+    merge.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
 
     pack = parser("pack", "pack a pairs folder into WebDataset shards, or into LMDB as BasicSR reads it")
-    pack.add_argument("pairs", type=Path, metavar="PAIRS", help="pairs folder written by 'predict'")
-    pack.add_argument("out", type=Path, metavar="OUT", help="folder to create; it appears when everything is packed")
+    pack.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
+    pack.add_argument("out", type=_path, metavar="OUT", help="folder to create; it appears when everything is packed")
     pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="output format")
     pack.add_argument("--include_rejected", action="store_true", help="include pairs that were not accepted")
     pack.add_argument(
@@ -199,9 +246,9 @@ def _verb_parsers() -> dict[str, _Parser]:
     )
 
     score = parser("score", "compare two folders of images: FID, KID, LPIPS, PSNR, SSIM")
-    score.add_argument("result", type=Path, metavar="RESULT", help="folder of images to score")
-    score.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of reference images")
-    score.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="output folder")
+    score.add_argument("result", type=_path, metavar="RESULT", help="folder of images to score")
+    score.add_argument("reference", type=_path, metavar="REFERENCE", help="folder of reference images")
+    score.add_argument("--output_dir", type=_path, required=True, metavar="DIR", help="output folder")
     score.add_argument(
         "--metrics",
         default="fid,kid,lpips,psnr,ssim",
@@ -216,7 +263,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     export.add_argument("ckpt", metavar="CKPT", help="checkpoint or weights file, or the name of bundled weights")
     export.add_argument(
         "out",
-        type=Path,
+        type=_path,
         metavar="OUT",
         help="NAME.safetensors; NAME.pth for a restorer; NAME for a DDPM as a diffusers folder",
     )

@@ -17,6 +17,9 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import config_names, shipped_config
 
 # --seed_everything would silently override these, so they are rejected on the command line.
+LARGEST_SEED = 2**32 - 1
+"""Largest seed that NumPy takes."""
+
 LINKED = ("--model.seed", "--model.init_args.seed", "--data.seed", "--data.init_args.seed")
 
 
@@ -88,10 +91,10 @@ def one_seed(value: int | bool) -> int:
     """Return the seed of model and data.
 
     Raises:
-        UserError: If the seed is ``true``: Lightning would draw one without passing it on.
+        UserError: If the seed is ``true``, since Lightning would draw one without passing it on, or out of range.
     """
-    if value is True:
-        raise UserError("--seed_everything: got true; expected a number")
+    if value is True or not 0 <= value <= LARGEST_SEED:
+        raise UserError(f"--seed_everything: got {str(value).lower()}; expected a number from 0 to {LARGEST_SEED}")
     return int(value)
 
 
@@ -145,7 +148,7 @@ def building(parser: LightningArgumentParser) -> Iterator[None]:
     except Exception as error:
         failure = failures[-1] if failures and _raised_in(error, "jsonargparse") else error
     if isinstance(failure, MisconfigurationException) or (
-        isinstance(failure, ValueError | TypeError) and _raised_in(failure, "lightning")
+        isinstance(failure, ValueError | TypeError | ImportError | RuntimeError) and _raised_in(failure, "lightning")
     ):
         raise UserError(one_line(failure)) from failure
     raise failure

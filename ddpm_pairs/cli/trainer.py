@@ -5,11 +5,14 @@ import importlib
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jsonargparse
@@ -35,8 +38,9 @@ from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_
 from ddpm_pairs.cli.plain_errors import one_line
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
+from ddpm_pairs.stopping import STOPS, exit_status, stop
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR = 2
 
 LONGEST_WAIT = timedelta(days=7)
 """How long a finished rank waits for the others; with Lightning's half hour, slower ranks would be stopped."""
@@ -56,7 +60,7 @@ def run(argv: list[str]) -> int:
 
     Returns:
         The exit status: 0 for success, 2 for a user error (one line on stderr; files written before it are complete),
-        130 after Ctrl-C.
+        130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # of Lightning's calls into torch; users cannot change it
     try:
@@ -73,17 +77,26 @@ def run(argv: list[str]) -> int:
 
 
 def _work(cli: "TrainerCLI", work: Callable[[], None]) -> int:
-    """Do the work; after Ctrl-C, print the command that resumes."""
+    """Do the work; after an interruption, print the command that resumes."""
     try:
-        with finishing(cli.trainer.loggers):
+        with interruptions(), finishing(cli.trainer.loggers):
             work()
-    except (SystemExit, KeyboardInterrupt) as error:
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
-            raise  # not the SystemExit that Lightning makes of Ctrl-C
+    except KeyboardInterrupt as error:
         if rank_zero_only.rank == 0:
             print(f"interrupted; to resume, run: {cli.resume_command()}", file=sys.stderr)
-        return INTERRUPTED
+        return exit_status(error)
     return 0
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[None]:
+    """Raise interruptions inside the block as ``KeyboardInterrupt``; Lightning turns them into ``SystemExit``."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 @contextlib.contextmanager
@@ -200,6 +213,9 @@ class TrainerCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401 - Lightning's signature
         """Create a Trainer that writes to the output folder of the run."""
         given = self._get(self.config_init, "trainer")
+        clip = given.get("gradient_clip_val")
+        if clip is not None and not clip >= 0:
+            raise UserError(f"--trainer.gradient_clip_val: got {clip}; expected 0 or more, or null")
         if given.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(self.output_dir, name="logs") if self.subcommand == "fit" else False
         callbacks = given.get("callbacks") or []
@@ -210,7 +226,8 @@ class TrainerCLI(LightningCLI):
             every = self._get(self.config, "checkpoint_every_n_steps")
             kwargs["callbacks"] = [*callbacks, LastCheckpoint(str(self.output_dir), every)]
         else:  # callbacks for training would warn or raise
-            kwargs["callbacks"] = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
+            callbacks = [one for one in callbacks if not isinstance(one, (Checkpoint, WeightAveraging))]
+            kwargs["callbacks"] = [*callbacks, StopAtOnce()]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.output_dir), enable_checkpointing=self.subcommand == "fit", **kwargs
         )
@@ -261,8 +278,7 @@ class TrainerCLI(LightningCLI):
                 f"--config describes a {type(model).__name__}, which cannot `{verb}` (it has no {HOOKS[verb]}); "
                 "use another --config"
             )
-        if self._get(self.config, "output_dir") == "":
-            raise UserError("--output_dir: got an empty name; expected a folder")
+        self._check_folders()
         if output_dir.exists() and not output_dir.is_dir():
             raise UserError(f"--output_dir: got the file {output_dir}; expected a folder or a new name")
         run = Run(
@@ -277,6 +293,14 @@ class TrainerCLI(LightningCLI):
         )
         job = getattr(model, "verb_jobs", {}).get(verb, JOBS[verb])
         return importlib.import_module(job).prepare(run)  # imports only this job and what it needs
+
+    def _check_folders(self) -> None:
+        """Refuse empty names, which would be the current folder."""
+        arguments = self.config_dump().get("data", {}).get("init_args", {})
+        folders = {f"--data.{name}": value for name, value in arguments.items() if name.endswith("_dir")}
+        for option, value in ({"--output_dir": self._get(self.config, "output_dir")} | folders).items():
+            if value == "":
+                raise UserError(f"{option}: got an empty name; expected a folder")
 
     def _describe_own_classes(self) -> None:
         """Store the arguments of a user's own network and degradation on them, for checkpoints and ``run.yaml``."""
@@ -298,3 +322,27 @@ class TrainerCLI(LightningCLI):
             self.config[self.subcommand], skip_link_targets=False, skip_none=False
         )
         return yaml.safe_load(text)
+
+
+class StopAtOnce(L.Callback):
+    """Let signals interrupt ``validate``, ``test`` and ``predict`` immediately, as Ctrl-C does.
+
+    Lightning's handler of SIGTERM only sets a flag that these loops do not read, and it starts a collective operation
+    in the middle of others.
+    """
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Replace Lightning's handlers, which the Trainer has just installed and removes at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def stop_all(number: int, frame: FrameType | None) -> None:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(number)  # the ranks that this process has started
+            stop(number, frame)
+
+        for number in STOPS[1:]:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+                signal.signal(number, stop_all)
+
+    on_test_start = on_predict_start = on_validation_start

@@ -1,5 +1,6 @@
 """Base class of all DataModules, and of those that predict: whole images of any size in scheduled batches."""
 
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from ddpm_pairs.data.workers import begin_worker
+from ddpm_pairs.data.workers import begin_worker, little_shared_memory
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
@@ -18,6 +19,9 @@ from ddpm_pairs.run import Run
 
 WINDOW = 8
 """Number of batches of one rank that are arranged together, just before they are loaded."""
+
+MOST_WORKERS = 512
+"""Largest number of loader processes; more would exhaust the memory before they start."""
 
 Arrange = Callable[[list[list[Any]]], list[list[Any]]]
 
@@ -39,12 +43,13 @@ class PictureDataModule(L.LightningDataModule, ABC):
         super().__init__()
         if batch_size is not None:
             require("--data.batch_size", batch_size, 1)
-        require("--data.num_workers", num_workers, 0)
+        if not 0 <= num_workers <= MOST_WORKERS:
+            raise UserError(f"--data.num_workers: got {num_workers}; expected 0 to {MOST_WORKERS}")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.failures: list[Failure] = []
-        self._found = False
+        self._found = self._warned = False
 
     def find(self) -> None:
         """Search the folders; a second call does nothing.
@@ -94,6 +99,12 @@ class PictureDataModule(L.LightningDataModule, ABC):
         collate: Callable[[list], Any] | None = None,
         persistent: bool = False,
     ) -> DataLoader:
+        if self.num_workers > 0 and not self._warned and self.rank == 0 and (little := little_shared_memory()):
+            self._warned = True
+            print(
+                f"{little}; images are sent in another way, which is slower (in Docker, use --shm-size 2g)",
+                file=sys.stderr,
+            )
         # Keyword arguments only: Lightning rebuilds the predict loader and loses positional arguments.
         return DataLoader(
             dataset=dataset,

@@ -1,5 +1,6 @@
 """Seeded native crops of a folder of images: an endless, resumable training stream and fixed validation crops."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +98,8 @@ class CroppedImages(StreamedImages):
             self.val_pictures, more = find_large_enough(self.val_dir, "--data.val_dir")
             failures = failures + more
         self.failures = failures
+        sizes = (read_size(picture.path) for picture in self.train_pictures)
+        check_crop_size(self.crop_size, sizes, self._option)
 
     def training_samples(self) -> Dataset:
         """Return a dataset whose sample i is a random crop; the seed determines the order of images."""
@@ -111,6 +114,27 @@ class CroppedImages(StreamedImages):
 def stack(crops: list[Crop]) -> tuple[Tensor, list[Failure]]:
     """Stack crops into uint8 (N, 3, S, S), and collect their failures."""
     return torch.stack([crop.pixels for crop in crops]), [failure for crop in crops for failure in crop.failures]
+
+
+def check_crop_size(crop_size: int, sizes: Iterable[tuple[int, int]], option: str) -> None:
+    """Check that at least one image is as large as a crop; otherwise all crops would be mostly padding.
+
+    Args:
+        crop_size: Side of the crops in pixels.
+        sizes: (height, width) of the images; no more are read than necessary.
+        option: The command-line option that named the folder, for the error message.
+
+    Raises:
+        UserError: If both sides of all images are shorter than ``crop_size``.
+    """
+    largest = 0
+    for size in sizes:
+        largest = max(largest, *size)
+        if largest >= crop_size:
+            return
+    raise UserError(
+        f"--data.crop_size: got {crop_size}; expected {largest} or less, the longest side of all images in {option}"
+    )
 
 
 def find_large_enough(folder: str, option: str) -> tuple[list[Picture], list[Failure]]:

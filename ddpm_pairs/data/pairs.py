@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.data.base import WholePictures, require
+from ddpm_pairs.data.crops import check_crop_size
 from ddpm_pairs.data.endless import StreamedImages, channels_first, split
-from ddpm_pairs.data.pair_checks import check_pairs
+from ddpm_pairs.data.pair_checks import check_pairs, read_sizes
 from ddpm_pairs.data.pair_samples import Decodable, PairCrop, TrainingPairs, ValidationPairs, WholePairs
 from ddpm_pairs.data.pair_shift import shifted_pairs
 from ddpm_pairs.data.samplers import StridedSampler
@@ -170,6 +171,9 @@ class RestorationPairs(StreamedImages, WholePictures):
         if stage != "predict" and not self._places:
             raise UserError(f"--data.pairs_dir: got none; `{stage}` needs pairs")
         super().setup(stage)
+        if stage == "fit":
+            sizes = (sized.hq for pair in self.pairs for sized in read_sizes([pair])[0])
+            check_crop_size(self.crop_size, sizes, "--data.pairs_dir")
         if stage == "fit" and self.rank == 0 and not self._shift_looked_at:
             self._shift_looked_at = True
             self._warn_of_shift()

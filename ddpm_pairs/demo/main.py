@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ddpm_pairs.cli.trainer import INTERRUPTED, TrainerCLI
+from ddpm_pairs.cli.trainer import TrainerCLI, interruptions
 from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, LQ_PHOTOGRAPHS, SCALE, photograph, scenes, write_pictures
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
@@ -66,16 +66,12 @@ def main(arguments: Namespace) -> int:
         arguments: ``output_dir``, ``pretrained`` and ``seed`` of the command line.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         UserError: See ``run_demo``.
     """
-    try:
-        run_demo(arguments.output_dir, arguments.pretrained, arguments.seed, Recipe())
-    except (SystemExit, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit status 1
-        print("\ninterrupted; to resume, rerun the same command")
-        return INTERRUPTED
+    run_demo(arguments.output_dir, arguments.pretrained, arguments.seed, Recipe())
     return 0
 
 
@@ -206,7 +202,8 @@ def run_verb(argv: list[str]) -> TrainerCLI:
     """
     print(f"      $ lightning {shlex.join(argv)}", flush=True)
     cli = TrainerCLI(argv)
-    cli.prepare()()
+    with interruptions():
+        cli.prepare()()
     return cli
 
 

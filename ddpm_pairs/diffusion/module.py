@@ -13,7 +13,7 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.tensors import seed_of
-from ddpm_pairs.training.optimizer import adam, check_finite
+from ddpm_pairs.training.optimizer import adam, check_decay, check_finite, check_schedule, check_weights_type
 
 BANDS = 4
 
@@ -90,8 +90,7 @@ class DDPM(L.LightningModule):
         super().__init__()
         if loss not in ("l1", "mse"):
             raise UserError(f"--model.loss: got {loss!r}; expected l1 or mse")
-        if learning_rate <= 0:
-            raise UserError(f"--model.learning_rate: got {learning_rate}; expected more than 0")
+        check_schedule(learning_rate, warmup_steps)
         levels = Schedule(schedule, num_train_timesteps)
         if init_from is not None:
             net = _initial_network(init_from, net, levels, prediction_type)
@@ -112,11 +111,14 @@ class DDPM(L.LightningModule):
         return Denoiser(self.net, self.schedule, self.prediction_type, self.t_max)
 
     def check_run(self, run: Run) -> None:
-        """Check that a checkpoint to resume from has the same network, schedule and objective.
+        """Check the decay, and that a checkpoint to resume from has the same network, schedule and objective.
 
         Raises:
             UserError: If it does not; the message names the first difference.
         """
+        check_weights_type(run.trainer)
+        if run.verb == "fit":
+            check_decay(self.cosine_decay, run.trainer)
         if run.verb == "fit" and run.ckpt_path is not None:
             check_agreement(self.denoiser().spec(), run.ckpt_path, load_denoiser(run.ckpt_path))
 

@@ -37,6 +37,10 @@ MODES = {
 """Sampler and network evaluations of each mode; ``None`` visits every step."""
 
 
+MOST_STEPS = 10_000
+"""Largest number of steps; more than a schedule has would have no effect."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Steps that denoise one image: table indices, and (a_x, a_m0, a_m1, a_z) of each step."""
@@ -70,8 +74,8 @@ class Sampling:
         """Check the values."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler: got {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
-        if self.num_steps is not None and self.num_steps < 1:
-            raise UserError(f"num_steps: got {self.num_steps}; expected 1 or more")
+        if self.num_steps is not None and not 1 <= self.num_steps <= MOST_STEPS:
+            raise UserError(f"num_steps: got {self.num_steps}; expected 1 to {MOST_STEPS}")
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta: got {self.eta}; expected a number from 0 to 1")
 

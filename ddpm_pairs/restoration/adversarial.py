@@ -12,6 +12,7 @@ from ddpm_pairs.restoration.initial_weights import start_discriminator, start_ne
 from ddpm_pairs.restoration.restorer import Restorer, to_channels_last
 from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.losses.adversarial import generator_loss
+from ddpm_pairs.training.optimizer import check_positive
 from ddpm_pairs.training.steps import check_precision
 
 
@@ -83,9 +84,9 @@ class Adversarial(Restorer):
             raise UserError(f"--model.pixel_loss: got {pixel_loss!r}; expected l1 or smooth_l1")
         rates = dict(part_learning_rates or {})
         critic_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
-        for name, rate in {"learning_rate": learning_rate, "discriminator_learning_rate": critic_rate, **rates}.items():
-            if rate <= 0:
-                raise UserError(f"{name}: got {rate}; expected a learning rate above 0")
+        options = {"learning_rate": learning_rate, "discriminator_learning_rate": critic_rate}
+        for name, rate in (options | {f"part_learning_rates {part}": rate for part, rate in rates.items()}).items():
+            check_positive(f"--model.{name}", rate)
         if path_weight > 0 and not hasattr(net, "restore_with_latents"):
             raise UserError(
                 f"--model.path_weight: got {path_weight}; expected 0 for {type(net).__name__}, which has no latents"

@@ -14,6 +14,7 @@ from ddpm_pairs.restoration.restorer import to_channels_last
 from ddpm_pairs.run import Run
 from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.losses.adversarial import generator_loss
+from ddpm_pairs.training.optimizer import check_positive, check_weights_type
 from ddpm_pairs.training.steps import check_precision, generators, normal
 
 
@@ -59,8 +60,7 @@ class Prior(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if learning_rate <= 0:
-            raise UserError(f"--model.learning_rate: got {learning_rate}; expected more than 0")
+        check_positive("--model.learning_rate", learning_rate)
         if net.size != discriminator.size:
             raise UserError(
                 f"--model.discriminator.size: got {discriminator.size}; expected {net.size}, the size of --model.net"
@@ -86,6 +86,7 @@ class Prior(L.LightningModule):
 
     def check_run(self, run: Run) -> None:
         """Check that the networks fit the data of a run; see ``check``."""
+        check_weights_type(run.trainer)
         self.check(None, getattr(run.data, "crop_size", None))
 
     def setup(self, stage: str) -> None:

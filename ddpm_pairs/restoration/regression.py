@@ -9,7 +9,8 @@ from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.initial_weights import start_network
 from ddpm_pairs.restoration.restorer import Restorer
-from ddpm_pairs.training.optimizer import adam, check_finite
+from ddpm_pairs.run import Run
+from ddpm_pairs.training.optimizer import adam, check_decay, check_finite, check_schedule
 
 LOSSES = ("l1", "charbonnier", "mse")
 
@@ -55,14 +56,17 @@ class Regression(Restorer):
         super().__init__(net, tile, overlap)
         if loss not in LOSSES:
             raise UserError(f"--model.loss: got {loss!r}; expected l1, charbonnier, or mse")
-        if learning_rate <= 0:
-            raise UserError(f"--model.learning_rate: got {learning_rate}; expected more than 0")
-        if warmup_steps < 0:
-            raise UserError(f"--model.warmup_steps: got {warmup_steps}; expected 0 or more")
+        check_schedule(learning_rate, warmup_steps)
         if init_from is not None:
             start_network(net, init_from)
         self.loss, self.learning_rate, self.sharpen_hq = loss, learning_rate, sharpen_hq
         self.warmup_steps, self.cosine_decay = warmup_steps, cosine_decay
+
+    def check_run(self, run: Run) -> None:
+        """Check the decay, and that the network fits the data; see ``Restorer``."""
+        super().check_run(run)
+        if run.verb == "fit":
+            check_decay(self.cosine_decay, run.trainer)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the pixel loss of a batch.

@@ -15,6 +15,7 @@ from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.images.tiling import restore_picture
 from ddpm_pairs.run import Run
+from ddpm_pairs.training.optimizer import check_weights_type
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Restorer(L.LightningModule):
         Raises:
             UserError: If it does not fit, or validation or a test has no pairs.
         """
+        check_weights_type(run.trainer)
         if run.verb == "predict":
             return
         if run.verb != "fit" and not hasattr(run.data, "scale"):

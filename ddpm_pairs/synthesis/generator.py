@@ -26,6 +26,8 @@ from ddpm_pairs.images.pixels import crop_to_multiple, eight_bit, pad_to_canvas,
 from ddpm_pairs.synthesis.old_runs import modern_record
 from ddpm_pairs.tensors import generator_for, to_device
 
+MOST_VARIANTS = 10_000
+
 MIN_TILE = 64
 
 
@@ -116,6 +118,8 @@ class PairGenerator(L.LightningModule):
         for name, value, least in (("variants", variants, 1), ("psnr_drop", psnr_drop, 0), ("tile", tile, MIN_TILE)):
             if value is not None and not value >= least:
                 raise UserError(f"--model.{name}: got {value}; expected {least} or more")
+        if variants > MOST_VARIANTS:
+            raise UserError(f"--model.variants: got {variants}; expected {MOST_VARIANTS} or less")
         self.sharpen_hq, self.gray_hq = sharpen_hq, float(gray_hq)
         self.hq_preparation = HQPreparation(sharpen_hq, gray_hq) if sharpen_hq or gray_hq else None
         self.t, self.t_weights = (t_min, t_max), t_weights

@@ -63,10 +63,12 @@ class AdversarialSteps:
             if every < 1:
                 raise UserError(f"--model.{name}: got {every}; expected 1 or more")
         for name, weight in (("r1_weight", r1_weight), ("path_weight", path_weight)):
-            if weight < 0:
+            if not 0 <= weight < math.inf:
                 raise UserError(f"--model.{name}: got {weight}; expected 0 or more")
-        if gradient_clip is not None and gradient_clip <= 0:
+        if gradient_clip is not None and not gradient_clip > 0:
             raise UserError(f"--model.gradient_clip: got {gradient_clip}; expected more than 0, or null")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"--model.betas: got {tuple(betas)}; expected two numbers of 0 or more and less than 1")
         self.r1_weight, self.r1_every = r1_weight, r1_every
         self.path_weight, self.path_every = path_weight, path_every
         self.betas, self.gradient_clip, self.seed = (float(betas[0]), float(betas[1])), gradient_clip, seed

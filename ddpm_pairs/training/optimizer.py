@@ -1,7 +1,8 @@
-"""Adam with optional warmup and cosine decay of the learning rate, and a check for a finite loss."""
+"""Adam with optional warmup and cosine decay of the learning rate, and checks of its options and of the loss."""
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,10 +10,14 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.training.learning_rate import WarmupDecay
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam, with its fused kernel made safe for gradient clipping and for checkpoints from other devices.
+    """torch's Adam that keeps its configured options, with its fused kernel made safe for clipping and other devices.
+
+    A loaded state brings the moments only. torch's Adam would also take over learning rates, betas and the other
+    options, so that what was typed to resume a fit would have no effect.
 
     The fused kernel declares that it unscales gradients itself, in which case Lightning refuses to clip them; this
     class withdraws the declaration. The kernel also reads weights and state in memory order. A checkpoint from another
@@ -25,12 +30,32 @@ class Adam(torch.optim.Adam):
         self._step_supports_amp_scaling = False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; see ``torch.optim.Optimizer.load_state_dict``."""
-        super().load_state_dict(state_dict)
+        """Load a state; see ``torch.optim.Optimizer.load_state_dict``.
+
+        Raises:
+            UserError: If the state is that of other parameters.
+        """
+        self._check_fits(state_dict)
+        groups = [
+            theirs | {name: value for name, value in ours.items() if name != "params"}
+            for theirs, ours in zip(state_dict["param_groups"], self.param_groups, strict=True)
+        ]
+        super().load_state_dict(state_dict | {"param_groups": groups})
         for parameter, state in self.state.items():
             for name, value in state.items():
                 if value.shape == parameter.shape and value.stride() != parameter.stride():
                     state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+    def _check_fits(self, state_dict: dict[str, Any]) -> None:
+        ours = [len(group["params"]) for group in self.param_groups]
+        theirs = [len(group["params"]) for group in state_dict["param_groups"]]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        moments = {number: state["exp_avg"].shape for number, state in state_dict["state"].items()}
+        if ours != theirs or any(shape != parameters[number].shape for number, shape in moments.items()):
+            raise UserError(
+                f"--ckpt_path contains the optimizer of {theirs} parameters per learning rate, but the config has "
+                f"{ours}; resume with the networks and --model.part_learning_rates of the checkpoint"
+            )
 
 
 def adam(
@@ -48,18 +73,53 @@ def adam(
     Raises:
         UserError: If ``cosine_decay`` is set without ``max_steps``.
     """
-    total = trainer.max_steps
-    if cosine_decay and total < 1:
-        raise UserError("--model.cosine_decay needs --trainer.max_steps, the length of the decay")
-
-    def factor(step: int) -> float:
-        rise = min(1.0, (step + 1) / (warmup_steps + 1))
-        fall = 0.505 + 0.495 * math.cos(math.pi * min(step / total, 1)) if cosine_decay else 1.0
-        return rise * fall
-
+    check_decay(cosine_decay, trainer)
     optimizer = Adam(parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    scheduler = WarmupDecay(optimizer, warmup_steps, trainer.max_steps if cosine_decay else None)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def check_decay(cosine_decay: bool, trainer: L.Trainer) -> None:
+    """Check that a decay has a length.
+
+    Raises:
+        UserError: If ``cosine_decay`` is set without ``max_steps``.
+    """
+    if cosine_decay and trainer.max_steps < 1:
+        raise UserError(
+            f"--trainer.max_steps: got {trainer.max_steps}; expected 1 or more, the length of --model.cosine_decay"
+        )
+
+
+def check_weights_type(trainer: L.Trainer) -> None:
+    """Reject weights in a 16-bit type, which are too coarse to be updated or averaged.
+
+    Raises:
+        UserError: If the precision is ``bf16-true`` or ``16-true``.
+    """
+    if str(trainer.precision) in ("bf16-true", "16-true"):
+        raise UserError(f"--trainer.precision: got {trainer.precision}; expected bf16-mixed or 32-true")
+
+
+def check_positive(option: str, value: float) -> None:
+    """Check a learning rate or another positive number.
+
+    Raises:
+        UserError: If it is not a positive finite number.
+    """
+    if not 0 < value < math.inf:
+        raise UserError(f"{option}: got {value}; expected a positive number")
+
+
+def check_schedule(learning_rate: float, warmup_steps: int) -> None:
+    """Check the options of ``adam``.
+
+    Raises:
+        UserError: If one is out of range.
+    """
+    check_positive("--model.learning_rate", learning_rate)
+    if warmup_steps < 0:
+        raise UserError(f"--model.warmup_steps: got {warmup_steps}; expected 0 or more")
 
 
 def check_finite(loss: Tensor, module: L.LightningModule, remedy: str, step: int | None = None) -> None:
@@ -74,6 +134,11 @@ def check_finite(loss: Tensor, module: L.LightningModule, remedy: str, step: int
     Raises:
         UserError: If the loss is infinite or NaN.
     """
-    if not torch.isfinite(loss):
-        step = module.trainer.global_step if step is None else step
-        raise UserError(f"the training loss became {loss.item()} at step {step}; resume from last.ckpt with {remedy}")
+    if torch.isfinite(loss):
+        return
+    trainer = module.trainer
+    step = trainer.global_step if step is None else step
+    folders = [Path(one.dirpath) for one in trainer.checkpoint_callbacks if getattr(one, "dirpath", None)]
+    saved = [folder / "last.ckpt" for folder in folders if (folder / "last.ckpt").is_file()]
+    advice = f"resume from {saved[0]}" if saved else "nothing is saved yet; start again"
+    raise UserError(f"the training loss became {loss.item()} at step {step}; {advice} with {remedy}")

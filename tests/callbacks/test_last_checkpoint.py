@@ -8,22 +8,24 @@ import pytest
 import torch
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
+from ddpm_pairs.stopping import exit_status
+from ddpm_pairs.training.checkpoint_io import AtomicCheckpointIO
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
 
 class Press(L.Callback):
-    """Ctrl-C at a hook, the n-th time that it is called."""
+    """Ctrl-C, or another signal, at a hook, the n-th time that it is called."""
 
-    def __init__(self, hook, times, keys=1):
-        self.left, self.keys = times, keys
+    def __init__(self, hook, times, keys=1, number=signal.SIGINT):
+        self.left, self.keys, self.number = times, keys, number
         setattr(self, hook, self.press)
 
     def press(self, *args, **kwargs):
         self.left -= 1
         if self.left == 0:
             for _ in range(self.keys):
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), self.number)
 
 
 class Log(L.Callback):
@@ -133,6 +135,26 @@ class TestInterruption:
             trainer(10, callbacks(tmp_path, 100, *press)).fit(module(), pictures())
         assert read(tmp_path / "last.ckpt")["global_step"] == 3
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_other_signals_stop_like_a_press_and_may_come_twice(self, trainer, module, pictures, tmp_path, number):
+        """Launchers signal a process and its group; only a human's second Ctrl-C means 'at once'."""
+        before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        presses = [Press("on_train_batch_start", 3, 2, number), Press("on_save_checkpoint", 1, 2, number)]
+        with pytest.raises(SystemExit) as caught:
+            trainer(10, callbacks(tmp_path, 100, *presses)).fit(module(), pictures())
+        assert exit_status(caught.value.__context__) == 128 + number
+        assert read(tmp_path / "last.ckpt")["global_step"] == 3
+        assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+    def test_an_ignored_signal_stays_ignored(self, trainer, module, pictures, tmp_path):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            press = Press("on_train_batch_start", 2, number=signal.SIGHUP)
+            trainer(3, callbacks(tmp_path, 100, press)).fit(module(), pictures())
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert read(tmp_path / "last.ckpt")["global_step"] == 3
+
     def test_leaves_what_was_saved_alone_after_an_error(self, trainer, module, pictures, tmp_path):
         class Fail(L.Callback):
             def on_train_batch_start(self, trainer, module, batch, batch_idx):
@@ -154,6 +176,21 @@ class TestSaving:
         assert read(tmp_path / "last.ckpt")["global_step"] == steps
         assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
         assert signal.getsignal(signal.SIGINT) is before
+
+    def test_all_checkpoints_are_written_atomically(self, trainer, module, pictures, tmp_path):
+        runner = trainer(1, callbacks(tmp_path, 5))
+        runner.fit(module(), pictures())
+        assert type(runner.strategy.checkpoint_io) is AtomicCheckpointIO
+
+    def test_leftovers_of_a_killed_fit_and_older_checkpoints_of_slurm_are_removed(
+        self, trainer, module, pictures, tmp_path
+    ):
+        for name in (".0123456789abcdef.0.tmp", "hpc_ckpt_1.ckpt", "own.tmp"):
+            (tmp_path / name).write_bytes(b"half")
+        LastCheckpoint(str(tmp_path)).setup(trainer(1, []), module(), "fit")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["hpc_ckpt_1.ckpt", "own.tmp"]
+        trainer(2, callbacks(tmp_path, 1)).fit(module(), pictures())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "own.tmp"]
 
     def test_regular_saves_and_kept_copies(self, trainer, module, pictures, tmp_path):
         saved = []

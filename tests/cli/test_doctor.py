@@ -6,11 +6,13 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
 
 from ddpm_pairs import shipped
+from ddpm_pairs.cli.doctor import files
 from ddpm_pairs.cli.doctor.packages import check_version, import_in_child
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -180,3 +182,12 @@ def test_metric_weights_missing(no_imports, tmp_path):
 def test_shipped_configs_are_found(no_imports):
     folder = Path(shipped.__file__).parents[1] / "configs"
     assert f"configs in {folder}" in run(no_imports).stdout
+
+
+@pytest.mark.parametrize(("free", "state"), [(64_000_000, "note"), (8_000_000_000, "ok")])
+def test_little_shared_memory_is_a_note(no_imports, tmp_path, monkeypatch, free, state):
+    monkeypatch.setattr("ddpm_pairs.cli.doctor.files.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    (finding,) = files.check_shared_memory()
+    assert finding.state == state
+    assert ("0.06 GB free" in finding.text and "--shm-size" in finding.text) == (state == "note")

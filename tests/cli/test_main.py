@@ -1,6 +1,7 @@
 """The light half of the command line: help, version, errors, hand-over. Nothing here imports torch."""
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -159,4 +160,36 @@ def test_other_errors_of_a_verb_are_not_hidden(kind, implementation):
 def test_interruption_is_one_line(implementation, capsys):
     implementation("raise KeyboardInterrupt")
     assert cli.main(["remake", "x", "a"]) == 130
-    assert capsys.readouterr().err == "ddpm-pairs: interrupted\n"
+    assert capsys.readouterr().err == "ddpm-pairs: interrupted; to resume, rerun the same command\n"
+
+
+def kill(name):
+    return f"import os, signal; os.kill(os.getpid(), signal.{name})"
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_signal_is_an_interruption_with_its_own_status(name, status, implementation, capsys):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    implementation(f"{kill(name)}; raise RuntimeError")
+    assert cli.main(["remake", "x", "a"]) == status
+    assert capsys.readouterr().err == "ddpm-pairs: interrupted; to resume, rerun the same command\n"
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
+
+
+def test_a_second_signal_does_not_interrupt_the_cleanup_after_the_first(implementation, tmp_path):
+    first, second = kill("SIGTERM"), kill("SIGHUP").partition("; ")[2]
+    cleanup = f"{second}; open({str(tmp_path / 'clean')!r}, 'w').close()"
+    implementation(f"try:\n        {first}\n    finally:\n        {cleanup}")
+    assert cli.main(["remake", "x", "a"]) == 143
+    assert (tmp_path / "clean").exists()
+
+
+def test_an_ignored_signal_stays_ignored(implementation):
+    """As under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        implementation(f"{kill('SIGHUP')}; return 0")
+        assert cli.main(["remake", "x", "a"]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -230,4 +230,4 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(capsys):
     assert main(shlex.split(f"{command} {options} --trainer.precision 32-true --output_dir run")) == 2
     *_, said = capsys.readouterr().err.splitlines()
     assert said.startswith("ddpm-pairs: error: the training loss became ")
-    assert "resume from last.ckpt with a lower --model.learning_rate" in said
+    assert "nothing is saved yet; start again with a lower --model.learning_rate" in said

@@ -124,13 +124,13 @@ class Tell(L.Callback):
         self.path.write_text(json.dumps(told))
 
 
-class CtrlC(L.Callback):
-    def __init__(self, at: int = 1):
-        self.at = at
+class Stop(L.Callback):
+    def __init__(self, number: int, at: int = 1):
+        self.number, self.at = number, at
 
     def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         if batch_idx == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 class Other(L.LightningModule):
@@ -493,11 +493,13 @@ def test_handcrafted_pairs_need_no_checkpoint(place):
     assert run["settings"]["checkpoint_sha256"] is None and run["places"]["checkpoint"] is None
 
 
-def test_ctrl_c_in_predict_names_the_command_that_goes_on(place, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_predict_names_the_command_that_goes_on(place, capsys, number):
     assert main(shlex.split(f"{PREDICT} {CKPT} --output_dir unbroken")) == 0
     capsys.readouterr()
     command = f"{PREDICT} {CKPT} --output_dir 'my pairs'"
-    assert main([*shlex.split(command), "--trainer.callbacks+=own_parts.CtrlC"]) == 130
+    words = [*shlex.split(command), "--trainer.callbacks+=own_parts.Stop", f"--trainer.callbacks.number={number}"]
+    assert main(words) == 128 + number
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
@@ -505,7 +507,7 @@ def test_ctrl_c_in_predict_names_the_command_that_goes_on(place, capsys):
     assert Path("my pairs/manifest.rank0.jsonl").exists()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     again = shlex.split(line.removeprefix("interrupted; to resume, run: lightning "))
-    assert again == [*shlex.split(command), "--trainer.callbacks+=own_parts.CtrlC"]
+    assert again == words
     assert main([*again, "--trainer.callbacks.at=9"]) == 0
     assert content(Path("my pairs")) == content(Path("unbroken"))
 

@@ -12,6 +12,7 @@ from tiny_ddpm import tiny_denoiser
 from ddpm_pairs.data import DegradedImages, HighQualityImages
 from ddpm_pairs.degradations import Bicubic, HQPreparation, OnHQGrid, RealESRGAN, Walk, by_name
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
 
 SILENT = {
@@ -168,12 +169,19 @@ def test_validation_batches_of_a_run(hq_folder):
 
 
 def test_small_pictures_are_padded_by_reflection(tmp_path, photos):
-    Image.fromarray(photos[0][:40, :40]).save(tmp_path / "small.png")
+    Image.fromarray(photos[0][:40, :64]).save(tmp_path / "small.png")
     data = data_of(tmp_path, Bicubic(4), flip=False, batch_size=1)
     data.find()
     (batch,) = islice(data.train_dataloader(), 1)
-    expected = np.pad(photos[0][:40, :40], ((12, 12), (12, 12), (0, 0)), mode="reflect")
+    expected = np.pad(photos[0][:40, :64], ((12, 12), (0, 0), (0, 0)), mode="reflect")
     assert np.array_equal(batch["hq"][0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_crops_larger_than_all_pictures_are_refused(tmp_path, photos):
+    for number, (height, width) in enumerate([(40, 63), (62, 20)]):
+        Image.fromarray(photos[0][:height, :width]).save(tmp_path / f"{number}.png")
+    with pytest.raises(UserError, match="^--data.crop_size: got 64; expected 63 or less, the longest side of all"):
+        data_of(tmp_path, Bicubic(4)).find()
 
 
 def test_a_broken_picture_is_replaced_and_reported(hq_folder, tmp_path):

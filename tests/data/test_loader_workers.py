@@ -9,7 +9,8 @@ from forked_child import in_child
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ddpm_pairs.data import HighQualityImages
+from ddpm_pairs.data import HighQualityImages, workers
+from ddpm_pairs.data.workers import RESERVE, begin_worker
 
 
 class Much(Dataset):
@@ -52,3 +53,85 @@ def test_workers_end_when_their_process_is_killed(tmp_path):
     for worker in left:
         os.kill(worker, signal.SIGKILL)
     assert len(workers) == 2 and not left
+
+
+class Tensors(Dataset):
+    """Tensors of several types, one of them not contiguous."""
+
+    ITEMS = (
+        torch.arange(24, dtype=torch.uint8).view(2, 3, 4),
+        torch.linspace(0, 1, 7),
+        torch.linspace(-1, 1, 6, dtype=torch.bfloat16).view(2, 3).T,
+        torch.tensor(2.5),
+        torch.empty(0, 3),
+    )
+
+    def __len__(self):
+        return len(self.ITEMS)
+
+    def __getitem__(self, i):
+        return {"one": self.ITEMS[i], "others": [self.ITEMS[0]]}
+
+
+@pytest.mark.parametrize("free", [0, RESERVE + 1000, 10**12])
+def test_batches_arrive_with_little_shared_memory_too(tmp_path, monkeypatch, free, capfd):
+    monkeypatch.setattr(workers, "_free", lambda: free)
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    data = HighQualityImages(str(tmp_path), num_workers=1)
+    for _ in range(2):
+        batches = list(data._loader(Tensors(), range(5), batch_size=None))
+        for found, expected in zip(batches, Tensors.ITEMS, strict=True):
+            assert torch.equal(found["one"], expected) and found["one"].dtype == expected.dtype
+            assert torch.equal(found["others"][0], Tensors.ITEMS[0])
+            assert found["others"][0].is_shared() == (free >= RESERVE + 24)
+    said = capfd.readouterr().err
+    assert said.count("/dev/shm has 0 MB free") == (free == 0), said
+
+
+class Unsendable(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        return lambda: None
+
+
+def test_a_batch_that_cannot_be_sent_is_an_error_and_no_endless_wait(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    data = HighQualityImages(str(tmp_path), num_workers=1)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(data._loader(Unsendable(), range(1), batch_size=None))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_leaves_signals_of_others_to_its_parent(tmp_path, number):
+    """As those to a process group, by a terminal or ``timeout``: the parent still gets the batches it needs to stop."""
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    data = HighQualityImages(str(tmp_path), num_workers=1)
+    batches = iter(data._loader(Tensors(), range(5), batch_size=None))
+    next(batches)
+    (worker,) = batches._workers
+
+    def other_process():
+        os.kill(worker.pid, number)
+        return 0
+
+    assert in_child(other_process) == 0
+    assert len(list(batches)) == 4
+
+
+def test_a_worker_that_is_stuck_ends_some_time_after_it_was_asked_to(monkeypatch):
+    monkeypatch.setattr(workers, "GRACE", 0.1)
+    begun = torch.multiprocessing.get_context("fork").Event()
+
+    def stuck():
+        begin_worker(0)
+        begun.set()
+        time.sleep(60)
+
+    worker = torch.multiprocessing.get_context("fork").Process(target=stuck)
+    worker.start()
+    assert begun.wait(20)
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 1

@@ -389,7 +389,9 @@ def test_what_a_stage_needs(tmp_path, folder, photos):
     for stage in ("fit", "validate", "test"):
         with pytest.raises(ValueError, match=f"^--data.pairs_dir: got none; `{stage}` needs pairs"):
             RestorationPairs(lq_dir=str(tmp_path / "lq")).setup(stage)
-    both = RestorationPairs(str(folder), lq_dir=str(tmp_path / "lq"))
+    with pytest.raises(ValueError, match="^--data.crop_size: got 256; expected 48 or less"):
+        RestorationPairs(str(folder)).setup("fit")
+    both = RestorationPairs(str(folder), lq_dir=str(tmp_path / "lq"), crop_size=48)
     for stage in ("fit", "test", "predict"):
         both.setup(stage)
     assert both.scale == 4 and len(both.pictures) == 1

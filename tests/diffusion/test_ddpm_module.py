@@ -183,7 +183,7 @@ class TestFit:
         assert fit.optimizers[0].param_groups[0]["betas"] == (0.9, 0.99)
 
     def test_decay_needs_a_length(self):
-        with pytest.raises(ValueError, match="--model.cosine_decay needs --trainer.max_steps"):
+        with pytest.raises(ValueError, match="--trainer.max_steps: got -1; expected 1 or more, the length"):
             trainer(-1).fit(DDPM(Recorder(), cosine_decay=True), batches())
 
     def test_validation_logs_mean_and_bands_over_all_pictures(self):
@@ -308,7 +308,7 @@ class TestInitFrom:
     [
         ({"net": None}, "--model.net is missing; the DDPM needs a network"),
         ({"loss": "huber"}, "--model.loss: got 'huber'; expected l1 or mse"),
-        ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0; expected more than 0"),
+        ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0; expected a positive number"),
         ({"t_max": 2000}, "t_max: got 2000; expected 1 to 1000"),
         ({"schedule": "karras"}, "'karras'"),
         ({"prediction_type": "sample"}, "'sample'"),

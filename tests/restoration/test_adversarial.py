@@ -254,7 +254,7 @@ class TestOptions:
         ("options", "said"),
         [
             ({"pixel_loss": "l2"}, "--model.pixel_loss: got 'l2'; expected l1 or smooth_l1"),
-            ({"learning_rate": 0.0}, "learning_rate: got 0.0; expected a learning rate above 0"),
+            ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0; expected a positive number"),
             ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate: got -1.0"),
             (
                 {"part_learning_rates": {"decoder": 1e-4}},

@@ -9,7 +9,7 @@ import sys
 
 from ddpm_pairs import __version__, shipped
 from ddpm_pairs.cli.doctor.command import check_command
-from ddpm_pairs.cli.doctor.files import check_metric_weights, check_shipped
+from ddpm_pairs.cli.doctor.files import check_metric_weights, check_shared_memory, check_shipped
 from ddpm_pairs.cli.doctor.packages import check_packages
 from ddpm_pairs.cli.doctor.precision import check_precision
 
@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     packages, devices = check_packages()
     sections = {
         "Packages": packages,
-        "Devices": devices,
+        "Devices": [*devices, *check_shared_memory()],
         "Precision of the network": check_precision(all(one.state != "problem" for one in packages)),
         "The command 'lightning'": check_command(),
         "Shipped with the package": check_shipped(),

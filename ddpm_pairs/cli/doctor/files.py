@@ -1,11 +1,17 @@
-"""Check the configs and bundled DDPMs of the package, and the weights of metrics and losses."""
+"""Check the configs and bundled DDPMs of the package, shared memory, and the weights of metrics and losses."""
 
 import os
+import shutil
 from pathlib import Path
 
 from ddpm_pairs import shipped
 from ddpm_pairs.cli.doctor.command import reinstall_command
 from ddpm_pairs.cli.doctor.finding import Finding
+
+SHARED_MEMORY = Path("/dev/shm")
+
+ENOUGH_SHARED_MEMORY = 1.1
+"""GB below which the loader processes avoid it; see ``ddpm_pairs.data.workers``."""
 
 
 def check_shipped() -> list[Finding]:
@@ -20,6 +26,17 @@ def check_shipped() -> list[Finding]:
         if weights
         else Finding("note", f"no bundled DDPM in {shipped.ASSETS}"),
     ]
+
+
+def check_shared_memory() -> list[Finding]:
+    """Look for little shared memory, such as Docker's default of 64 MB; there is no finding if it is not a folder."""
+    if not SHARED_MEMORY.is_dir():
+        return []
+    free = shutil.disk_usage(SHARED_MEMORY).free / 1e9
+    if free < ENOUGH_SHARED_MEMORY:
+        text = f"{SHARED_MEMORY}: {free:.2f} GB free; loader processes send images in a slower way"
+        return [Finding("note", f"{text} (in Docker, use --shm-size 2g)")]
+    return [Finding("ok", f"{SHARED_MEMORY}: {free:.1f} GB free for the loader processes")]
 
 
 def check_metric_weights() -> list[Finding]:
