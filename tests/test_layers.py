@@ -13,7 +13,7 @@ DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
     {"differences", "errors", "run", "tensors"},
-    {"bounded_yaml"},
+    {"bounded_yaml", "trust"},
     {"files", "shipped"},
     {"images"},
     {"run_folder"},
@@ -40,6 +40,7 @@ LIGHT = [
     "cli/main.py",
     "errors.py",
     "shipped.py",
+    "trust.py",
     *sorted(f"cli/doctor/{path.name}" for path in DOCTOR),
 ]
 """Modules that must be imported at once and where torch is broken."""

@@ -13,6 +13,9 @@ from typing import NoReturn
 
 from ddpm_pairs import __version__
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.trust import HELP as TRUST_HELP
+from ddpm_pairs.trust import OPTION as TRUST_OPTION
+from ddpm_pairs.trust import trust_words
 
 LIGHTNING_VERBS = {
     "fit": "train a DDPM on LQ images, or a restorer on pairs",
@@ -80,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run_own_verb(verb: str, words: list[str]) -> int:
     arguments = _verb_parsers()[verb].parse_args(words)
     try:
+        trust_words(getattr(arguments, "trust_classes", None))
         return importlib.import_module(OWN_VERBS[verb]).main(arguments)
     except UserError as error:
         return _user_error(" ".join(str(error).splitlines()))
@@ -158,6 +162,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     preview.add_argument("--draws", type=int, default=4, help="random degradations per image (default: 4)")
     preview.add_argument("--pictures", type=int, default=6, help="images to show, evenly sampled (default: 6)")
     preview.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    preview.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 
     calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")
     calibrate.add_argument(
@@ -171,6 +176,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
     remake.add_argument("--output_dir", type=Path, metavar="DIR", help="also write the pair to this folder")
+    remake.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 
     verify = parser(
         "verify", "check every file against the manifest; report missing, truncated, modified, and orphaned files"
@@ -221,6 +227,7 @@ def _verb_parsers() -> dict[str, _Parser]:
         help="NAME.safetensors; NAME.pth for a restorer; NAME for a DDPM as a diffusers folder",
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16")
+    export.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 
     dashboard = parser("dashboard", "create a W&B workspace with panels for fits, the t study, and pairs")
     dashboard.add_argument("--entity", required=True, metavar="E", help="W&B user or team")

@@ -1,6 +1,7 @@
 """Parse the command line of the Trainer's verbs and build its classes, with errors in one line."""
 
 import contextlib
+import os
 import re
 import traceback
 from argparse import ArgumentError
@@ -12,6 +13,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from ddpm_pairs.bounded_yaml import read_yaml
 from ddpm_pairs.cli.plain_errors import causes, one_line, plain_error
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import config_names, shipped_config
@@ -52,8 +54,8 @@ class ConfigFile(ActionConfigFile):
                     "overlay in parts/)"
                 )
             values = str(found)
-        if isinstance(values, str) and Path(values).is_file():
-            _check_moved(values, parser)
+        elif isinstance(values, str) and os.path.isfile(values):  # noqa: PTH113 - a name may be too long
+            _check_user_config(values, parser)
         try:
             super().__call__(parser, namespace, values, option_string)
         except Exception as error:
@@ -61,8 +63,16 @@ class ConfigFile(ActionConfigFile):
             raise
 
 
-def _check_moved(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
-    """Refuse a config with a class path or an option of version 0.1, and name its replacement."""
+def _check_user_config(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
+    """Refuse a config that is not a mapping, is unbounded, or is of version 0.1, and name its replacement."""
+    try:
+        content = read_yaml(Path(config))
+    except UserError as error:
+        parser.error(f"--config {error}")
+    if content is not None and not isinstance(content, dict):
+        parser.error(f"--config {config} contains a {type(content).__name__}; expected options and their values")
+    if "config" in (content or {}):
+        parser.error(f"--config {config} contains the option config; give several --config instead")
     lines = Path(config).read_text(encoding="utf-8", errors="replace").splitlines()
     text = "\n".join(line.partition("#")[0] for line in lines)
     for before, advice in MOVED.items():
