@@ -62,9 +62,9 @@ def classes_named_by(file: str) -> Iterator[None]:
     """Inside the block, degradations are described by a file, and only trusted classes are built.
 
     Args:
-        file: The file, for messages.
+        file: The file, for messages; inside another such block, that of the outer one is kept.
     """
-    token = _file.set(file)
+    token = _file.set(_file.get() or file)
     try:
         yield
     finally:

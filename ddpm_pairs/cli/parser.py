@@ -45,7 +45,9 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ANN401
         """Read the config."""
-        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not Path(values).is_file():
+        if isinstance(values, str) and "\0" in values:
+            parser.error(f"--config: got {values!r:.80}; expected a file or a shipped config")
+        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not os.path.isfile(values):  # noqa: PTH113
             found = shipped_config(values)
             if found is None:
                 mains = [name for name in config_names() if "/" not in name]
@@ -73,7 +75,10 @@ def _check_user_config(config: str, parser: Any) -> None:  # noqa: ANN401 - json
         parser.error(f"--config {config} contains a {type(content).__name__}; expected options and their values")
     if "config" in (content or {}):
         parser.error(f"--config {config} contains the option config; give several --config instead")
-    lines = Path(config).read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = Path(config).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        parser.error(f"--config {config} is not encoded as UTF-8; save it as UTF-8")
     text = "\n".join(line.partition("#")[0] for line in lines)
     for before, advice in MOVED.items():
         if found := re.search(before, text):

@@ -191,7 +191,7 @@ def _from_content(name: str, content: Any, scale: int | None) -> Degradation:  #
 def _from_weights(path: Path) -> Degradation:
     """Build a learned degradation from weights with a description."""
     kind = None
-    if path.suffix in WEIGHTS:
+    if path.suffix in WEIGHTS and path.is_file():
         from ddpm_pairs.diffusion.loading import read_description
 
         try:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.trust import OWN, check_trusted, naming_file
 
+LONGEST_PATH = 500
 _ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -24,7 +25,7 @@ def class_of(path: str) -> type:
     """
     module, _, name = path.rpartition(".")
     advice = "expected package.module.Class of an installed package"
-    if not module or not all(part.isidentifier() for part in path.split(".")):
+    if not module or len(path) > LONGEST_PATH or not all(part.isidentifier() for part in path.split(".")):
         raise UserError(f"degradation: got {path[:80]!r}; {advice}")
     file = naming_file()
     if file is not None and module.split(".")[0] != OWN:

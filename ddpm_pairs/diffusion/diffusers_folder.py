@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,8 @@ def read_pickle(path: Path) -> Any:  # noqa: ANN401 - any content
     """
     refuse_compressed(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about what is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a file that is not a checkpoint
         raise UserError(
             f"checkpoint {path} cannot be read ({type(error).__name__}); "

@@ -2,14 +2,16 @@
 
 import importlib
 import inspect
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
+import torch
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor, device, nn, strided
+from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from ddpm_pairs.diffusion.denoiser import KIND, UNET_CLASS, Denoiser, UNet
@@ -190,11 +192,14 @@ def _import(path: str, file: str) -> type[nn.Module]:
 
 
 def _build_unet(path: str, arguments: dict[str, Any], file: str, weights: dict[str, Tensor]) -> UNet:
-    """Build a U-Net without memory first, and compare it with the weights."""
+    """Build and run a U-Net without memory first, and compare it with the weights."""
     build = UNet.from_diffusers if path == UNET_CLASS else lambda values: UNet(**values)
     try:
-        with device("meta"), SizeLimit(weights.values()):
+        with warnings.catch_warnings(action="ignore"), torch.device("meta"), SizeLimit(weights.values()):
             outline = build(arguments)
+            images = torch.zeros(1, 3, 2 * outline.multiple, 2 * outline.multiple)
+            if outline(images, torch.zeros(1, dtype=torch.int64)).shape != images.shape:
+                raise ValueError("its output has another size than its input")
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except Exception as error:  # diffusers raises any type for arguments that it does not know
@@ -223,7 +228,7 @@ def _misfit(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> str | No
 
 def is_plain(tensor: Tensor) -> bool:
     """Return whether a tensor is dense and holds real numbers; pickles may contain any."""
-    return tensor.layout == strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
 
 
 def _check_tensors(weights: Any, path: Path) -> None:  # noqa: ANN401 - whatever a pickle has

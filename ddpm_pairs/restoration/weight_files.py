@@ -1,6 +1,7 @@
 """Read restorer weights from files of various programs, and describe files that contain something else."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
 def _read_pickle(path: Path) -> tuple[dict[str, Any], str | None]:
     refuse_compressed(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about what is refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types of errors for other files
         raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}; {EXPECTED}") from None
     if isinstance(content, Tensor):

@@ -18,14 +18,13 @@ from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import GENERALIZED_KINDS, KINDS, PLATEAU_KINDS, SINC, build_kernels
 from ddpm_pairs.degradations.ops.noise import add_noise
-from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
+from ddpm_pairs.degradations.ops.resize import MODES, MOST_FACTOR, resize, scaled_size
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.tensors import to_device
 
 NOISE_KINDS = ("gaussian", "poisson")
 MOST_SIDE = 1001
-MOST_FACTOR = 16.0
-"""Limits of kernels and enlargements, so that no config exhausts the memory."""
+"""Largest side of a kernel, so that no config exhausts the memory."""
 
 Range = tuple[float, float]
 
@@ -212,7 +211,7 @@ def _check_names(owner: str, option: str, names: Sequence[str], known: Sequence[
 
 def _check_range(owner: str, option: str, given: Range, lowest: float, highest: float) -> Range:
     low, high = given
-    if not lowest <= low <= high <= highest:
+    if not lowest <= low <= high <= highest or high == math.inf:
         top = "" if highest == math.inf else f" <= {highest:.4g}"
         raise UserError(
             f"{owner}.{option}: got [{low}, {high}]; expected [low, high], {lowest:.4g} <= low <= high{top}"
