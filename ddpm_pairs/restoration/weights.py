@@ -65,6 +65,8 @@ def _own_network(tensors: dict[str, Tensor]) -> nn.Module | None:
             own = net.state_dict().keys()
             tensors = {name: value for name, value in tensors.items() if name in own or not name.endswith(".kernel")}
         net.load_state_dict(tensors if rrdb is None else rrdb)
+    except MisfitError:
+        raise
     except Exception as error:  # contradictory shapes can raise any error
         raise MisfitError(f"damaged weights of {name} ({first_misfit(error)}); expected the complete file") from None
     return net
