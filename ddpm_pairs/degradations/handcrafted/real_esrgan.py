@@ -55,7 +55,7 @@ JPEG_LAST_PROBABILITY = 0.5
 
 
 Codec = Callable[[Tensor, Sequence[float]], Tensor]
-CODECS: dict[str, Codec] = {"libjpeg": jpeg, "released": diff_jpeg}
+JPEGS = ("libjpeg", "released")
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class RealESRGAN(BuiltIn):
 
     def __init__(self, scale: int = 4, jpeg: Literal["libjpeg", "released"] = "libjpeg") -> None:
         self.scale = check_scale(self.name, scale)
-        if jpeg not in CODECS:
-            raise UserError(f"real_esrgan jpeg: got {jpeg!r}; expected {' or '.join(CODECS)}")
+        if jpeg not in JPEGS:
+            raise UserError(f"real_esrgan jpeg: got {jpeg!r}; expected {' or '.join(JPEGS)}")
         self.jpeg = jpeg
 
     def spec(self) -> dict[str, Any]:
@@ -102,6 +102,9 @@ class RealESRGAN(BuiltIn):
         if self.jpeg == "libjpeg":
             del spec["init_args"]["jpeg"]
         return spec
+
+    def _codec(self) -> Codec:
+        return diff_jpeg if self.jpeg == "released" else jpeg
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
         """Draw the parameters of one image.
@@ -131,7 +134,7 @@ class RealESRGAN(BuiltIn):
         check_batch(self.name, hq, parameters, self.scale)
         size = lq_size(*hq.shape[-2:], self.scale)
         return degrade_one_by_one(
-            partial(_degrade, lq_size=size, codec=CODECS[self.jpeg]), hq, parameters, _kernels(parameters)
+            partial(_degrade, lq_size=size, codec=self._codec()), hq, parameters, _kernels(parameters)
         )
 
     @torch.no_grad()
@@ -141,7 +144,7 @@ class RealESRGAN(BuiltIn):
         size = lq_size(*grid, self.scale)
 
         def chain(image: Tensor, entry: dict[str, Any], kernels: Tensor) -> Tensor:
-            return resize(_degrade(image, entry, kernels, size, CODECS[self.jpeg]), grid, "bilinear")
+            return resize(_degrade(image, entry, kernels, size, self._codec()), grid, "bilinear")
 
         return degrade_one_by_one(chain, hq, parameters, _kernels(parameters))
 
