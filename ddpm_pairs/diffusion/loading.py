@@ -195,8 +195,9 @@ def _build_unet(path: str, arguments: dict[str, Any], file: str, weights: dict[s
     """Build and run a U-Net without memory first, and compare it with the weights."""
     build = UNet.from_diffusers if path == UNET_CLASS else lambda values: UNet(**values)
     try:
-        with warnings.catch_warnings(action="ignore"), torch.device("meta"), SizeLimit(weights.values()):
-            outline = build(arguments)
+        with warnings.catch_warnings(action="ignore"), torch.device("meta"):
+            with SizeLimit(weights.values()):
+                outline = build(arguments)
             images = torch.zeros(1, 3, 2 * outline.multiple, 2 * outline.multiple)
             if outline(images, torch.zeros(1, dtype=torch.int64)).shape != images.shape:
                 raise ValueError("its output has another size than its input")
