@@ -4,58 +4,24 @@ import importlib
 import inspect
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Any
 
 import torch
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from typing_extensions import TypedDict
 
 from ddpm_pairs.diffusion.denoiser import KIND, UNET_CLASS, Denoiser, UNet
+from ddpm_pairs.diffusion.description import ANY, DENOISER, MOST_DESCRIPTION_BYTES
 from ddpm_pairs.diffusion.diffusers_folder import first_line, read_folder, read_pickle
-from ddpm_pairs.diffusion.schedule import MOST_STEPS, Schedule
+from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.tensors import SizeLimit
 from ddpm_pairs.trust import check_trusted
 
-MOST_DESCRIPTION_BYTES = 2**22
-"""Longest description that is read, as JSON; 100,000 betas take about 2 MB."""
-
 OWN_UNETS = (UNET_CLASS, "ddpm_pairs.diffusion.UNet", "ddpm_pairs.diffusion.denoiser.UNet")
-
-
-class Description(TypedDict):
-    """What a file of weights of any kind says about itself."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow")
-    kind: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
-
-
-class NetworkDescription(TypedDict):
-    """The class of a network and its arguments."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow")
-    class_path: Annotated[str, StringConstraints(pattern=r"^[\w.<>]{1,200}$")]
-    init_args: NotRequired[dict[str, Any] | None]
-
-
-class DenoiserDescription(Description):
-    """``Denoiser.spec()``; the values themselves are checked by the classes that take them."""
-
-    net: NetworkDescription
-    schedule: str
-    num_train_timesteps: Annotated[int, Field(ge=2, le=MOST_STEPS)]
-    beta_start: NotRequired[float]
-    beta_end: NotRequired[float]
-    trained_betas: NotRequired[Annotated[list[float], Field(max_length=MOST_STEPS)]]
-    prediction_type: str
-    t_max: int | None
-
-
-_ANY, _DENOISER = TypeAdapter(Description), TypeAdapter(DenoiserDescription)
 
 
 def read_description(value: Any, path: str | Path) -> dict[str, Any] | None:  # noqa: ANN401 - whatever a file has
@@ -78,7 +44,7 @@ def read_description(value: Any, path: str | Path) -> dict[str, Any] | None:  # 
         plain = from_json(text[:MOST_DESCRIPTION_BYTES], allow_inf_nan=False)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise _unusable(path, first_line(error)[:160]) from None
-    return _validated(_ANY, plain if isinstance(value, str) else value, path)
+    return _validated(ANY, plain if isinstance(value, str) else value, path)
 
 
 def _validated(form: TypeAdapter[Any], value: Any, path: str | Path) -> dict[str, Any]:  # noqa: ANN401
@@ -125,7 +91,7 @@ def load_denoiser(path: str | Path, net_class: type[nn.Module] | None = None) ->
         raise UserError(
             f"checkpoint {path} contains {held}; expected a DDPM trained by `lightning fit --config ddpm.yaml`"
         )
-    spec = _validated(_DENOISER, spec, path)
+    spec = _validated(DENOISER, spec, path)
     _check_tensors(weights, path)
     net = build_network(spec["net"], f"checkpoint {path}", weights, net_class)
     try:
