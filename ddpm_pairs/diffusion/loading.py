@@ -21,6 +21,9 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.tensors import SizeLimit
 from ddpm_pairs.trust import check_trusted
 
+MOST_LAYERS = 100
+"""Most levels of a U-Net and layers of a level; the tensors themselves take no memory before they are compared."""
+
 OWN_UNETS = (UNET_CLASS, "ddpm_pairs.diffusion.UNet", "ddpm_pairs.diffusion.denoiser.UNet")
 
 
@@ -161,9 +164,12 @@ def _build_unet(path: str, arguments: dict[str, Any], file: str, weights: dict[s
     """Build and run a U-Net without memory first, and compare it with the weights."""
     build = UNet.from_diffusers if path == UNET_CLASS else lambda values: UNet(**values)
     try:
+        counts = [len(value) for value in arguments.values() if isinstance(value, list)]
+        counts += [value for value in [arguments.get("layers_per_block")] if isinstance(value, int)]
+        if max(counts, default=0) > MOST_LAYERS:
+            raise ValueError(f"it has more than {MOST_LAYERS} layers or levels")
         with warnings.catch_warnings(action="ignore"), torch.device("meta"):
-            with SizeLimit(weights.values()):
-                outline = build(arguments)
+            outline = build(arguments)
             images = torch.zeros(1, 3, 2 * outline.multiple, 2 * outline.multiple)
             if outline(images, torch.zeros(1, dtype=torch.int64)).shape != images.shape:
                 raise ValueError("its output has another size than its input")
