@@ -13,6 +13,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from ddpm_pairs.api import load_ddpm, make_pairs, restore, score
     from ddpm_pairs.degradations import BSRGAN, Bicubic, Chain, Classical, RealESRGAN, Walk
+    from ddpm_pairs.trust import trust_classes
 
 __version__ = "0.1.0"
 
@@ -21,5 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "api": ["load_ddpm", "make_pairs", "restore", "score"],
         "degradations": ["BSRGAN", "Bicubic", "Chain", "Classical", "RealESRGAN", "Walk"],
+        "trust": ["trust_classes"],
     },
 )

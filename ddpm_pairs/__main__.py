@@ -4,4 +4,5 @@ import sys
 
 from ddpm_pairs.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a class path in a file may name this module
+    sys.exit(main())

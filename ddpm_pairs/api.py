@@ -4,6 +4,7 @@ They write the same folders as the commands. Calling a function again resumes an
 can read the results.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from ddpm_pairs.data import HighQualityImages, RestorationPairs
 from ddpm_pairs.degradations import Degradation
 from ddpm_pairs.diffusion import Denoiser, load_denoiser
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.metrics.evaluated import METRICS
@@ -47,6 +49,8 @@ class Summary:
 def load_ddpm(name_or_path: str | Path) -> Denoiser:
     """Load a trained DDPM.
 
+    A network of your own needs ``ddpm_pairs.trust_classes`` first, because building it runs its code.
+
     Args:
         name_or_path: The name of shipped weights (``blind_camera``), a ``.ckpt`` from ``lightning fit`` (its EMA
             weights are used), a ``.safetensors`` export, or a diffusers folder.
@@ -55,7 +59,7 @@ def load_ddpm(name_or_path: str | Path) -> Denoiser:
         The denoiser in eval mode, float32, on the CPU.
 
     Raises:
-        UserError: If there is no such file, or it does not contain a DDPM.
+        UserError: If there is no such file, it does not contain a DDPM, or it names a class that is not trusted.
     """
     return load_denoiser(weights_file(str(name_or_path)))
 
@@ -173,7 +177,7 @@ def score(
     Raises:
         UserError: If a folder or an option is unusable, or the weights of a metric are missing.
     """
-    scores = score_folders(Path(result), Path(reference), metrics, patch, torch.device(device or _accelerator()))
+    scores = score_folders(Path(result), Path(reference), metrics, patch, _device(device))
     if output_dir is not None:
         write_scores(Path(output_dir), scores)
     return scores
@@ -183,11 +187,27 @@ def _accelerator() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def _device(device: str | None) -> torch.device:
+    """Return the device to use.
+
+    Raises:
+        UserError: If it is not ``cpu`` or ``cuda``, or this machine has no such GPU.
+    """
+    name = _accelerator() if device is None else str(device)
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device: got {device!r}; expected cpu or cuda")
+    found = torch.device(name)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device: got {device!r}, but this machine has {torch.cuda.device_count()} GPUs; use cpu")
+    return found
+
+
 def _trainer(device: str | None, writer: Callback) -> L.Trainer:
     """Return a Trainer that predicts on one device, with ``writer`` as its only callback."""
+    place = _device(device)
     return L.Trainer(
-        accelerator="gpu" if (device or _accelerator()).startswith("cuda") else "cpu",
-        devices=1,
+        accelerator="gpu" if place.type == "cuda" else "cpu",
+        devices=1 if place.index is None else [place.index],
         logger=False,
         callbacks=[writer],
         enable_checkpointing=False,

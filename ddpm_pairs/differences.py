@@ -45,3 +45,27 @@ def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - pl
 def _shortened(value: Any) -> str:  # noqa: ANN401
     text = str(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def first_difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Find the first value in which one ``Denoiser.spec()``, or a part of one, differs from another.
+
+    Args:
+        asked: The expected values; only these are compared.
+        found: The actual values.
+
+    Returns:
+        The name, the expected value and the actual value; ``None`` if all agree.
+    """
+    held = _flat(found)
+    for name, value in _flat(asked).items():
+        if held.get(name) != value:
+            return name.removeprefix("net.init_args."), value, held.get(name)
+    return None
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in spec.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

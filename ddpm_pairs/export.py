@@ -190,10 +190,13 @@ def _write_folder(denoiser: Denoiser, folder: Path, half: bool) -> None:
 
 
 def _diffusers_betas(schedule: Schedule) -> dict[str, Any]:
-    """Return the schedule as arguments of diffusers, whose own ``sigmoid`` differs from ours."""
+    """Return the schedule as arguments of diffusers, whose ``sigmoid`` is our ``sigmoid_beta``."""
     steps = schedule.num_train_timesteps
-    if schedule.name == "linear":
-        return {"beta_schedule": "linear", "beta_start": 1e-4 * 1000 / steps, "beta_end": 0.02 * 1000 / steps}
     if schedule.name == "cosine":
         return {"beta_schedule": "squaredcos_cap_v2"}
+    if schedule.name == "linear" and schedule.beta_start is None:
+        return {"beta_schedule": "linear", "beta_start": 1e-4 * 1000 / steps, "beta_end": 0.02 * 1000 / steps}
+    if schedule.beta_start is not None:
+        kind = "sigmoid" if schedule.name == "sigmoid_beta" else schedule.name
+        return {"beta_schedule": kind, "beta_start": schedule.beta_start, "beta_end": schedule.beta_end}
     return {"trained_betas": schedule.betas.tolist()}

@@ -1,5 +1,6 @@
 """Find the configs and weights that come with the package, in a wheel or an editable install."""
 
+import os
 from pathlib import Path
 
 from ddpm_pairs.errors import UserError
@@ -59,10 +60,11 @@ def weights_file(name: str) -> str:
     Raises:
         UserError: If nothing is found.
     """
-    if Path(name).exists():
+    if os.path.exists(name):  # noqa: PTH110 - a name that is too long is not an error
         return name
     found = shipped_weights(name)
     if found is None:
         names = ", ".join(weights_names()) or "none"
+        name = name if len(name) <= 200 else f"{name[:199]}…"
         raise UserError(f"checkpoint {name} does not exist; expected a file, a folder, or shipped weights ({names})")
     return str(found)

@@ -38,6 +38,12 @@ def photos() -> list[np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
+def nothing_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the classes that a test trusts."""
+    monkeypatch.setattr("ddpm_pairs.trust._trusted", set())
+
+
+@pytest.fixture(autouse=True)
 def ctrl_c_interrupts() -> Iterator[None]:
     """Ctrl-C works as in a terminal also where the tests were started in the background, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -109,3 +109,37 @@ def test_scores_are_those_of_another_implementation(place, photos):
 def test_weights_that_are_not_there(place):
     with pytest.raises(UserError, match="blind_camera"):
         ddpm_pairs.load_ddpm("nonsense")
+
+
+@pytest.mark.parametrize("device", ["tpu", "", "cuda:x", "mps", 5])
+def test_unknown_devices_are_refused(tmp_path, device):
+    (tmp_path / "hq").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "hq" / "a.png")
+    for call in (
+        lambda: ddpm_pairs.make_pairs(tmp_path / "hq", tmp_path / "out", "bicubic", device=device),
+        lambda: ddpm_pairs.score(tmp_path / "hq", tmp_path / "hq", metrics=("psnr",), device=device),
+    ):
+        with pytest.raises(UserError, match="device: got .*; expected cpu or cuda"):
+            call()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="but this machine has"):
+        ddpm_pairs.score(tmp_path, tmp_path, metrics=("psnr",), device="cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"t": 5}, "Walk.t: got 5"),
+        ({"t": (1, 2, 3)}, "Walk.t: got"),
+        ({"t": (0.5, 3)}, "Walk.t: got"),
+        ({"t": "ab"}, "Walk.t: got 'ab'"),
+        ({"tile": 0}, "Walk.tile: got 0; expected 64"),
+        ({"tile": 99.5}, "Walk.tile: got 99.5"),
+    ],
+)
+def test_arguments_of_a_walk_are_checked(options, said):
+    with pytest.raises(UserError, match=said):
+        ddpm_pairs.Walk(ddpm_pairs.Bicubic(4), tiny_denoiser(), **options)

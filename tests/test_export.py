@@ -130,7 +130,7 @@ class TestSafetensors:
     def test_own_network(self, tmp_path, half):
         source = denoiser(net=OwnNetwork())
         export_denoiser(source, tmp_path / "x.safetensors", half=half)
-        again = load_denoiser(tmp_path / "x.safetensors")
+        again = load_denoiser(tmp_path / "x.safetensors", OwnNetwork)
         assert type(again.net) is OwnNetwork
         assert again.net.steps == 70000  # beyond float16
         torch.testing.assert_close(again(X, INDEX), source(X, INDEX), atol=5e-3, rtol=0)

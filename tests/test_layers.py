@@ -13,7 +13,7 @@ DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
     {"differences", "errors", "run", "stopping", "tensors"},
-    {"bounded_yaml"},
+    {"bounded_yaml", "trust"},
     {"files", "shipped"},
     {"images"},
     {"run_folder"},
@@ -41,6 +41,7 @@ LIGHT = [
     "errors.py",
     "shipped.py",
     "stopping.py",
+    "trust.py",
     *sorted(f"cli/doctor/{path.name}" for path in DOCTOR),
 ]
 """Modules that must be imported at once and where torch is broken."""

@@ -15,6 +15,7 @@ from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion import load_denoiser
 from ddpm_pairs.pairset.folder import read_run
 from ddpm_pairs.restoration.weights import load_restorer
+from ddpm_pairs.trust import trust_classes
 
 
 class Bomb:
@@ -117,6 +118,9 @@ def test_descriptions_build_what_they_are_for_alone(tmp_path, path):
     with pytest.raises(ValueError, match="is not a degradation"):
         build({"name": "x", **chain}, 4)
     torch.save({"ddpm_pairs": tiny_denoiser().spec() | {"net": harmful}, "state_dict": {}}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=f"names the class {path}"):
+        load_denoiser(tmp_path / "x.ckpt")
+    trust_classes(path)
     with pytest.raises(ValueError, match=r"is not a torch\.nn\.Module"):
         load_denoiser(tmp_path / "x.ckpt")
     assert not (tmp_path / "exploded").exists()

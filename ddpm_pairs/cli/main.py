@@ -18,6 +18,9 @@ from typing import NoReturn
 from ddpm_pairs import __version__
 from ddpm_pairs.errors import UserError, limit_of_machine
 from ddpm_pairs.stopping import STOPS, exit_status, stop
+from ddpm_pairs.trust import HELP as TRUST_HELP
+from ddpm_pairs.trust import OPTION as TRUST_OPTION
+from ddpm_pairs.trust import trust_words
 
 LIGHTNING_VERBS = {
     "fit": "train a DDPM on LQ images, or a restorer on pairs",
@@ -114,6 +117,7 @@ def _run(first: str, argv: list[str]) -> int:
 def _run_own_verb(verb: str, words: list[str]) -> int:
     arguments = _verb_parsers()[verb].parse_args(words)
     try:
+        trust_words(getattr(arguments, "trust_classes", None))
         return importlib.import_module(OWN_VERBS[verb]).main(arguments)
     except UserError as error:
         return _user_error(" ".join(str(error).splitlines()))
@@ -205,6 +209,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     preview.add_argument("--draws", type=int, default=4, help="random degradations per image (default: 4)")
     preview.add_argument("--pictures", type=int, default=6, help="images to show, evenly sampled (default: 6)")
     preview.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+    preview.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 
     calibrate = parser("calibrate", "fit the initial degradation to your LQ images and write it as a config")
     calibrate.add_argument(
@@ -218,6 +223,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
     remake.add_argument("--output_dir", type=_path, metavar="DIR", help="also write the pair to this folder")
+    remake.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 
     verify = parser(
         "verify", "check every file against the manifest; report missing, truncated, modified, and orphaned files"
@@ -268,6 +274,7 @@ def _verb_parsers() -> dict[str, _Parser]:
         help="NAME.safetensors; NAME.pth for a restorer; NAME for a DDPM as a diffusers folder",
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16")
+    export.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 
     dashboard = parser("dashboard", "create a W&B workspace with panels for fits, the t study, and pairs")
     dashboard.add_argument("--entity", required=True, metavar="E", help="W&B user or team")

@@ -1,6 +1,7 @@
 """Parse the command line of the Trainer's verbs and build its classes, with errors in one line."""
 
 import contextlib
+import os
 import re
 import traceback
 from argparse import ArgumentError
@@ -12,6 +13,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from ddpm_pairs.bounded_yaml import read_yaml
 from ddpm_pairs.cli.plain_errors import causes, one_line, plain_error
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import config_names, shipped_config
@@ -46,7 +48,9 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ANN401
         """Read the config."""
-        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not Path(values).is_file():
+        if isinstance(values, str) and "\0" in values:
+            parser.error(f"--config: got {values!r:.80}; expected a file or a shipped config")
+        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not os.path.isfile(values):  # noqa: PTH113
             found = shipped_config(values)
             if found is None:
                 mains = [name for name in config_names() if "/" not in name]
@@ -55,8 +59,8 @@ class ConfigFile(ActionConfigFile):
                     "overlay in parts/)"
                 )
             values = str(found)
-        if isinstance(values, str) and Path(values).is_file():
-            _check_moved(values, parser)
+        elif isinstance(values, str) and os.path.isfile(values):  # noqa: PTH113 - a name may be too long
+            _check_user_config(values, parser)
         try:
             super().__call__(parser, namespace, values, option_string)
         except Exception as error:
@@ -64,9 +68,20 @@ class ConfigFile(ActionConfigFile):
             raise
 
 
-def _check_moved(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
-    """Refuse a config with a class path or an option of version 0.1, and name its replacement."""
-    lines = Path(config).read_text(encoding="utf-8", errors="replace").splitlines()
+def _check_user_config(config: str, parser: Any) -> None:  # noqa: ANN401 - jsonargparse's
+    """Refuse a config that is not a mapping, is unbounded, or is of version 0.1, and name its replacement."""
+    try:
+        content = read_yaml(Path(config))
+    except UserError as error:
+        parser.error(f"--config {error}")
+    if content is not None and not isinstance(content, dict):
+        parser.error(f"--config {config} contains a {type(content).__name__}; expected options and their values")
+    if "config" in (content or {}):
+        parser.error(f"--config {config} contains the option config; give several --config instead")
+    try:
+        lines = Path(config).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        parser.error(f"--config {config} is not encoded as UTF-8; save it as UTF-8")
     text = "\n".join(line.partition("#")[0] for line in lines)
     for before, advice in MOVED.items():
         if found := re.search(before, text):

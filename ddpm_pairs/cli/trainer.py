@@ -33,6 +33,7 @@ import ddpm_pairs.data.unpaired
 import ddpm_pairs.restoration
 import ddpm_pairs.study
 import ddpm_pairs.synthesis  # noqa: F401 - these imports make short class names known to the parser
+from ddpm_pairs import trust
 from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_first, one_seed, parse
 from ddpm_pairs.cli.plain_errors import one_line
@@ -175,6 +176,7 @@ class TrainerCLI(LightningCLI):
             default=1000,
             help="fit: number of steps between two saves of last.ckpt",
         )
+        parser.add_argument(trust.OPTION, type=str | None, default=None, help=trust.HELP)
         for part in ("model", "data"):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=one_seed)
 
@@ -193,6 +195,8 @@ class TrainerCLI(LightningCLI):
             if word.split("=")[0] in LINKED:
                 raise UserError(f"{word} cannot be set; use --seed_everything, which seeds model and data")
         self.config = parse(parser, [verb, *configs_first(words)])
+        if names := self.config[verb].get("trust_classes"):
+            trust.trust_words(names)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing, so that hyperparameters in the checkpoint do not override the command line."""

@@ -111,10 +111,16 @@ def degrade(degradation: Degradation, hq: Tensor, seed: int = 0, keys: Sequence[
 
     Raises:
         ValueError: If the shape or type of ``hq`` or the number of ``keys`` is wrong.
-        UserError: If the images are too small.
+        UserError: If the images are too small or not in [0, 1], or the degradation lacks a member.
     """
+    from ddpm_pairs.degradations.by_name import check_members  # which imports this module
+
+    check_members(degradation)
     keys = [str(number) for number in range(len(hq))] if keys is None else keys
     check_batch(degradation.name, hq, keys, 1)
+    low, high = hq.min().item(), hq.max().item()
+    if not (low >= 0 and high <= 1):
+        raise UserError(f"HQ: got values from {low:g} to {high:g}; expected 0 to 1 (divide 8-bit values by 255)")
     scale = degradation.scale
     height, width = (side // scale for side in hq.shape[-2:])
     if min(height, width) < MIN_LQ_SIDE:

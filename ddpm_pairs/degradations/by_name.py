@@ -9,19 +9,20 @@ A degradation is given as
 * an object with ``name``, ``scale``, ``draw`` and ``apply``.
 """
 
-import importlib
 import inspect
-import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import safe_open
 
+from ddpm_pairs.bounded_yaml import read_yaml
 from ddpm_pairs.degradations.base import Degradation
+from ddpm_pairs.degradations.classes import checked_arguments, class_of, is_own
 from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
 from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
 from ddpm_pairs.degradations.handcrafted.chain import Chain
@@ -42,6 +43,9 @@ YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors",)
 LEARNED_T = (50, 150)
 """Range of t of a DDPM given only by its weights."""
 
+_reading: ContextVar[tuple[Path, ...]] = ContextVar("reading", default=())
+"""The YAML files whose degradation is being built, each named by the one before it."""
+
 
 def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degradation:  # noqa: ANN401
     """Build a degradation.
@@ -60,15 +64,33 @@ def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degr
         found = build(asked, scale)
     else:
         found = asked
-    for name in ("name", "scale", "draw", "apply"):
-        if not hasattr(found, name):
-            raise UserError(f"degradation {type(found).__name__} has no `{name}`; expected name, scale, draw and apply")
+    check_members(found)
     if scale is not None and found.scale != scale:
         raise UserError(
             f"{option}: got {scale}; expected {found.scale}, the scale of degradation {found.name}; leave {option} "
             "out, or set the scale of the degradation itself"
         )
     return found
+
+
+def check_members(degradation: Any) -> None:  # noqa: ANN401 - what a user gave as a degradation
+    """Check that an object has what every degradation needs; a class of your own may be wrong.
+
+    Raises:
+        UserError: If a member is missing, or ``scale`` or ``multiple`` is not a positive integer.
+    """
+    kind = type(degradation).__name__
+    for name in ("name", "scale", "draw", "apply"):
+        if not hasattr(degradation, name):
+            raise UserError(f"degradation {kind} has no `{name}`; expected name, scale, draw and apply")
+    if not isinstance(degradation.name, str) or not degradation.name:
+        raise UserError(f"degradation {kind}: got the name {degradation.name!r}; expected a text")
+    for name, value in (
+        ("scale", degradation.scale),
+        ("multiple", getattr(degradation, "multiple", degradation.scale)),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"degradation {kind}: got the {name} {value!r}; expected an integer of 1 or more")
 
 
 def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401
@@ -104,21 +126,16 @@ def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degra
         return Chain([build(one) for one in spec], DEFAULT_SCALE if scale is None else scale)
     if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
         raise UserError(f"degradation: got {_shortened(spec)}; expected class_path and init_args")
-    path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
-    kind = _class_of(path)
+    path, arguments = spec["class_path"], spec.get("init_args") or {}
+    if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
+        raise UserError(f"degradation {path}: got init_args {_shortened(arguments)}; expected a mapping of arguments")
+    kind = class_of(path)
     if scale is not None and "scale" not in arguments and "scale" in inspect.signature(kind).parameters:
-        arguments["scale"] = scale
-    try:
-        built = kind(**{name: _argument(value) for name, value in arguments.items()})
-    except TypeError as error:
-        try:
-            inspect.signature(kind).bind(**arguments)
-        except TypeError:
-            raise UserError(f"degradation {path} cannot be built ({error}); set its arguments in a config") from None
-        raise  # a bug in the class itself
-    if not kind.__module__.startswith("ddpm_pairs."):
+        arguments = arguments | {"scale": scale}
+    built = kind(**checked_arguments(kind, path, {name: _argument(value) for name, value in arguments.items()}))
+    if not is_own(kind):
         with suppress(AttributeError):  # of a class with slots; ``described`` then reads its attributes
-            object.__setattr__(built, "init_args", arguments)  # a dataclass may be frozen
+            object.__setattr__(built, "init_args", dict(arguments))  # a dataclass may be frozen
     return built
 
 
@@ -129,38 +146,24 @@ def _argument(value: Any) -> Any:  # noqa: ANN401
     return build(value) if isinstance(value, dict) and "class_path" in value else value
 
 
-def _class_of(path: str) -> type:
-    module, _, name = path.rpartition(".")
-    advice = "expected package.module.Class of an installed package"
-    if not module:
-        raise UserError(f"degradation: got {path!r}; {advice}")
-    try:
-        kind = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:  # any other error is a bug in the module, and keeps its traceback
-        raise UserError(f"degradation {path} cannot be imported ({error}); {advice}") from None
-    if kind is None:
-        raise UserError(f"degradation {path} cannot be imported (module {module} has no {name}); {advice}")
-    # The run.yaml of a foreign folder may name any callable.
-    if not (isinstance(kind, type) and hasattr(kind, "draw") and hasattr(kind, "apply")):
-        raise UserError(f"{path} is not a degradation; expected a class with the methods draw and apply")
-    return kind
-
-
 def _from_word(word: str, scale: int | None) -> Degradation:
     if word in NAMES:
         return _named(NAMES[word], scale)
     if word.endswith(YAML):
         return _from_yaml(word, scale)
-    weights = Path(word) if Path(word).exists() else shipped_weights(word)
+    weights = Path(word) if os.path.exists(word) else shipped_weights(word)  # noqa: PTH110 - a name may be too long
     if weights is not None:
         return _from_weights(weights)
     if word.endswith((*WEIGHTS, ".ckpt", ".pth")):
-        raise UserError(f"degradation {word} does not exist; expected a file of weights written by `ddpm-pairs export`")
+        raise UserError(
+            f"degradation {_shortened(word)} does not exist; expected a file of weights written by `ddpm-pairs export`"
+        )
     if "." in word:
         return build({"class_path": word}, scale)
     known = ", ".join(NAMES)
     raise UserError(
-        f"degradation: got {word!r}; expected one of {known}, a class path, a YAML file or a file of weights"
+        f"degradation: got {_shortened(word)!r}; expected one of {known}, a class path, a YAML file or a file of "
+        "weights"
     )
 
 
@@ -171,14 +174,28 @@ def _named(kind: Callable[..., Degradation], scale: int | None) -> Degradation:
 
 
 def _from_yaml(name: str, scale: int | None) -> Degradation:
-    path = Path(name) if Path(name).is_file() else shipped_config(name)
+    path = Path(name) if os.path.isfile(name) else shipped_config(name)  # noqa: PTH113 - a name may be too long
     if path is None:
-        raise UserError(f"degradation {name} does not exist; expected a YAML file or the name of a shipped config")
+        raise UserError(
+            f"degradation {_shortened(name)} does not exist; expected a YAML file or the name of a shipped config"
+        )
+    reading = _reading.get()
+    if (real := path.resolve()) in reading:
+        raise UserError(f"degradation {name} refers to itself; expected a description of a degradation")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"degradation {name} is not a YAML file ({reason})") from None
+        content = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"degradation {error}") from None
+    token = _reading.set((*reading, real))
+    try:
+        return _from_content(name, content, scale)
+    finally:
+        _reading.reset(token)
+
+
+def _from_content(name: str, content: Any, scale: int | None) -> Degradation:  # noqa: ANN401 - plain values
+    if not isinstance(content, list | dict):  # text of another file, which no message may show
+        content = None
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         arguments = content["model"].get("init_args", content["model"])  # `calibrate` writes an overlay without a class
         content = arguments.get("degradation") if isinstance(arguments, dict) else None
@@ -194,13 +211,16 @@ def _from_yaml(name: str, scale: int | None) -> Degradation:
 def _from_weights(path: Path) -> Degradation:
     """Build a learned degradation from weights with a description."""
     kind = None
-    if path.suffix in WEIGHTS:
+    if path.suffix in WEIGHTS and path.is_file():
+        from ddpm_pairs.diffusion.loading import read_description
+
         try:
             with safe_open(path, framework="pt") as file:
-                kind = json.loads((file.metadata() or {}).get("ddpm_pairs", "{}")).get("kind")
+                metadata = file.metadata() or {}
         except Exception as error:  # safetensors raises its own errors and those of Rust
             reason = " ".join(str(error).split())
             raise UserError(f"degradation {path} is not a safetensors file ({reason})") from None
+        kind = (read_description(metadata.get("ddpm_pairs"), path) or {}).get("kind")
     if kind not in LEARNED:
         contains = "weights without a description" if kind is None else f"a {kind}"
         raise UserError(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm_pairs.degradations.base import BuiltIn, Degradation, check_batch, check_lq, multiple_of, prepare, spec_of
 from ddpm_pairs.degradations.by_name import by_name
-from ddpm_pairs.degradations.walk_tiles import TiledDenoiser, lay_out
+from ddpm_pairs.degradations.walk_tiles import MIN_TILE, TiledDenoiser, lay_out
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
@@ -62,6 +62,10 @@ class Walk(BuiltIn):
         tile: int | None = 256,
         runtime: Runtime | None = None,
     ) -> None:
+        if not isinstance(t, Sequence) or len(t) != 2 or not all(isinstance(one, int) for one in t):
+            raise UserError(f"Walk.t: got {t!r}; expected the smallest and the largest t, such as (0, 250)")
+        if tile is not None and (not isinstance(tile, int) or tile < MIN_TILE):
+            raise UserError(f"Walk.tile: got {tile!r}; expected {MIN_TILE} or more, or None")
         self.t, self.t_weights = (t[0], t[1]), None if t_weights is None else list(t_weights)
         check_t(*self.t, self.t_weights)
         self.start = by_name(start)

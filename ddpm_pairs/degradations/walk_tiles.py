@@ -15,6 +15,9 @@ from torch import Tensor
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.tensors import to_device
 
+MIN_TILE = 64
+"""Smallest side of a tile, in LQ pixels."""
+
 SHARE_OF_OVERLAP = 4
 """Tiles overlap by the longest side divided by this number."""
 

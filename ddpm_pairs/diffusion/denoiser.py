@@ -14,7 +14,7 @@ from ddpm_pairs.files import sha256_of
 
 KIND = "ddpm"
 UNET_CLASS = "diffusers.UNet2DModel"
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class UNet(UNet2DModel):
@@ -74,13 +74,20 @@ class UNet(UNet2DModel):
             config: The content of a ``unet/config.json``.
 
         Raises:
-            UserError: If the number of input or output channels is not 3.
+            UserError: If the number of input or output channels is not 3, or the network expects a class besides the
+                image.
         """
         arguments = {name: value for name, value in config.items() if not name.startswith("_")}
         if (arguments.get("in_channels", 3), arguments.get("out_channels", 3)) != (3, 3):
             raise UserError(
                 f"the U-Net has {arguments.get('in_channels')} input and {arguments.get('out_channels')} output "
                 "channels; expected 3 and 3 (RGB in pixel space)"
+            )
+        conditional = [name for name in ("num_class_embeds", "class_embed_type") if arguments.get(name) is not None]
+        if conditional:
+            raise UserError(
+                f"the U-Net is conditional on a class ({conditional[0]} {arguments[conditional[0]]}); expected one "
+                "without classes"
             )
         network = cls.__new__(cls)
         UNet2DModel.__init__(network, **arguments)
@@ -117,7 +124,7 @@ class Denoiser(nn.Module):
     Args:
         net: A network with ``forward(x_t, timestep) -> (N, 3, H, W)``.
         schedule: The noise schedule that the network was trained with.
-        prediction_type: ``epsilon`` or ``v_prediction``.
+        prediction_type: ``epsilon`` (the noise), ``v_prediction`` or ``sample`` (the clean image).
         t_max: The network was trained on t in 1..t_max; ``None`` means the whole schedule.
 
     Attributes:
@@ -173,8 +180,7 @@ class Denoiser(nn.Module):
         return {
             "kind": KIND,
             "net": network_spec(self.net),
-            "schedule": self.schedule.name,
-            "num_train_timesteps": self.schedule.num_train_timesteps,
+            **self.schedule.spec(),
             "prediction_type": self.prediction_type,
             "t_max": self.t_max,
         }
@@ -192,12 +198,13 @@ def predict_clean(x_t: Tensor, output: Tensor, index: Tensor, alpha_bars: Tensor
     x_t, output = x_t.float(), output.float()
     alpha_bar = alpha_bars[index].view(-1, 1, 1, 1)
     signal, sigma = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
-    x_0 = (x_t - sigma * output) / signal if prediction_type == "epsilon" else signal * x_t - sigma * output
-    return x_0.clamp(-1, 1)
+    if prediction_type == "epsilon":
+        return ((x_t - sigma * output) / signal).clamp(-1, 1)
+    return (signal * x_t - sigma * output if prediction_type == "v_prediction" else output).clamp(-1, 1)
 
 
 def check_prediction_type(prediction_type: str) -> None:
-    """Raise ``UserError`` unless ``prediction_type`` is ``epsilon`` or ``v_prediction``."""
+    """Raise ``UserError`` unless ``prediction_type`` is one of ``PREDICTION_TYPES``."""
     if prediction_type not in PREDICTION_TYPES:
         raise UserError(f"prediction_type: got {prediction_type!r}; expected {' or '.join(PREDICTION_TYPES)}")
 

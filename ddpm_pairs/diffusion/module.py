@@ -6,8 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from ddpm_pairs.differences import first_difference
 from ddpm_pairs.diffusion.denoiser import Denoiser, network_spec
-from ddpm_pairs.diffusion.loading import first_difference, load_denoiser
+from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.schedule import Schedule, add_noise, noise_like, training_target
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.run import Run
@@ -59,7 +60,7 @@ class DDPM(L.LightningModule):
         num_train_timesteps: T, the length of the schedule.
         t_max: Train only on t in 1..t_max; making pairs needs no larger t than the largest it uses. ``None`` trains on
             1..T.
-        prediction_type: ``epsilon`` (the noise) or ``v_prediction``.
+        prediction_type: ``epsilon`` (the noise), ``v_prediction`` or ``sample`` (the clean image).
         loss: ``l1`` (as in the paper) or ``mse`` (as the theory of the samplers assumes).
         learning_rate: Learning rate of Adam; its betas are 0.9 and 0.99.
         warmup_steps: Steps over which the learning rate increases linearly.
@@ -78,7 +79,7 @@ class DDPM(L.LightningModule):
         schedule: Literal["linear", "cosine", "sigmoid"] = "cosine",
         num_train_timesteps: int = 1000,
         t_max: int | None = None,
-        prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon",
         loss: Literal["l1", "mse"] = "l1",
         learning_rate: float = 8e-5,
         warmup_steps: int = 0,
@@ -120,7 +121,7 @@ class DDPM(L.LightningModule):
         if run.verb == "fit":
             check_decay(self.cosine_decay, run.trainer)
         if run.verb == "fit" and run.ckpt_path is not None:
-            check_agreement(self.denoiser().spec(), run.ckpt_path, load_denoiser(run.ckpt_path))
+            check_agreement(self.denoiser().spec(), run.ckpt_path, load_denoiser(run.ckpt_path, type(self.net)))
 
     def load_weights(self, path: str) -> None:
         """Load the weights of a checkpoint, an export or a diffusers folder, for ``validate`` and ``test``.
@@ -131,7 +132,7 @@ class DDPM(L.LightningModule):
         Raises:
             UserError: If the file is not a DDPM, or has another network, schedule or objective.
         """
-        found = load_denoiser(path)
+        found = load_denoiser(path, type(self.net))
         asked = self.denoiser().spec()
         del asked["t_max"]  # the loss can be computed on any t, whatever the training used
         check_agreement(asked, path, found)
@@ -239,7 +240,7 @@ def _layout(device: torch.device) -> torch.memory_format:
 
 
 def _initial_network(init_from: str, net: nn.Module | None, schedule: Schedule, prediction_type: str) -> nn.Module:
-    start = load_denoiser(weights_file(init_from))
+    start = load_denoiser(weights_file(init_from), None if net is None else type(net))
     for name, wanted, found in (
         ("schedule", schedule, start.schedule),
         ("prediction_type", prediction_type, start.prediction_type),

@@ -1,20 +1,19 @@
 """Decode image files to 8-bit RGB arrays."""
 
 import io
-import warnings
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
 
-from ddpm_pairs.errors import UserError
+from ddpm_pairs.images.extra_formats import format_of, is_extra
+from ddpm_pairs.images.mend import mend
+from ddpm_pairs.images.samples import UnreadablePicture, on_white, to_srgb, warn_once
 
 # An explicit list, because some of Pillow's other readers start external programs (EPS).
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -22,6 +21,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Scans and stitched photographs exceed Pillow's default limit of 89 million pixels. Pillow warns above its limit and
 # refuses only above twice the limit, so this module checks the number itself.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS = 500_000_000
+MOST_BYTES = 2**32
 _TOO_MANY = f"more than {MOST_PIXELS // 10**6} million pixels, possibly a decompression bomb; split it into parts"
 
 # The operation that undoes each EXIF orientation (CIPA DC-008, tag 0x0112).
@@ -34,13 +34,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow's names for color layouts with 16 bits per sample.
-_DEEP_COLORS = ("RGB;16", "RGBA;16", "LA;16")
-_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-
-
-class UnreadablePicture(UserError):  # noqa: N818 (named after its subject, like FileNotFound)
-    """A file is not an image, is damaged, or has samples without a defined white; the message says which."""
+# The most common formats, and the first bytes of their files.
+_COMMON = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "WEBP": b"RIFF"}
+# What Pillow's ``info`` has if colors must be converted or there is transparency.
+_UNUSUAL = {"icc_profile", "gamma", "chromaticity", "transparency"}
+# PNG chunks about colors that Pillow does not read.
+_DECLARATIONS = (b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi")
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -55,7 +54,21 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         UnreadablePicture: If the header cannot be read.
     """
-    with _one_line_reasons(), Path(path).open("rb") as file, _open(file) as image:
+    with _one_line_reasons():
+        try:
+            with Path(path).open("rb") as file:
+                return _size(file)
+        except UnreadablePicture:
+            raise
+        except Exception:  # Pillow raises many types of errors on damaged files
+            mended = mend(_read(path))
+            if mended is None:
+                raise
+            return _size(io.BytesIO(mended.data))
+
+
+def _size(file: BinaryIO) -> tuple[int, int]:
+    with _open(file) as image:
         width, height = image.size
         return (width, height) if 5 <= _orientation(image) <= 8 else (height, width)
 
@@ -65,8 +78,9 @@ def decode_picture(source: Path | bytes) -> np.ndarray:
 
     EXIF orientation is applied. Gray, palette, and CMYK images are converted to RGB, images with an embedded ICC
     profile are converted to sRGB, transparent images are composited on white, and 16-bit samples are rounded
-    (v * 255 / 65535), not truncated. An unusable profile is ignored. Unusable profiles and transparency cause one
-    warning each per process.
+    (v * 255 / 65535), not truncated. A gamma (gAMA, linear cICP) is converted; an unusable profile and other primaries
+    are ignored. Files whose pixels are whole are mended, see ``mend``. What is ignored or mended, and transparency,
+    cause one warning of each kind per process.
 
     Args:
         source: An image file, or its bytes.
@@ -75,12 +89,12 @@ def decode_picture(source: Path | bytes) -> np.ndarray:
         uint8 ``(H, W, 3)``, RGB.
 
     Raises:
-        UnreadablePicture: If the file cannot be read, is truncated, contains float or 32-bit samples, or declares more
-            than 500 million pixels.
+        UnreadablePicture: If the file cannot be read, is truncated, contains float, 32-bit, or HDR samples, declares
+            more than 500 million pixels, or needs a plugin of Pillow that is not installed.
     """
     with _one_line_reasons():
         rgb, alpha, _ = _decode(source)
-    return rgb if alpha is None else _on_white(rgb, alpha)
+        return rgb if alpha is None else on_white(rgb, alpha)
 
 
 def decode_with_alpha(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | None]:
@@ -104,17 +118,41 @@ def decode_with_alpha(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | No
 
 def _decode(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """Return colors ``(H, W, 3)`` and alpha ``(H, W)`` or ``None``, both uint8, and whether samples have 16 bits."""
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    data = source if isinstance(source, bytes) else _read(source)
+    name = "an image" if isinstance(source, bytes) else str(source)
+    try:
+        return _decode_whole(data, name, None)
+    except UnreadablePicture:
+        raise
+    except Exception:  # Pillow raises many types of errors on damaged files
+        mended = mend(data)
+        if mended is None:
+            raise
+    decoded = _decode_whole(mended.data, name, mended.profile)
+    if mended.warning is not None:
+        warn_once(re.sub(r"\d+", "some", mended.warning), f"{name} {mended.warning}")
+    return decoded
+
+
+def _read(path: Path) -> bytes:
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UnreadablePicture("not a regular file")
+    if path.stat().st_size > MOST_BYTES:
+        raise UnreadablePicture(f"the file is larger than {MOST_BYTES >> 30} GiB")
+    return path.read_bytes()
+
+
+def _decode_whole(data: bytes, name: str, profile: bytes | None) -> tuple[np.ndarray, np.ndarray | None, bool]:
     with _open(io.BytesIO(data)) as image:
-        _refuse_undefined(image)
-        orientation, profile, raw = _orientation(image), image.info.get("icc_profile"), _raw_mode(image)
-        deep = image.mode.startswith("I") or raw.startswith(_DEEP_COLORS)
-        image.load()
-        eight = _eight_bit(image, raw, data)
-    if orientation in _TURNS:
-        eight = eight.transpose(_TURNS[orientation])
-    colors, alpha = _split_alpha(eight)
-    return np.array(_to_srgb(colors, profile)), alpha, deep
+        turn = _TURNS.get(_orientation(image))
+        if image.mode == "RGB" and image.format in _COMMON and profile is None and not _UNUSUAL & image.info.keys():
+            raw = image.tile[0].args if image.tile else ""
+            head = data[: data.find(b"IDAT")] if image.format == "PNG" else b""
+            if (raw if isinstance(raw, str) else raw[0]) == "RGB" and not any(name in head for name in _DECLARATIONS):
+                image.load()
+                return np.array(image if turn is None else image.transpose(turn)), None, False
+        return to_srgb(image, data, name, profile, turn)
 
 
 @contextmanager
@@ -127,7 +165,7 @@ def _one_line_reasons() -> Iterator[None]:
     except Image.DecompressionBombError:
         raise UnreadablePicture(_TOO_MANY) from None
     except UnidentifiedImageError:
-        raise UnreadablePicture("not a readable PNG, JPEG, WebP, BMP, or TIFF image") from None
+        raise UnreadablePicture("not a readable PNG, JPEG, WebP, BMP, TIFF, AVIF, HEIC, or JPEG XL image") from None
     except Exception as error:  # decoders raise many types of errors on damaged files
         text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise UnreadablePicture(f"cannot be decoded: {text}") from error
@@ -137,110 +175,34 @@ def _open(file: BinaryIO) -> Image.Image:
     if not file.read(1):
         raise UnreadablePicture("the file is empty")
     file.seek(0)
-    image = Image.open(file, formats=_FORMATS)
+    head = file.read(32)
+    file.seek(0)
+    image = Image.open(file, formats=_FORMATS if head.startswith(tuple(_COMMON.values())) else _formats(head))
     if image.width * image.height > MOST_PIXELS:
         raise UnreadablePicture(_TOO_MANY)
     return image
 
 
+def _formats(head: bytes) -> tuple[str, ...]:
+    """Return the formats that a file with these first bytes may have."""
+    if not is_extra(head):
+        return _FORMATS
+    try:
+        return (format_of(head),)
+    except ImportError as error:
+        raise UnreadablePicture(str(error)) from None
+
+
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation that must still be applied, 1 to 8.
 
-    TIFF readers apply it themselves. In a PNG, only EXIF data before the pixels is used, so that the header is enough
-    to know the size: ``PngImageFile.getexif`` would decode the whole image to look for EXIF data after them.
+    Readers of TIFF and JPEG XL apply it themselves. In a PNG, only EXIF data before the pixels is used, so that the
+    header is enough to know the size: ``PngImageFile.getexif`` would decode the whole image to look for EXIF data after
+    them.
     """
-    if image.format == "TIFF":
+    if image.format in ("TIFF", "JXL"):
         return 1
     try:
         return int(Image.Image.getexif(image).get(ExifTag.Orientation, 1))
     except Exception:  # an image with damaged metadata is still usable
         return 1
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """Return Pillow's name for the sample layout of the file, such as ``RGB;16B``; empty if the format has none."""
-    arguments = image.tile[0].args if image.tile else ""
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-
-
-def _refuse_undefined(image: Image.Image) -> None:
-    """Refuse samples without a defined white, and layouts that would be decoded incorrectly."""
-    advice = "save it with 8 or 16 bits per sample"
-    if image.mode == "F":
-        raise UnreadablePicture(f"float samples have no defined white; {advice}")
-    if image.mode == "I" and image.format != "PNG":
-        raise UnreadablePicture(f"signed or 32-bit samples have no defined white; {advice}")
-    if image.mode.startswith("I;16") and _raw_mode(image) == "I;12":
-        raise UnreadablePicture(f"12-bit samples are not supported; {advice}")
-    if image.format == "TIFF" and 16 in image.tag_v2.get(258, ()):
-        if image.tag_v2.get(PLANAR_CONFIGURATION) == 2:
-            raise UnreadablePicture("16-bit TIFF with separate planes is not supported; save it interleaved")
-        if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
-            raise UnreadablePicture("16-bit TIFF with white at zero is not supported; save it with black at zero")
-
-
-def _eight_bit(image: Image.Image, raw: str, data: bytes) -> Image.Image:
-    """Return a loaded image with 8-bit samples; 16-bit samples are rounded."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_round_to_eight(np.asarray(image)))
-    if not raw.startswith(_DEEP_COLORS):
-        return image.copy()
-    # Pillow keeps only the high byte if there are several channels. OpenCV keeps all bits, and applies the
-    # orientation of a TIFF like Pillow.
-    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
-        raise UnreadablePicture("16-bit samples cannot be decoded; save it with 8 bits per sample")
-    order = [2, 1, 0, 3][: deep.shape[2]]
-    return Image.fromarray(_round_to_eight(deep[..., order]))
-
-
-def _round_to_eight(values: np.ndarray) -> np.ndarray:
-    """Compute round(v * 255 / 65535), which is round(v / 257), for v in [0, 65535]."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
-    """Return colors in mode L, RGB, or CMYK, and alpha as uint8 ``(H, W)`` or, if fully opaque, ``None``."""
-    alpha = None
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        alpha = np.asarray(rgba.getchannel("A"))
-        image = image.getchannel("L") if image.mode == "LA" else rgba.convert("RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    elif image.mode not in ("L", "CMYK"):
-        image = image.convert("RGB")
-    return image, None if alpha is None or alpha.min() == 255 else alpha
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB with the embedded profile; without one, gray and RGB values are taken as sRGB."""
-    if profile:
-        try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            mode = _PROFILE_MODES[embedded.profile.xcolor_space.strip()]
-            if image.mode == "L" and mode == "RGB":
-                image = image.convert("RGB")
-            # No optimization for gray: the lookup tables of lcms for one channel are too coarse in the shadows.
-            flags = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.NONE
-            return ImageCms.profileToProfile(image, embedded, _srgb(), outputMode="RGB", flags=flags)
-        except (ImageCms.PyCMSError, OSError, ValueError, KeyError):
-            _warn_once("an embedded color profile cannot be used and is ignored; its colors are taken as sRGB")
-    return image.convert("RGB")
-
-
-def _on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Compute round((a * c + (255 - a) * 255) / 255) for uint8 colors c ``(H, W, 3)`` and alpha a ``(H, W)``."""
-    _warn_once("images with transparency are composited on white")
-    a = alpha[..., None].astype(np.uint16)
-    return ((a * rgb + (255 - a) * 255 + 127) // 255).astype(np.uint8)
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-@cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, stacklevel=4)

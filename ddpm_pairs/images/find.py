@@ -8,7 +8,10 @@ from unicodedata import category
 
 from ddpm_pairs.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".avifs",
+    ".heic", ".heif", ".hif", ".jxl",
+)  # fmt: skip
 """Suffixes of image files in lower case; matching ignores case."""
 
 

@@ -82,9 +82,10 @@ def _discriminator_weights(path: str) -> dict[str, Tensor]:
         return weights
     content = torch.load(path, map_location="cpu", weights_only=True)
     for name in ("current_model_state", "state_dict"):
-        held = content.get(name, {}).items()
-        if found := {key.removeprefix("discriminator."): one for key, one in held if key.startswith("discriminator.")}:
-            return found
+        held = content[name] if isinstance(content.get(name), dict) else {}
+        own = {str(key): one for key, one in held.items() if str(key).startswith("discriminator.")}
+        if own:
+            return {key.removeprefix("discriminator."): one for key, one in own.items()}
     return content["d"] if isinstance(content.get("d"), dict) else weights
 
 

@@ -1,5 +1,6 @@
 """Base class of restorers: validate on crops, test on whole pairs, restore folders."""
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,9 +38,9 @@ class Restorer(L.LightningModule):
     Images are restored in float32 at any Trainer precision, because bfloat16 has fewer levels than an 8-bit image.
 
     Args:
-        net: Any ``nn.Module`` with ``forward(lq) -> restored`` on (N, 3, h, w) in [0, 1] and the attributes ``scale``,
-            ``multiple`` (input sides must be multiples of it) and ``side`` (the only input side, or ``None``);
-            optionally ``tiling``, see ``restore_picture``.
+        net: Any ``nn.Module`` with ``forward(lq) -> restored`` on (N, 3, h, w) in [0, 1]. Optional attributes:
+            ``scale`` (output side over input side, default 1), ``multiple`` (input sides must be multiples of it,
+            default 1), ``side`` (the only input side, default ``None``), and ``tiling``, see ``restore_picture``.
         tile: Side in LQ pixels above which an image is restored in tiles of this side; ``None`` never uses tiles.
         overlap: LQ pixels by which tiles overlap and are blended.
 
@@ -48,7 +49,7 @@ class Restorer(L.LightningModule):
             restores all.
 
     Raises:
-        UserError: If a value is out of range, or the network lacks one of these attributes.
+        UserError: If a value is out of range, or the network does not restore images.
     """
 
     verb_jobs: ClassVar = dict.fromkeys(("validate", "test", "predict"), "ddpm_pairs.cli.jobs.restore")
@@ -57,12 +58,7 @@ class Restorer(L.LightningModule):
         super().__init__()
         if overlap < 0 or (tile is not None and tile <= 2 * overlap):
             raise UserError(f"--model.tile: got {tile}; expected more than twice --model.overlap, which is {overlap}")
-        missing = [name for name in ("scale", "multiple", "side") if not hasattr(net, name)]
-        if missing:
-            raise UserError(
-                f"--model.net: got {type(net).__name__} without {' and '.join(missing)}; expected a restorer's network "
-                "(its debug overlays are parts/debug_rrdb.yaml and parts/debug_gpen.yaml)"
-            )
+        complete(net)
         self.net, self.tile, self.overlap = net, tile, overlap
         self.restored_dir: Path | None = None
 
@@ -77,7 +73,10 @@ class Restorer(L.LightningModule):
             UserError: If the scale or the crop size does not fit the network.
         """
         if scale is not None and scale != self.net.scale:
-            raise UserError(f"the pairs are x{scale}, the network x{self.net.scale}; use a network of the same scale")
+            own = "" if type(self.net).__module__.startswith("ddpm_pairs.") else " (its attribute `scale`, default 1)"
+            raise UserError(
+                f"the pairs are x{scale}, the network x{self.net.scale}{own}; use a network of the same scale"
+            )
         if crop_size is not None and self.net.side not in (None, crop_size):
             raise UserError(
                 f"--data.crop_size: got {crop_size}; expected {self.net.side}, the only side that the network accepts"
@@ -150,6 +149,30 @@ class Restorer(L.LightningModule):
             lq = F.interpolate(lq[None], size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
         with torch.autocast(lq.device.type, enabled=False):
             return restore_picture(self.net, lq.float(), self.tile, self.overlap).clamp(0, 1)
+
+
+def complete(net: nn.Module) -> None:
+    """Set the attributes that a network of your own leaves out to their defaults, and check those that it has.
+
+    Args:
+        net: The network; changed in place.
+
+    Raises:
+        UserError: If ``forward`` does not take one batch of images, or an attribute is not a positive integer.
+    """
+    try:
+        inspect.signature(net.forward).bind(None)
+    except TypeError as error:
+        raise UserError(
+            f"--model.net: got {type(net).__name__}, whose forward does not take images alone ({error}); expected a "
+            "restorer's network (its debug overlays are parts/debug_rrdb.yaml and parts/debug_gpen.yaml)"
+        ) from None
+    for name, default in (("scale", 1), ("multiple", 1), ("side", None)):
+        if not hasattr(net, name):
+            setattr(net, name, default)
+        value = getattr(net, name)
+        if value is not default and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"--model.net: got {type(net).__name__} with {name} {value!r}; expected an integer above 0")
 
 
 def to_channels_last(net: nn.Module) -> None:

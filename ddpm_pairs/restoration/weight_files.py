@@ -1,8 +1,8 @@
 """Read restorer weights from files of various programs, and describe files that contain something else."""
 
 import re
+import warnings
 from dataclasses import dataclass
-from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ddpm_pairs.diffusion.diffusers_folder import refuse_compressed
+from ddpm_pairs.diffusion.loading import is_plain, read_description
 from ddpm_pairs.errors import UserError
 
 EXPECTED = "expected a restorer's weights (.ckpt, .safetensors, or .pth)"
@@ -75,7 +77,8 @@ def read_weights(path: str | Path) -> WeightsFromFile:
     if path.is_dir():
         raise UserError(f"checkpoint {path} is a folder, such as an exported DDPM; {EXPECTED}")
     if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist; {EXPECTED}")
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        raise UserError(f"checkpoint {path} {problem}; {EXPECTED}")
     content, kind = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), dict) and content[wrapper]:
@@ -86,6 +89,8 @@ def read_weights(path: str | Path) -> WeightsFromFile:
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"checkpoint {path} looks like {_without_weights(content)}; {EXPECTED}")
+    if odd := next((name for name, value in tensors.items() if not is_plain(value)), None):
+        raise UserError(f"checkpoint {path} contains {odd!r:.80}, which is not a tensor of plain numbers; {EXPECTED}")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -103,7 +108,7 @@ def looks_like(weights: WeightsFromFile) -> str:
     for sign, name in _SIGNS.items():
         if sign in weights.tensors:
             return name
-    names = ", ".join(repr(name) for name in list(weights.tensors)[:2])
+    names = ", ".join(f"{name!r:.60}" for name in list(weights.tensors)[:2])
     return f"weights of an unknown network ({names})"
 
 
@@ -120,28 +125,26 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], str | None]:
         content = load_file(path)
     except Exception as error:  # safetensors raises its own errors and Rust's for other files
         raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}; {EXPECTED}") from None
-    return content, _kind(metadata.get("ddpm_pairs"))
+    return content, _kind(metadata.get("ddpm_pairs"), path)
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Any], str | None]:
+    refuse_compressed(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about what is refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types of errors for other files
         raise UserError(f"checkpoint {path} looks like {_of_bytes(path, error)}; {EXPECTED}") from None
     if isinstance(content, Tensor):
         raise UserError(f"checkpoint {path} looks like a single tensor; {EXPECTED}")
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} looks like a {type(content).__name__} of values; {EXPECTED}")
-    return content, _kind(content.get("ddpm_pairs"))
+    return content, _kind(content.get("ddpm_pairs"), path)
 
 
-def _kind(spec: Any) -> str | None:  # noqa: ANN401 - any value that a file has under our key
-    if isinstance(spec, str):
-        try:
-            spec = loads(spec)
-        except JSONDecodeError:
-            return None
-    return str(spec["kind"]) if isinstance(spec, dict) and "kind" in spec else None
+def _kind(value: Any, path: Path) -> str | None:  # noqa: ANN401 - any value that a file has under our key
+    description = read_description(value, path)
+    return None if description is None else description["kind"]
 
 
 def _without_weights(content: dict[str, Any]) -> str:

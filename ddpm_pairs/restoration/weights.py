@@ -10,8 +10,8 @@ from ddpm_pairs.restoration.networks.gpen.network import SIGNS as GPEN_SIGNS
 from ddpm_pairs.restoration.networks.gpen.network import build_gpen
 from ddpm_pairs.restoration.networks.rrdb_weights import build_rrdb, official_names
 from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet, describe, extra_hint
-from ddpm_pairs.restoration.size_limit import SizeLimit
 from ddpm_pairs.restoration.weight_files import EXPECTED, MisfitError, first_misfit, looks_like, read_weights
+from ddpm_pairs.tensors import SizeLimit
 
 
 def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.Module:
@@ -65,6 +65,8 @@ def _own_network(tensors: dict[str, Tensor]) -> nn.Module | None:
             own = net.state_dict().keys()
             tensors = {name: value for name, value in tensors.items() if name in own or not name.endswith(".kernel")}
         net.load_state_dict(tensors if rrdb is None else rrdb)
+    except MisfitError:
+        raise
     except Exception as error:  # contradictory shapes can raise any error
         raise MisfitError(f"damaged weights of {name} ({first_misfit(error)}); expected the complete file") from None
     return net

@@ -18,6 +18,7 @@ from ddpm_pairs.degradations.base import (
     too_small,
 )
 from ddpm_pairs.degradations.walk import check_t, tile_count
+from ddpm_pairs.degradations.walk_tiles import MIN_TILE
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.errors import UserError
@@ -27,8 +28,6 @@ from ddpm_pairs.synthesis.old_runs import modern_record
 from ddpm_pairs.tensors import generator_for, to_device
 
 MOST_VARIANTS = 10_000
-
-MIN_TILE = 64
 
 
 class PairGenerator(L.LightningModule):

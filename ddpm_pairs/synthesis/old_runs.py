@@ -11,6 +11,7 @@ from ddpm_pairs.degradations import ClassicalFaces, OnHQGrid
 from ddpm_pairs.degradations.base import public_path, spec_of
 from ddpm_pairs.degradations.by_name import NAMES, build
 from ddpm_pairs.tensors import seed_of
+from ddpm_pairs.trust import classes_named_by
 
 _MOVED = {"ddpm_pairs.camera.Camera": "ddpm_pairs.demo.camera.Camera"}
 _PRESET = ("bicubic", "classical", "bsrgan", "real_esrgan")
@@ -28,7 +29,8 @@ def modern_run(run: dict[str, Any]) -> dict[str, Any]:
     if not is_old(run):
         return run
     old = run["settings"]
-    degradation = _spec(old["degradation"], old["scale"], old["preset"])
+    with classes_named_by("run.yaml"):
+        degradation = _spec(old["degradation"], old["scale"], old["preset"])
     checkpoint = old["checkpoint_sha256"]
     if checkpoint is not None:
         arguments = {

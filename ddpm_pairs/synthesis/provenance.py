@@ -3,16 +3,21 @@
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion.denoiser import Denoiser
+from ddpm_pairs.diffusion.schedule import MOST_STEPS
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.pairset.folder import write_run_file
+from ddpm_pairs.pairset.folder import RUN_FILE, write_run_file
 from ddpm_pairs.run_folder import differences, differs
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import faces_option, is_old, modern_run
+from ddpm_pairs.trust import classes_named_by
 
 FORMAT = 2
 """Version of ``run.yaml`` and of the random draws. A folder of another version is not resumed if it has a walk."""
@@ -122,13 +127,19 @@ def generator_from_run(run: dict[str, Any], denoiser: Denoiser | None = None) ->
         denoiser: The DDPM of the run's walk; ``None`` omits the walk.
 
     Raises:
-        UserError: If the degradation's class cannot be imported.
+        UserError: If the degradation's class is not trusted, cannot be imported, or does not accept its arguments.
     """
     settings = modern_run(run)["settings"]
+    with classes_named_by(RUN_FILE):
+        return _generator(settings, run["machine"], denoiser)
+
+
+def _generator(settings: dict[str, Any], machine: dict[str, Any], denoiser: Denoiser | None) -> PairGenerator:
     spec, walk = settings["degradation"], {"t": (0, 0), "t_weights": None}
     is_walk = "weights_sha256" in spec and spec["name"] == "walk"
     if is_walk:
-        walk, spec = spec["init_args"], spec["init_args"]["start"]
+        walk = _walk_arguments(spec["init_args"])
+        spec = walk["start"]
     generator = PairGenerator(
         degradation=build(spec, settings["scale"]),
         scale=settings["scale"],
@@ -141,11 +152,42 @@ def generator_from_run(run: dict[str, Any], denoiser: Denoiser | None = None) ->
         seed=settings["seed"],
         **_sampling(walk.get("sampling", {})),
     )
-    generator.runtime.adopt(run["machine"])
-    generator.multiple = generator.scale * run["machine"]["multiple"]
+    generator.runtime.adopt(machine)
+    generator.multiple = generator.scale * machine["multiple"]
     if is_walk and denoiser is not None:
         generator.add_walk(denoiser)
     return generator
+
+
+class _Sampling(TypedDict, total=False):
+    """``sampling`` of a walk."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+    sampler: str
+    num_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None
+    eta: float
+
+
+class _WalkArguments(TypedDict):
+    """``init_args`` of a walk in ``run.yaml``."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")
+    start: dict[str, Any]
+    t: Annotated[list[int], Field(min_length=2, max_length=2)]
+    t_weights: list[float] | None
+    sampling: NotRequired[_Sampling]
+
+
+_WALK = TypeAdapter(_WalkArguments)
+
+
+def _walk_arguments(values: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever run.yaml has
+    try:
+        return _WALK.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(["walk", *map(str, first["loc"])])
+        raise UserError(f"{RUN_FILE} describes a walk that cannot be built ({where}: {first['msg']})") from None
 
 
 def _sampling(values: dict[str, Any]) -> dict[str, Any]:

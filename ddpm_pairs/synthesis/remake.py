@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ddpm_pairs.data.high_quality import Work
-from ddpm_pairs.degradations import OnHQGrid
+from ddpm_pairs.degradations import OnHQGrid, Walk
 from ddpm_pairs.degradations.base import facts_of
 from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion.denoiser import Denoiser
@@ -16,11 +16,21 @@ from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import encode_png, sha256_of, write_atomically
 from ddpm_pairs.images.decode import decode_picture
-from ddpm_pairs.pairset.folder import PairsFolder, read_run
+from ddpm_pairs.pairset.folder import RUN_FILE, PairsFolder, read_run
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import modern_record, modern_run
 from ddpm_pairs.synthesis.provenance import generator_from_run
+from ddpm_pairs.synthesis.replay import replaying
+from ddpm_pairs.trust import classes_named_by
+
+NEEDED = {
+    "degradation", "hq_preparation", "num_steps", "sampler", "scale", "seed", "source", "source_sha256", "t", "tile"
+}  # fmt: skip
+"""What a manifest line needs besides the names of its files."""
+
+_INSIDE = {Walk.name: "start", OnHQGrid.name: "degradation"}
+"""Where a degradation has another one inside."""
 
 
 def main(arguments: Namespace) -> int:
@@ -69,26 +79,43 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
     record = PairsFolder(pairs).record(key)
     if record is None:
         raise UserError(f"KEY: got {key!r}; expected the key of a pair in {pairs / 'manifest.jsonl'}")
-    if not {"source", "source_sha256", "scale"} <= record.keys() or not isinstance(record.get("degradation"), dict):
+    if not record.keys() >= NEEDED or not _complete(record["degradation"], "parameters"):
         raise UserError(f"{key!r} in {pairs} was not made by `lightning predict`; such a pair cannot be remade")
-    run = modern_run(run)
-    record = modern_record(record, run["settings"]["checkpoint_sha256"] is not None)
-    run["settings"] = _settings_of(record, run["settings"])
-    if _names(record["degradation"], "parameters") != _names(run["settings"]["degradation"], "init_args"):
-        raise UserError(
-            f"{key!r} in {pairs} cannot be remade; it was made by an earlier run than the one that run.yaml describes"
-        )
-    denoiser = None
-    if run["settings"]["checkpoint_sha256"] is not None:
-        denoiser = _denoiser(pairs, run, checkpoint)
-    generator = generator_from_run(run, denoiser)
+    with classes_named_by(str(pairs / RUN_FILE)):
+        run = modern_run(run)
+        record = modern_record(record, run["settings"]["checkpoint_sha256"] is not None)
+        if not _complete(run["settings"]["degradation"], "init_args"):
+            raise UserError(f"{pairs / RUN_FILE} does not fully describe its degradation; such pairs cannot be remade")
+        run["settings"] = _settings_of(record, run["settings"])
+        made_by, described = record["degradation"], run["settings"]["degradation"]
+        if _names(made_by, "parameters") != _names(described, "init_args"):
+            raise UserError(
+                f"{key!r} in {pairs} cannot be remade; it was made by an earlier run than the one that run.yaml "
+                "describes"
+            )
+        denoiser = None
+        if run["settings"]["checkpoint_sha256"] is not None:
+            denoiser = _denoiser(pairs, run, checkpoint)
+        generator = generator_from_run(run, denoiser)
     device = torch.device(run["settings"]["device"])
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{pairs} was made on a CUDA device, but this machine has none; use a machine with one")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"{pairs} was made on the device {device.type}; pairs are remade on cpu or cuda only")
     generator.to(device)
     generator.prepare(device)
-    (pair,) = generator.make([_work(pairs, record, generator)])
+    with replaying(generator.degradation, f"{key!r} in {pairs}"):
+        (pair,) = generator.make([_work(pairs, record, generator)])
     return pair
+
+
+def _complete(entry: Any, inner: str) -> bool:  # noqa: ANN401 - whatever a file has
+    """Return whether a degradation in a manifest line or in ``run.yaml`` is described, with those inside it."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get(inner), dict):
+        return False
+    if inner == "init_args" and entry["name"] == Walk.name and not isinstance(entry[inner].get("sampling"), dict):
+        return False
+    return entry["name"] not in _INSIDE or _complete(entry[inner].get(_INSIDE[entry["name"]]), inner)
 
 
 def _settings_of(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -133,9 +160,8 @@ def _denoiser(pairs: Path, run: dict[str, Any], checkpoint: str | None) -> Denoi
     if asked is None:
         raise UserError(f"{pairs} was made with a DDPM that was not loaded from a file; set --ckpt_path to its weights")
     path, expected = weights_file(asked), run["settings"]["checkpoint_sha256"]
-    same_file = sha256_of(path) == expected
-    denoiser = load_denoiser(path)
-    if not same_file:
+    denoiser = load_denoiser(path)  # before hashing: a foreign run.yaml may name any file or folder
+    if sha256_of(path) != expected:
         denoiser.source = None
         if denoiser.sha256() != expected:
             raise UserError(f"checkpoint {path} is not the one that made {pairs}; set --ckpt_path to that one")

@@ -337,7 +337,9 @@ def test_user_errors_are_one_line_before_any_work(command, parts, place, capsys)
         ("model: {init_args: {t_maxx: 3}}", ["--model.t_maxx", "(in --config ../bad.yaml)"]),
         ("model: {init_args: {t_max: x}}", ["--model.t_max: got x; expected int", "(in --config ../bad.yaml)"]),
         ("modell: {class_path: x}", ["--modell"]),
-        ("model: [", ["(in --config ../bad.yaml)"]),
+        ("model: [", ["--config ../bad.yaml is not a YAML file", "line 2"]),
+        ("model: {init_args: {t_max: 3, t_max: 4}}", ["--config ../bad.yaml contains the key 't_max' twice"]),
+        ("a: &a {b: *a}", ["--config ../bad.yaml contains an alias to a value that contains it"]),
         (
             "model: {class_path: ddpm_pairs.pairs.PairGenerator}",
             ["got 'ddpm_pairs.pairs' of version 0.1; replace it with ddpm_pairs.synthesis"],
@@ -346,7 +348,7 @@ def test_user_errors_are_one_line_before_any_work(command, parts, place, capsys)
             "model: {init_args: {scale: 1, preset: faces}}",
             ["got 'preset: faces' of version 0.1; use", "OnHQGrid"],
         ),
-        ("words", ["(in --config ../bad.yaml)"]),
+        ("words", ["--config ../bad.yaml contains a str; expected options and their values"]),
         ("trainer: {callbacks: [{class_path: ddpm_pairs.callbacks.EMA, init_args: {decay: 3.0}}]}", ["decay: got 3.0"]),
     ],
 )

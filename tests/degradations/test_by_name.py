@@ -19,6 +19,7 @@ from ddpm_pairs.degradations import (
     RealESRGAN,
     Walk,
     by_name,
+    degrade,
 )
 from ddpm_pairs.degradations.base import spec_of
 from ddpm_pairs.degradations.by_name import NAMES, label_of
@@ -237,3 +238,76 @@ class Slots:
         built = by_name({"class_path": f"narrow.{name}", "init_args": {"lut": "b"}})
         assert str(built.lut) == "b"
         assert spec_of(built)["init_args"] == ({"lut": "b"} if name == "Frozen" else {})
+
+
+OURS = "ddpm_pairs.degradations."
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"class_path: {OURS}OnHQGrid\ninit_args: {{degradation: x.yaml}}\n", "x.yaml refers to itself"),
+        ("model: {degradation: x.yaml}\n", "x.yaml refers to itself"),
+        (f"- class_path: {OURS}Blur\n  init_args: [1]\n", r"Blur: got init_args \[1\]; expected a mapping"),
+        (f"- class_path: {OURS}Jpeg\n  init_args: {{quality: 50}}\n", "Jpeg.quality: got '50'"),
+        (f"- class_path: {OURS}Jpeg\n  init_args: {{quality: [a, b]}}\n", "Jpeg.quality: got"),
+        (f"- class_path: {OURS}Blur\n  init_args: {{sides: [1000000001]}}\n", "odd numbers up to 1001"),
+        (f"- class_path: {OURS}Resize\n  init_args: {{factor: [1.0e+9, 1.0e+9]}}\n", "<= 16"),
+        (f"- class_path: {OURS}Blur\n  class_path: {OURS}Jpeg\n", "contains the key 'class_path' twice, at line 2"),
+        ("- bicubic\n", "Chain.operations: got Bicubic; expected Blur"),
+        ("- 5\n", "got 5; expected class_path and init_args"),
+        ("- &a [*a]\n", "contains an alias to a value that contains it"),
+        ("[" * 9999, "is not a YAML file"),
+        (f"class_path: {OURS}Bicubic\ninit_args: {{scale: x}}\n", "Bicubic.scale: got 'x'"),
+        (f"class_path: {OURS}Degradation\n", "is not a degradation"),
+        (f"class_path: {OURS}Walk\ninit_args: {{start: bicubic, denoiser: blind_camera, t: 5}}\n", "Walk.t: got '5'"),
+        (
+            f"class_path: {OURS}Walk\ninit_args: {{start: bicubic, denoiser: blind_camera, tile: 0}}\n",
+            "Walk.tile: got 0",
+        ),
+        ("secret-token\n", "describes no degradation"),
+        ("class_path: " + "a." * 3000 + "b\n", "expected package.module.Class"),
+    ],
+)
+def test_a_faulty_yaml_file_ends_in_one_line(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        by_name("x.yaml")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert "secret-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["/etc/passwd", "/dev/zero", "k" * 5000, "x\0", "", "..", "a..b"])
+def test_other_words_end_in_one_line(word):
+    with pytest.raises(UserError) as caught:
+        by_name(word)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400 and "root:" not in str(caught.value)
+
+
+class OfOwn:
+    name, scale = "own", 4
+
+    def draw(self, generator):
+        return {}
+
+    def apply(self, hq, parameters):
+        return hq[..., ::4, ::4]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("scale", 0), ("scale", "4"), ("scale", None), ("multiple", 0), ("multiple", 1.5), ("name", 3)]
+)
+def test_members_of_an_own_class_are_checked(name, value):
+    own = OfOwn()
+    setattr(own, name, value)
+    with pytest.raises(UserError, match=f"OfOwn: got the {name} {value!r}"):
+        by_name(own)
+    with pytest.raises(UserError, match=f"OfOwn: got the {name} {value!r}"):
+        degrade(own, torch.rand(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("hq", [torch.full((1, 3, 64, 64), float("nan")), 255 * torch.rand(1, 3, 64, 64)])
+def test_hq_out_of_range_is_refused(hq):
+    with pytest.raises(UserError, match="expected 0 to 1"):
+        by_name("bicubic")(hq)

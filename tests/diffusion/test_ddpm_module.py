@@ -311,7 +311,7 @@ class TestInitFrom:
         ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0; expected a positive number"),
         ({"t_max": 2000}, "t_max: got 2000; expected 1 to 1000"),
         ({"schedule": "karras"}, "'karras'"),
-        ({"prediction_type": "sample"}, "'sample'"),
+        ({"prediction_type": "flow"}, "'flow'"),
     ],
 )
 def test_wrong_arguments(options, said):

@@ -6,12 +6,15 @@ import re
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ddpm_pairs.diffusion import Denoiser, Schedule, UNet, load_denoiser
 from ddpm_pairs.diffusion.denoiser import predict_clean
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.export import export_denoiser
+from ddpm_pairs.trust import trust_classes
 
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 INDEX = torch.tensor([3, 70])
@@ -103,8 +106,8 @@ class TestDenoiser:
             denoiser(t_max=t_max)
 
     def test_unknown_prediction_type(self):
-        with pytest.raises(ValueError, match="'sample'"):
-            denoiser(prediction_type="sample")
+        with pytest.raises(ValueError, match="'flow'"):
+            denoiser(prediction_type="flow")
 
     def test_spec_is_plain(self):
         spec = denoiser(t_max=30, prediction_type="v_prediction").spec()
@@ -132,7 +135,12 @@ class TestCheckpoint:
             "class_path": f"{__name__}.OwnNetwork",
             "init_args": {"width": 6, "kernel": 5},
         }
-        again = load_denoiser(write_checkpoint(tmp_path / "last.ckpt", source))
+        path = write_checkpoint(tmp_path / "last.ckpt", source)
+        with pytest.raises(UserError, match=f"names the class {__name__}.OwnNetwork.*add --trust_classes"):
+            load_denoiser(path)
+        assert type(load_denoiser(path, OwnNetwork).net) is OwnNetwork
+        trust_classes(OwnNetwork)
+        again = load_denoiser(path)
         assert type(again.net) is OwnNetwork
         assert again.spec() == source.spec()
         assert torch.equal(again(X, INDEX), source(X, INDEX))
@@ -205,16 +213,91 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"beta_schedule": "sigmoid"}, "schedule sigmoid with betas 0.0001 to 0.02 in 1000 steps; expected linear"),
-            ({"beta_end": 0.012}, "linear with betas 0.0001 to 0.012"),
-            ({"trained_betas": [0.1] * 1000}, "linear with altered betas"),
-            ({"rescale_betas_zero_snr": True}, "linear with altered betas"),
-            ({"prediction_type": "sample"}, "'sample'"),
+            (
+                {"beta_schedule": "laplace"},
+                "'laplace'; expected one of linear, scaled_linear, sigmoid, squaredcos_cap_v2",
+            ),
+            ({"beta_schedule": ["linear"]}, "has the schedule .*expected one of"),
+            ({"rescale_betas_zero_snr": True}, "rescaled to zero SNR"),
+            ({"prediction_type": "flow"}, "'flow'"),
+            ({"num_train_timesteps": 10**9}, "num_train_timesteps: Input should be less than or equal to 100000"),
+            ({"num_train_timesteps": "1000"}, "num_train_timesteps: Input should be a valid integer"),
+            ({"beta_end": 1.5}, "betas from 0.0001 to 1.5; expected more than 0 and less than 1"),
+            ({"beta_start": None}, "beta_start: Input should be a valid number"),
+            ({"beta_end": 0.9}, "leaves a signal of 4.9e-324"),
+            ({"trained_betas": [0.1] * 3}, "trained_betas: got 3; expected one per step, 1000"),
+            ({"trained_betas": [0.1, "x"]}, "trained_betas: 1: Input should be a valid number"),
         ],
     )
     def test_unknown_schedule(self, folder, changes, said):
         edit(folder[0] / "scheduler" / "scheduler_config.json", **changes)
         with pytest.raises(ValueError, match=said):
+            load_denoiser(folder[0])
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"num_train_timesteps": 500},  # betas from 1e-4 to 0.02 in 500 steps
+            {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+            {"beta_schedule": "sigmoid", "num_train_timesteps": 200},
+            {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 300},
+            {"trained_betas": [0.001 * (n + 1) for n in range(20)], "num_train_timesteps": 20},
+            {"beta_end": 0.012},
+        ],
+    )
+    @pytest.mark.parametrize("form", ["folder", "safetensors", "ckpt"])
+    def test_schedules_of_others(self, folder, tmp_path, changes, form):
+        edit(folder[0] / "scheduler" / "scheduler_config.json", prediction_type="sample", **changes)
+        theirs = DDPMScheduler.from_pretrained(folder[0] / "scheduler")
+        ours = load_denoiser(folder[0])
+        if form == "ckpt":
+            again = load_denoiser(write_checkpoint(tmp_path / "x.ckpt", ours))
+        else:
+            export_denoiser(ours, tmp_path / ("x.safetensors" if form == "safetensors" else "x"))
+            again = load_denoiser(tmp_path / ("x.safetensors" if form == "safetensors" else "x"))
+        for one in (ours, again):
+            assert one.prediction_type == "sample"
+            assert one.schedule.alpha_bars.numpy() == pytest.approx(theirs.alphas_cumprod.numpy(), rel=1e-5, abs=1e-7)
+        assert again.schedule == ours.schedule
+        if form == "folder":
+            exported = DDPMPipeline.from_pretrained(tmp_path / "x").scheduler
+            assert torch.allclose(exported.alphas_cumprod, theirs.alphas_cumprod, rtol=1e-5, atol=1e-7)
+
+    def test_a_sample_is_the_networks_output(self, folder):
+        edit(folder[0] / "scheduler" / "scheduler_config.json", prediction_type="sample")
+        ours, theirs = load_denoiser(folder[0]), folder[1]
+        with torch.no_grad():
+            predicted = theirs(X, INDEX).sample.clamp(-1, 1)
+        assert torch.allclose(ours(X, INDEX), predicted, atol=1e-5)
+
+    @pytest.mark.parametrize("place", ["inside", "around", "nowhere"])
+    def test_checkpoint_of_the_training_script(self, folder, tmp_path, capsys, place):
+        """``unet/`` and ``unet_ema/`` beside each other, as ``train_unconditional.py --use_ema`` leaves them."""
+        root, unet = folder
+        run = tmp_path / "run"
+        checkpoint = run / "checkpoint-50"
+        checkpoint.mkdir(parents=True)
+        unet.save_pretrained(checkpoint / "unet")
+        average = EMAModel(unet.parameters(), model_cls=UNet2DModel, model_config=unet.config)
+        average.shadow_params = [value.detach() * 0.5 for value in unet.parameters()]
+        average.save_pretrained(checkpoint / "unet_ema")
+        edit(root / "scheduler" / "scheduler_config.json", num_train_timesteps=700)
+        if place != "nowhere":
+            (root / "scheduler").rename((checkpoint if place == "inside" else run) / "scheduler")
+        ours = load_denoiser(checkpoint)
+        said = capsys.readouterr().err
+        assert "moving average in unet_ema/" in said
+        assert ("no scheduler/scheduler_config.json; took the default" in said) == (place == "nowhere")
+        assert ours.schedule.num_train_timesteps == (1000 if place == "nowhere" else 700)
+        assert torch.equal(ours.net.conv_in.weight, unet.conv_in.weight * 0.5)
+        plain = load_denoiser(checkpoint / "unet")
+        assert torch.equal(plain.net.conv_in.weight, unet.conv_in.weight)
+        assert "average" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize("changes", [{"num_class_embeds": 10}, {"class_embed_type": "timestep"}])
+    def test_class_conditional(self, folder, changes):
+        edit(folder[0] / "unet" / "config.json", **changes)
+        with pytest.raises(UserError, match=f"conditional on a class .{next(iter(changes))}"):
             load_denoiser(folder[0])
 
     def test_latent_diffusion_is_refused(self, folder):
@@ -295,10 +378,12 @@ class TestErrors:
         ],
     )
     def test_network_that_cannot_be_built(self, tmp_path, spec, said):
+        trust_classes(__name__, "no_such_package")
         with pytest.raises(UserError, match=said):
             load_denoiser(write_checkpoint(tmp_path / "x.ckpt", denoiser(), net=spec))
 
     def test_a_bug_in_a_network_stays_one(self, tmp_path):
+        trust_classes(__name__)
         spec = {"class_path": f"{__name__}.OwnNetwork", "init_args": {"width": "4"}}
         with pytest.raises(TypeError):
             load_denoiser(write_checkpoint(tmp_path / "x.ckpt", denoiser(), net=spec))

@@ -34,7 +34,7 @@ def commands_with(*words):
     return [line[1:] for line in found if all(word in line for word in words)]
 
 
-def test_pairs_of_the_class_are_recorded_and_remade(place):
+def test_pairs_of_the_class_are_recorded_and_remade(place, capsys):
     (words,) = commands_with("predict", "my_degradations.OldPrint")
     assert main([*words, *tiny(words)]) == 0
     root = place / words[words.index("--output_dir") + 1]
@@ -42,7 +42,11 @@ def test_pairs_of_the_class_are_recorded_and_remade(place):
     assert len(lines) == 4 and all(line["degradation"]["name"] == "old_print" for line in lines)
     assert 0.1 < max(line["degradation"]["parameters"]["fading"] for line in lines) <= 0.3
     assert read_run(root)["settings"]["degradation"]["init_args"] == {"fading": 0.3, "scale": 4}
-    assert [main(["remake", str(root), line["key"]]) for line in lines] == [0] * 4
+    assert main(["remake", str(root), lines[0]["key"]]) == 2
+    assert "run.yaml names the class my_degradations.OldPrint" in capsys.readouterr().err
+    (remake,) = commands_with("remake", "--trust_classes")
+    trust = remake[remake.index("--trust_classes") :]
+    assert [main(["remake", str(root), line["key"], *trust]) for line in lines] == [0] * 4
 
 
 def test_class_keeps_the_rules(place):

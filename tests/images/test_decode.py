@@ -1,22 +1,24 @@
 import io
 import struct
+import sys
 import tracemalloc
 import warnings
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
-from ddpm_pairs.images import decode
+from ddpm_pairs.images import samples
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture, decode_with_alpha, read_size
 
 
 @pytest.fixture(autouse=True)
 def fresh_warnings():
-    decode._warn_once.cache_clear()
+    samples._warned.clear()
 
 
 def save(path, array, **options):
@@ -354,7 +356,9 @@ def test_what_is_no_picture(tmp_path, read):
     (tmp_path / "text.png").write_text("this is a text, whatever its name says\n")
     with pytest.raises(UnreadablePicture, match="the file is empty"):
         read(tmp_path / "empty.png")
-    with pytest.raises(UnreadablePicture, match="not a readable PNG, JPEG, WebP, BMP, or TIFF image"):
+    with pytest.raises(
+        UnreadablePicture, match="not a readable PNG, JPEG, WebP, BMP, TIFF, AVIF, HEIC, or JPEG XL image"
+    ):
         read(tmp_path / "text.png")
     with pytest.raises(UnreadablePicture, match="No such file"):
         read(tmp_path / "gone.png")
@@ -450,5 +454,194 @@ def test_packed_metadata_does_not_unfold_without_limit(tmp_path, kind):
     whole = png_claiming(10, 10)
     path = tmp_path / "x.png"
     path.write_bytes(whole[:33] + chunk + whole[33:])
+    tracemalloc.start()
+    with warnings.catch_warnings(record=True) as said:
+        decoded = decode_picture(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 80_000_000
+    np.testing.assert_array_equal(decoded, decode_picture(whole))
+    assert ["unusable chunk iCCP" in str(one.message) for one in said] == [True] * (kind == b"iCCP")
+
+
+# Files whose pixels are whole
+
+
+def chunk(kind, content, checksum=None):
+    """One chunk of a PNG; the checksum is right unless it is given."""
+    crc = zlib.crc32(kind + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+
+def png_with(array, *chunks):
+    """A PNG with chunks before its pixels."""
+    data = encoded(array, "PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def both(tmp_path, data, name="x.png"):
+    """What ``decode_picture`` gives for a file, after checking that ``read_size`` agrees; and its warnings."""
+    (tmp_path / name).write_bytes(data)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        decoded = decode_picture(tmp_path / name)
+        assert read_size(tmp_path / name) == decoded.shape[:2]
+    return decoded, [str(one.message) for one in said]
+
+
+LONG_TEXT = b"Comment\0\0" + zlib.compress(b"a" * 3_000_000)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk(b"zTXt", LONG_TEXT)],
+        [chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"a" * 3_000_000))],
+        [chunk(b"zTXt", b"n%d\0\0" % n + zlib.compress(b"a" * 1_000_000)) for n in range(70)],
+        [chunk(b"tEXt", b"Comment\0text", checksum=1)],
+        [chunk(b"pHYs", bytes(9), checksum=1), chunk(b"zTXt", LONG_TEXT)],
+        [chunk(b"zTXt", b"Comment\0\0not zlib")],
+    ],
+)
+def test_text_does_not_cost_the_picture(tmp_path, photos, chunks):
+    decoded, said = both(tmp_path, png_with(photos[0], *chunks))
+    np.testing.assert_array_equal(decoded, photos[0])
+    assert said == []
+    behind = encoded(photos[0], "PNG")
+    np.testing.assert_array_equal(both(tmp_path, behind[:-12] + chunks[0] + behind[-12:])[0], photos[0])
+
+
+def test_large_profile_is_converted_and_a_damaged_one_named(tmp_path, photos):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    padded = (len(profile) + 2_000_000).to_bytes(4, "big") + profile[4:] + bytes(2_000_000)
+    content = b"large\0\0" + zlib.compress(padded)
+    decoded, said = both(tmp_path, png_with(photos[0], chunk(b"iCCP", content)))
+    assert np.abs(decoded.astype(int) - photos[0]).max() <= 1 and said == []
+    decoded, said = both(tmp_path, png_with(photos[0], chunk(b"iCCP", content, checksum=1)))
+    np.testing.assert_array_equal(decoded, photos[0])
+    assert len(said) == 1 and "x.png has an unusable chunk iCCP" in said[0]
+
+
+def test_damaged_pixels_stay_refused(tmp_path, photos):
+    data = bytearray(png_with(photos[0], chunk(b"zTXt", LONG_TEXT)))
+    data[data.index(b"IDAT") + 200] ^= 255
     with pytest.raises(UnreadablePicture):
-        decode_picture(path)
+        decode_picture(bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("stray", [b"\r\n", b"\xef\xbb\xbf", b"\0" * 1000])
+def test_stray_bytes_before_a_file(tmp_path, photos, kind, stray):
+    data = encoded(photos[0], kind)
+    decoded, said = both(tmp_path, stray + data)
+    np.testing.assert_array_equal(decoded, decode_picture(data))
+    assert len(said) == 1 and f"x.png has {len(stray)} stray bytes" in said[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_without_its_end_marker(tmp_path, photos, options, mode):
+    file = io.BytesIO()
+    Image.fromarray(photos[0]).convert(mode).save(file, "JPEG", **options)
+    data = file.getvalue()
+    for cut in (1, 2):
+        samples._warned.clear()
+        decoded, said = both(tmp_path, data[:-cut])
+        np.testing.assert_array_equal(decoded, decode_picture(data))
+        assert len(said) == 1 and "x.png lacks the end marker" in said[0]
+    for cut in (5, 20, len(data) // 3):  # a byte or two of padding may be missing from the last block
+        with pytest.raises(UnreadablePicture, match="truncated"):
+            decode_picture(data[:-cut])
+
+
+def test_progressive_jpeg_without_its_last_scan_is_truncated(photos):
+    data = encoded(photos[0], "JPEG", progressive=True)
+    with pytest.raises(UnreadablePicture, match="truncated"):
+        decode_picture(data[: data.rindex(b"\xff\xda")])
+
+
+# Declared colors
+
+
+def srgb_of(light):
+    """sRGB from linear light, as IEC 61966-2-1 defines it."""
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.5556])
+@pytest.mark.parametrize("kind", ["RGB", "L", "RGBA", "RGB16", "L16"])
+def test_gamma_is_converted(tmp_path, gamma, kind):
+    deep = kind.endswith("16")
+    top, dtype = (65535, np.uint16) if deep else (255, np.uint8)
+    shape = {"RGB": (9, 9, 3), "L": (9, 9), "RGBA": (9, 9, 4)}[kind.removesuffix("16")]
+    stored = noise(*shape, dtype=dtype)
+    order = [2, 1, 0, 3][: shape[2]] if len(shape) == 3 else ...
+    data = cv2.imencode(".png", stored[..., order] if len(shape) == 3 else stored)[1].tobytes()
+    data = data[:33] + chunk(b"gAMA", round(gamma * 100_000).to_bytes(4, "big")) + data[33:]
+    (tmp_path / "x.png").write_bytes(data)
+    decoded, alpha = (decode_picture(data), None) if deep else decode_with_alpha(data)
+    colors = stored[..., None].repeat(3, -1) if stored.ndim == 2 else stored[..., :3]
+    expected = srgb_of((colors / top) ** (1 / gamma))
+    assert np.abs(decoded - expected).max() <= 0.51
+    if alpha is not None:
+        np.testing.assert_array_equal(alpha, stored[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ([chunk(b"gAMA", (45455).to_bytes(4, "big"))], None),
+        ([chunk(b"gAMA", (100_000).to_bytes(4, "big")), chunk(b"sRGB", b"\0")], None),
+        ([chunk(b"gAMA", bytes(4))], "gAMA"),
+        ([chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))], "cHRM"),
+        ([chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000))], None),
+        ([chunk(b"cICP", bytes([1, 13, 0, 1]))], None),
+        ([chunk(b"cICP", bytes([12, 13, 0, 1]))], "cICP"),
+        ([chunk(b"mDCV", bytes(24))], "mDCV"),
+    ],
+)
+def test_other_declarations_are_named(tmp_path, photos, chunks, said):
+    decoded, warned = both(tmp_path, png_with(photos[0], *chunks))
+    np.testing.assert_array_equal(decoded, photos[0])
+    assert [f"x.png declares its colors in {said}" in one for one in warned] == ([] if said is None else [True])
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused(photos, transfer, name):
+    with pytest.raises(UnreadablePicture, match=rf"HDR samples \({name}, cICP\)"):
+        decode_picture(png_with(photos[0], chunk(b"cICP", bytes([9, transfer, 0, 1]))))
+
+
+# Formats of some versions and plugins
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif(tmp_path, photos):
+    data = encoded(photos[0], "AVIF", quality=95)
+    decoded, said = both(tmp_path, data, "x.avif")
+    assert np.abs(decoded.astype(int) - photos[0]).mean() < 4 and said == []
+    with pytest.raises(UnreadablePicture):
+        decode_picture(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("head", "plugin", "name"),
+    [
+        (b"\0\0\0\x18ftypheic", "pillow_heif", "HEIC"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "pillow_jxl", "JPEG XL"),
+        (b"\xff\x0a", "pillow_jxl", "JPEG XL"),
+    ],
+)
+@pytest.mark.parametrize("read", [decode_picture, read_size])
+def test_formats_without_their_plugin_are_named(tmp_path, monkeypatch, read, head, plugin, name):
+    monkeypatch.setitem(sys.modules, plugin, None)
+    (tmp_path / "x").write_bytes(head + bytes(100))
+    with pytest.raises(
+        UnreadablePicture, match=f"{name} needs a plugin for Pillow; run pip install 'ddpm_pairs.images"
+    ):
+        read(tmp_path / "x")
+
+
+def test_devices_are_no_pictures():
+    with pytest.raises(UnreadablePicture, match="not a regular file"):
+        decode_picture(Path("/dev/null"))

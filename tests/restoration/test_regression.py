@@ -14,6 +14,7 @@ from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.regression import Regression
+from ddpm_pairs.restoration.restorer import Restorer
 from ddpm_pairs.restoration.weights import load_restorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
@@ -233,3 +234,32 @@ def test_overfits_four_pairs(photos, tmp_path):
     found = module.eval().validation_step(data.batch, 0)
     psnr = -10 * (found["restored"] - found["hq"]).square().mean(dim=(1, 2, 3)).log10()
     assert psnr.min() > 35
+
+
+class OwnNet(torch.nn.Module):
+    """A user's network with nothing but what it needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, lq):
+        return self.layer(lq)
+
+
+def test_a_network_of_your_own_needs_no_attributes():
+    net = OwnNet()
+    restorer = Restorer(net)
+    assert (net.scale, net.multiple, net.side) == (1, 1, None)
+    lq = torch.rand(3, 20, 30)
+    torch.testing.assert_close(restorer._restore_whole(lq), net(lq[None])[0].clamp(0, 1))
+    with pytest.raises(UserError, match=r"the pairs are x4, the network x1 \(its attribute `scale`, default 1\)"):
+        restorer.check(4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("scale", 0), ("scale", "4"), ("multiple", None), ("side", -1)])
+def test_attributes_of_a_network_are_checked(name, value):
+    net = OwnNet()
+    setattr(net, name, value)
+    with pytest.raises(UserError, match=f"OwnNet with {name} {value!r}; expected an integer above 0"):
+        Restorer(net)

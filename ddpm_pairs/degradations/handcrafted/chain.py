@@ -1,5 +1,6 @@
 """A degradation assembled from operations."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class Chain(BuiltIn):
         scale: HQ side over LQ side: 1, 2 or 4.
 
     Raises:
-        UserError: If the scale is not 1, 2 or 4, or there are no operations.
+        UserError: If the scale is not 1, 2 or 4, there are no operations, or one is not an operation.
     """
 
     name = "chain"
@@ -38,6 +39,12 @@ class Chain(BuiltIn):
             raise UserError(
                 "Chain.operations: got none; expected at least one of Blur, Resize, Noise, Jpeg, BandGain, or your own"
             )
+        for operation in operations:
+            if not _is_operation(operation):
+                raise UserError(
+                    f"Chain.operations: got {type(operation).__name__}; expected Blur, Resize, Noise, Jpeg, BandGain, "
+                    "or a class of your own with draw(generator) and apply(images, parameters, lq_size)"
+                )
         self.operations, self.scale = list(operations), scale
 
     def draw(self, generator: torch.Generator) -> dict[str, Any]:
@@ -72,3 +79,14 @@ class Chain(BuiltIn):
                     row = operation.apply(row, [drawn[i]], lq_size)
                 rows.append(row if tuple(row.shape[-2:]) == lq_size else resize_bicubic(row, lq_size))
             return round_to_8_bit(torch.cat(rows))
+
+
+def _is_operation(part: Any) -> bool:  # noqa: ANN401 - whatever a config has in the list
+    """Return whether ``apply`` takes images, parameters and the LQ size; that of a degradation does not."""
+    if not isinstance(part, Operation):
+        return False
+    try:
+        inspect.signature(part.apply).bind(None, None, None)
+    except TypeError:
+        return False
+    return True

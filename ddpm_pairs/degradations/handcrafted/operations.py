@@ -18,11 +18,13 @@ from ddpm_pairs.degradations.ops.draws import chance, choice, seed, uniform
 from ddpm_pairs.degradations.ops.jpeg import jpeg
 from ddpm_pairs.degradations.ops.kernels import GENERALIZED_KINDS, KINDS, PLATEAU_KINDS, SINC, build_kernels
 from ddpm_pairs.degradations.ops.noise import add_noise
-from ddpm_pairs.degradations.ops.resize import MODES, resize, scaled_size
+from ddpm_pairs.degradations.ops.resize import MODES, MOST_FACTOR, resize, scaled_size
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.tensors import to_device
 
 NOISE_KINDS = ("gaussian", "poisson")
+MOST_SIDE = 1001
+"""Largest side of a kernel, so that no config exhausts the memory."""
 
 Range = tuple[float, float]
 
@@ -56,8 +58,8 @@ class Blur:
         self.kinds = _check_names("Blur", "kinds", kinds, KINDS)
         self.sigma = _check_range("Blur", "sigma", sigma, 0.01, math.inf)
         self.sides = list(sides)
-        if not self.sides or any(side % 2 == 0 or side < 1 for side in self.sides):
-            raise UserError(f"Blur.sides: got {self.sides}; expected one or more odd numbers")
+        if not self.sides or any(side % 2 == 0 or not 1 <= side <= MOST_SIDE for side in self.sides):
+            raise UserError(f"Blur.sides: got {self.sides}; expected one or more odd numbers up to {MOST_SIDE}")
         self.beta = _check_range("Blur", "beta", beta, 0.01, math.inf)
         self.cutoff = _check_range("Blur", "cutoff", cutoff, 0.01, math.pi)
         self.probability = _check_probability("Blur", "probability", probability)
@@ -102,7 +104,7 @@ class Resize:
     """
 
     def __init__(self, factor: Range | None = None, modes: Sequence[str] = MODES, probability: float = 1.0) -> None:
-        self.factor = None if factor is None else _check_range("Resize", "factor", factor, 0.01, math.inf)
+        self.factor = None if factor is None else _check_range("Resize", "factor", factor, 0.01, MOST_FACTOR)
         self.modes = _check_names("Resize", "modes", modes, MODES)
         self.probability = _check_probability("Resize", "probability", probability)
 
@@ -209,7 +211,7 @@ def _check_names(owner: str, option: str, names: Sequence[str], known: Sequence[
 
 def _check_range(owner: str, option: str, given: Range, lowest: float, highest: float) -> Range:
     low, high = given
-    if not lowest <= low <= high <= highest:
+    if not lowest <= low <= high <= highest or high == math.inf:
         top = "" if highest == math.inf else f" <= {highest:.4g}"
         raise UserError(
             f"{owner}.{option}: got [{low}, {high}]; expected [low, high], {lowest:.4g} <= low <= high{top}"

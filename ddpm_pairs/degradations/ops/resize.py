@@ -13,9 +13,19 @@ from ddpm_pairs.tensors import to_device
 MODES = ("area", "bilinear", "bicubic")
 
 
+MOST_FACTOR = 16.0
+"""Largest enlargement, so that no config and no manifest line exhausts the memory."""
+
+
 def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Multiply (height, width) by a factor and round down; the result is at least 1 px per side."""
+    """Multiply (height, width) by a factor and round down; the result is at least 1 px per side.
+
+    Raises:
+        ValueError: If the factor is larger than ``MOST_FACTOR``.
+    """
     height, width = size
+    if not factor <= MOST_FACTOR:
+        raise ValueError(f"resize factor: got {factor}; expected at most {MOST_FACTOR:g}")
     return max(1, int(height * factor)), max(1, int(width * factor))
 
 

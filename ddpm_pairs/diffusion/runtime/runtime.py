@@ -52,7 +52,12 @@ class Runtime:
         return {name: getattr(self, name) for name in ("precision", "compile", "slots", "threads")}
 
     def adopt(self, record: dict[str, Any]) -> None:
-        """Use the recorded settings of earlier pairs instead of choosing; call it before ``place``."""
+        """Use the recorded settings of earlier pairs instead of choosing; call it before ``place``.
+
+        Raises:
+            UserError: If a recorded value is out of range.
+        """
+        Runtime(record["slots"], record["threads"], record["precision"])
         self.precision, self.slots, self.threads = record["precision"], record["slots"], record["threads"]
         self.compile, self._adopted = record.get("compile", False), True
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.restoration.size_limit import SizeLimit
 from ddpm_pairs.restoration.weight_files import MisfitError, first_misfit, read_weights
+from ddpm_pairs.tensors import SizeLimit
 
 if TYPE_CHECKING:
     from spandrel import ArchRegistry, ImageModelDescriptor

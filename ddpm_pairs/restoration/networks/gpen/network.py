@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM, StyleDecoder
 from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer
+from ddpm_pairs.restoration.weight_files import MisfitError
 
 SIGNS = {"ecd0.0.0.weight", "generator.input.input", "generator.to_rgb1.conv.weight"}
 """Weights that identify a GPEN and its sizes."""
@@ -94,10 +95,17 @@ def build_gpen(tensors: dict[str, Tensor]) -> GPEN:
         tensors: Weights with the released names, which include ``SIGNS``.
 
     Raises:
+        MisfitError: If the network enlarges its input.
         UserError: If the sizes are not those of a GPEN.
     """
     stages = len({name.split(".")[0] for name in tensors if name.startswith("ecd")})
     size = 2 ** (stages + 1)
+    output = 4 * 2 ** len({name.split(".")[2] for name in tensors if name.startswith("generator.to_rgbs.")})
+    if output != size:
+        raise MisfitError(
+            f"GPEN's FullGenerator_SR, which restores {size} px to {output} px; expected a GPEN with equal sides "
+            "(FullGenerator)"
+        )
     smallest = tensors["generator.input.input"].shape[1]
     narrow = smallest / 512
     width = tensors["ecd0.0.0.weight"].shape[0]
