@@ -12,9 +12,10 @@ PACKAGE = Path(ddpm_pairs.__file__).parent
 DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
-    {"differences", "errors", "run", "tensors"},
+    {"differences", "errors", "plain_text", "run", "tensors"},
     {"bounded_yaml"},
     {"files", "shipped"},
+    {"new_folder"},
     {"images"},
     {"run_folder"},
     {"pairset"},

@@ -4,18 +4,47 @@ In version 0.1, t and the noise had separate seeds, derived from the run's seed 
 start on the HQ grid for named degradations of this package; and class paths named modules that have moved since.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ddpm_pairs.degradations
 from ddpm_pairs.degradations import ClassicalFaces, OnHQGrid
 from ddpm_pairs.degradations.base import public_path, spec_of
 from ddpm_pairs.degradations.by_name import NAMES, build
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.tensors import seed_of
 
 _MOVED = {"ddpm_pairs.camera.Camera": "ddpm_pairs.demo.camera.Camera"}
 _PRESET = ("bicubic", "classical", "bsrgan", "real_esrgan")
 """The degradations that knew presets; others ignored them."""
 _KEPT = ("scale", "sharpen_hq", "gray_hq", "variants", "psnr_drop", "tile", "seed", "device")
+
+
+@contextmanager
+def described_by(spec: Any) -> Iterator[None]:  # noqa: ANN401 - plain values of any kind
+    """Turn errors of the block into ``UserError`` if only degradations of this package are built from ``spec``.
+
+    Their arguments come from a file, and are wrong. The errors of a class of your own keep their traceback.
+
+    Raises:
+        UserError: If the degradation cannot be built.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        if isinstance(error, UserError) or not all(path.startswith("ddpm_pairs.") for path in _class_paths(spec)):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"the degradation that run.yaml describes cannot be built ({reason})") from error
+
+
+def _class_paths(part: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield all class paths in plain values."""
+    for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _class_paths(value)
+    if isinstance(part, dict) and isinstance(part.get("class_path"), str):
+        yield part["class_path"]
 
 
 def is_old(run: dict[str, Any]) -> bool:
@@ -28,7 +57,8 @@ def modern_run(run: dict[str, Any]) -> dict[str, Any]:
     if not is_old(run):
         return run
     old = run["settings"]
-    degradation = _spec(old["degradation"], old["scale"], old["preset"])
+    with described_by(old["degradation"]):
+        degradation = _spec(old["degradation"], old["scale"], old["preset"])
     checkpoint = old["checkpoint_sha256"]
     if checkpoint is not None:
         arguments = {

@@ -12,7 +12,7 @@ from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.pairset.lmdb import write_lmdb
 from ddpm_pairs.pairset.pairs import Sample
-from ddpm_pairs.pairset.records import quote_key
+from ddpm_pairs.pairset.pairs import quote_key
 
 
 def test_damaged_lmdb(lmdb_folders):
