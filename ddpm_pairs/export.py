@@ -19,7 +19,8 @@ from ddpm_pairs.diffusion.denoiser import Denoiser, UNet, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.schedule import Schedule
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import atomic_folder, write_atomically
+from ddpm_pairs.files import write_atomically
+from ddpm_pairs.new_folder import atomic_folder
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
 from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet
 from ddpm_pairs.restoration.weight_files import read_weights

@@ -1,35 +1,35 @@
-"""Atomic writes, file hashes, and the PNG files of pairs."""
+"""Atomic writes, JSON lines of unknown origin, file hashes, and the PNG files of pairs."""
 
 import contextlib
 import csv
+import errno
 import io
 import os
-import shutil
-import struct
-import zlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b, sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+from pydantic_core import from_json
 from torch import Tensor
 
 from ddpm_pairs.errors import OutputError
 
+_PNG_BEGIN, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
+
+LONGEST_LINE = 2**24
+"""Maximum length of a JSON line in bytes. Any longer line counts as broken."""
+
+MOST_SKIPPED = 2**30
+"""Maximum length of a broken line in bytes. A longer one ends the file, such as a sparse file of terabytes."""
+
 PNG_COMPRESSION = 1
 # Run-length encoding only: for photographs, half the time of Pillow's level 3 and 7% fewer bytes.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # bits, color type, compression, filter, interlacing (PNG 1.2, 11.2.2)
-# Chunks, besides the required ones, that do not change the meaning of the pixels.
-_HARMLESS = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"sRGB"}
-# Overridden by an sRGB chunk (11.3.3.5); without one, some readers change the colors by them.
-_SUPERSEDED = {b"gAMA", b"cHRM"}
-# Text that programs read as EXIF or XMP, which may contain an orientation.
-_TURNING = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def encode_png(image: Tensor) -> bytes:
@@ -48,40 +48,27 @@ def encode_png(image: Tensor) -> bytes:
     return cv2.imencode(".png", pixels, _PNG)[1].tobytes()
 
 
-def is_plain_png(data: bytes) -> bool:
-    """Check whether a file is a complete PNG with nothing but an 8-bit RGB image in sRGB.
+_CREATE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""Flags for a file in a folder of unknown origin; unlike ``Path.open``, they do not follow a link."""
 
-    A profile, another gamma, transparency, EXIF, XMP, interlacing, further frames, unknown chunks, a wrong checksum, or
-    bytes after the end disqualify a file. The compressed data is not checked.
+
+def append(path: Path, content: bytes) -> None:
+    """Append to a file without following a link; the file and missing parent folders are created.
 
     Args:
-        data: The bytes of the file.
+        path: The file.
+        content: What to append, in one write.
+
+    Raises:
+        OutputError: If the file cannot be written, or is a link or not a regular file.
     """
-    kinds = []
-    for kind, content in _chunks(data):
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(_TURNING):
-            return False
-        if not kinds and (kind != b"IHDR" or content[8:] != _EIGHT_BIT_RGB):
-            return False
-        kinds.append(kind)
-    allowed = _HARMLESS | (_SUPERSEDED if b"sRGB" in kinds else set())
-    return kinds[-1:] == [b"IEND"] and set(kinds[1:-1]) - allowed == {b"IDAT"}
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the type and content of each chunk; a damaged file ends with a chunk whose type is empty."""
-    position = len(_SIGNATURE)
-    if data[:position] != _SIGNATURE:
-        yield b"", b""
-        return
-    while position < len(data):
-        length, kind = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
-        content = data[position + 8 : position + 8 + length]
-        if data[position + 8 + length : position + 12 + length] != struct.pack(">I", zlib.crc32(kind + content)):
-            yield b"", b""
-            return
-        yield kind, content
-        position += 12 + length
+    with as_output_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, _CREATE | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), 0o666)
+        with open(descriptor, "ab") as file:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            file.write(content)
 
 
 def write_atomically(path: Path, content: bytes, rank: int = 0, sync: bool = True) -> None:
@@ -128,11 +115,11 @@ def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[Binary
     Raises:
         OutputError: If the file cannot be written.
     """
-    beside = _beside(path, rank)
+    beside = beside_of(path, rank)
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(beside, flags, 0o666), "wb") as file:  # noqa: PTH123 - Path.open would follow a link
+        beside.unlink(missing_ok=True)  # left by a killed process, or a link that somebody put there
+        with open(os.open(beside, _CREATE | os.O_EXCL, 0o666), "wb") as file:  # noqa: PTH123 - see _CREATE
             try:
                 yield file
                 file.flush()
@@ -147,47 +134,16 @@ def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[Binary
                     beside.unlink()
                 raise
         if sync:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
 
-@contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Create a temporary folder next to ``path`` that is renamed to ``path`` when the block ends without an error.
-
-    Args:
-        path: The folder to create; it must not exist yet. Missing parent folders are created.
-
-    Raises:
-        OutputError: If the folder cannot be written.
-    """
-    beside = _beside(path.absolute(), 0)
-    with as_output_error(path):
-        if beside.exists():  # left by a process that was killed
-            shutil.rmtree(beside)
-        beside.mkdir(parents=True)
-        try:
-            yield beside
-            for inside in beside.rglob("*"):
-                if inside.is_file():
-                    with inside.open("r+b") as file:  # Windows flushes only files that are open for writing
-                        os.fsync(file.fileno())
-                else:
-                    _sync_folder(inside)
-            _sync_folder(beside)
-            beside.rename(path)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
-        _sync_folder(path.absolute().parent)
-
-
-def _beside(path: Path, rank: int) -> Path:
+def beside_of(path: Path, rank: int) -> Path:
     """Return the temporary name for ``path``; it is short, because the name of ``path`` may already have 255 bytes."""
     short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
     return path.with_name(f".{short}.{rank}.tmp")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flush the entries of a folder to disk if the system supports it (Windows cannot open a folder)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -211,6 +167,76 @@ def as_output_error(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path} cannot be written ({reason}): check free space and permissions, then rerun"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Check, before any work, that files can be created in a folder, or that the folder can be created.
+
+    Raises:
+        OutputError: If they cannot.
+    """
+    with as_output_error(path):
+        existing = existing_parent(path)
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is a file")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"permission denied, or read-only, at {existing}")
+
+
+def existing_parent(path: Path) -> Path:
+    """Return the path, or its nearest parent that exists."""
+    return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+
+
+def is_whole_png(path: Path) -> bool:
+    """Check whether a file begins and ends as a PNG does, unlike one that a power failure emptied or cut off."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            begin = file.read(len(_PNG_BEGIN))
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return (begin, file.read()) == (_PNG_BEGIN, _PNG_END)
+    except OSError:  # shorter than that
+        return False
+
+
+def parse_line(line: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse a JSON line; return ``None`` if it is broken, nested deeper than about 200 levels, or contains NaN."""
+    try:
+        return from_json(line, allow_inf_nan=False)
+    except ValueError:
+        return None
+
+
+def lines_in(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """Read an open JSONL file line by line, with only a few lines in memory.
+
+    Args:
+        file: The file, positioned at its beginning.
+
+    Returns:
+        The byte offset of each line and its value. The value is ``None`` if the line is not JSON, such as the truncated
+        last line of a process that was killed.
+    """
+    return chain.from_iterable(_blocks_in(file))
+
+
+def _blocks_in(file: BinaryIO) -> Iterator[list[tuple[int, Any]]]:
+    """Yield the lines of about 1 MiB at a time."""
+    position, block, begin = 0, [], 0
+    while line := file.readline(LONGEST_LINE):
+        length = len(line)
+        while not line.endswith(b"\n") and length <= MOST_SKIPPED and (more := file.readline(LONGEST_LINE)):
+            line, length = more, length + len(more)
+        block.append((position, parse_line(line) if length <= LONGEST_LINE else None))
+        position += length
+        if position - begin >= 2**20:
+            yield block
+            if length > MOST_SKIPPED:
+                return
+            block, begin = [], position
+    yield block
 
 
 def sha256_of(path: str | Path | None) -> str | None:

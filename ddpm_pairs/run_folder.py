@@ -11,9 +11,10 @@ import filelock
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
+from ddpm_pairs.bounded_yaml import MOST_BYTES, parse_yaml
 from ddpm_pairs.differences import differences, differs, plain_values
 from ddpm_pairs.errors import OutputError, UserError
-from ddpm_pairs.files import as_output_error, write_atomically
+from ddpm_pairs.files import append, as_output_error, check_writable, lines_in, parse_line, write_atomically
 from ddpm_pairs.images.find import Failure
 
 FAILURES, FAILURE_PARTS = "failures.jsonl", "failures.rank*.jsonl"
@@ -46,10 +47,11 @@ class RunFolder:
         """
         if not self.record.is_file():
             return None
-        load = yaml.safe_load if self.record.suffix == ".yaml" else json.loads
         try:
-            settings = load(self.record.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError, RecursionError):
+            with self.record.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
+            settings = parse_yaml(content) if self.record.suffix == ".yaml" else parse_line(content)
+        except (UserError, OSError):
             settings = None
         if not isinstance(settings, dict):
             raise UserError(
@@ -58,15 +60,27 @@ class RunFolder:
             )
         return settings
 
+    def is_torn(self) -> bool:
+        """Check whether a run was started but its settings cannot be read, as after a power failure.
+
+        Nobody knows which settings its results were made with, so they must be removed before ``begin``.
+        """
+        try:
+            self.settings()
+        except UserError:
+            return True
+        return False
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """Refuse a folder that cannot be resumed with these settings.
 
         Raises:
-            UserError: If the folder is a file, or its run was started with other settings. The message names the first
-                setting that differs.
+            UserError: If the folder is a file or cannot be written, or its run was started with other settings. The
+                message names the first setting that differs.
         """
         if self.root.exists() and not self.root.is_dir():
             raise UserError(f"--output_dir {self.root} is a file; give a folder or a new name")
+        check_writable(self.root)
         earlier = self.settings()
         if earlier is not None and (changed := differences(earlier, settings)):
             raise UserError(f"{differs(self.root, self.contents, changed)}; give another folder, or the same settings")
@@ -92,10 +106,7 @@ class RunFolder:
         """
         path = self.root / f"failures.rank{self.rank}.jsonl"
         if lines := failure_lines(failures):
-            with as_output_error(path):
-                self.root.mkdir(parents=True, exist_ok=True)
-                with path.open("ab") as file:
-                    file.write(lines)
+            append(path, lines)
 
     def reported(self) -> list[Failure]:
         """Return the failures that all ranks reported."""
@@ -122,8 +133,9 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the parts of all ranks."""
         for path in self.root.glob(FAILURE_PARTS):
-            with as_output_error(path):
-                path.unlink()
+            if path.is_symlink() or not path.is_dir():
+                with as_output_error(path):
+                    path.unlink()
 
 
 class FolderLock:
@@ -196,13 +208,10 @@ def failure_lines(failures: Iterable[Failure]) -> bytes:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
 
-def parse_failure(line: bytes) -> Failure | None:
-    """Parse a line of ``failures.jsonl``; return ``None`` if it is truncated or invalid."""
-    try:
-        value = json.loads(line.decode())
-        return Failure(str(value["source"]), str(value["reason"]))
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return None
+def as_failure(value: Any) -> Failure | None:  # noqa: ANN401 - any JSON value
+    """Convert the value of a line of ``failures.jsonl``; return ``None`` if the line is broken or not a failure."""
+    fields = [value.get(name) for name in ("source", "reason")] if isinstance(value, dict) else [None]
+    return Failure(*fields) if all(isinstance(field, str) for field in fields) else None
 
 
 def read_failures(path: Path) -> list[Failure]:
@@ -210,4 +219,4 @@ def read_failures(path: Path) -> list[Failure]:
     if not path.is_file():
         return []
     with path.open("rb") as file:
-        return [failure for line in file if (failure := parse_failure(line)) is not None]
+        return [failure for _, value in lines_in(file) if (failure := as_failure(value)) is not None]

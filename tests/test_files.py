@@ -18,7 +18,8 @@ from forked_child import in_child, no_room_beyond
 from PIL import Image
 
 from ddpm_pairs.errors import OutputError
-from ddpm_pairs.files import atomic_file, atomic_folder, encode_png, write_atomically, write_table
+from ddpm_pairs.files import atomic_file, encode_png, write_atomically, write_table
+from ddpm_pairs.new_folder import atomic_folder
 
 
 @pytest.mark.parametrize("channels", [3, 4])

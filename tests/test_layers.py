@@ -12,9 +12,10 @@ PACKAGE = Path(ddpm_pairs.__file__).parent
 DOCTOR = (PACKAGE / "cli" / "doctor").glob("*.py")
 
 FLOORS = [
-    {"differences", "errors", "run", "stopping", "tensors"},
+    {"differences", "errors", "plain_text", "run", "stopping", "tensors"},
     {"bounded_yaml", "trust"},
     {"files", "shipped"},
+    {"new_folder"},
     {"images"},
     {"run_folder"},
     {"pairset"},

@@ -51,7 +51,7 @@ def test_settings_that_cannot_be_read_are_one_line(folder, text):
     folder.record.write_text(text)
     with pytest.raises(UserError, match=f"{folder.record.name} cannot be read; give another") as caught:
         folder.check(SETTINGS)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and folder.is_torn()
 
 
 def test_a_file_is_no_folder(tmp_path):

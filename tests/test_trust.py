@@ -166,7 +166,7 @@ def test_parameters_of_a_manifest_that_cannot_be_applied(capsys, parameters):
     Path("pairs/manifest.jsonl").write_text(json.dumps(record) + "\n")
     capsys.readouterr()
     assert main(["remake", "pairs", "a"]) == 2
-    assert "its parameters are not those of a classical" in one_line(capsys)
+    assert "its degradation is not what its seed draws" in one_line(capsys)
 
 
 # Descriptions of weights

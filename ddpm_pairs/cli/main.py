@@ -238,10 +238,11 @@ def _verb_parsers() -> dict[str, _Parser]:
     )
     merge.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
 
-    pack = parser("pack", "pack a pairs folder into WebDataset shards, or into LMDB as BasicSR reads it")
+    pack = parser("pack", "pack a pairs folder into WebDataset shards, LMDB as BasicSR reads it, or a plain folder")
     pack.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
     pack.add_argument("out", type=_path, metavar="OUT", help="folder to create; it appears when everything is packed")
-    pack.add_argument("--format", required=True, choices=("webdataset", "lmdb"), help="output format")
+    pack.add_argument("--format", required=True, choices=("webdataset", "lmdb", "folder"), help="output format")
+    pack.add_argument("--flat", action="store_true", help="folder: no folders inside hq/ and lq/, for BasicSR")
     pack.add_argument("--include_rejected", action="store_true", help="include pairs that were not accepted")
     pack.add_argument(
         "--shard_size",

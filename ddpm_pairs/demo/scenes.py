@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_pairs.demo.camera import Camera
-from ddpm_pairs.files import atomic_folder, encode_png
+from ddpm_pairs.files import encode_png
 from ddpm_pairs.images.pixels import eight_bit
+from ddpm_pairs.new_folder import atomic_folder
 from ddpm_pairs.tensors import generator_for
 
 LQ_PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "retina", "brick", "gravel", "grass", "coins", "hubble_deep_field")

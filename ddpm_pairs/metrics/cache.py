@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm_pairs.files import write_atomically
+from ddpm_pairs.metrics.features import LAYERS
 
 Features = dict[str, Tensor]
 
@@ -21,7 +23,8 @@ def cached_features(
     """Look up the features of files, or compute and cache them.
 
     They are stored in ``$XDG_CACHE_HOME/ddpm_pairs`` (``~/.cache/ddpm_pairs``) under a hash of the settings and of
-    every file's path, size and modification time. The folder may be deleted at any time.
+    every file's path, size and modification time. The folder may be deleted at any time. A file in it that is
+    torn, or contains something else, is replaced.
 
     Args:
         paths: The files.
@@ -38,11 +41,25 @@ def cached_features(
     name = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddpm_pairs" / "features"
     kept = folder / f"{name}.safetensors"
-    if kept.exists():
-        return load_file(kept)
+    if (features := _load(kept, rows)) is not None:
+        return features
     features = compute()
     if any(len(values) != rows for values in features.values()):
         return features
     # runs share the cache, so each process needs a temporary file of its own
     write_atomically(kept, save({key: values.contiguous() for key, values in features.items()}), rank=os.getpid())
     return features
+
+
+def _load(path: Path, rows: int) -> Features | None:
+    """Read cached features; ``None`` if there are none, or the file is torn or contains something else."""
+    try:
+        if not path.is_file():
+            return None
+        features = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    shapes = [(values.ndim, len(values) if values.ndim else 0) for values in features.values()]
+    fits = features.keys() == set(LAYERS) and shapes == [(2, rows)] * len(LAYERS)
+    finite = fits and all(values.is_floating_point() and values.isfinite().all() for values in features.values())
+    return features if finite else None

@@ -6,28 +6,36 @@ are written atomically, and the line is written last.
 """
 
 import json
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from ddpm_pairs.errors import OutputError, UserError
-from ddpm_pairs.files import as_output_error, atomic_file, encode_png, write_atomically
+from ddpm_pairs.errors import OutputError
+from ddpm_pairs.files import append, as_output_error, atomic_file, encode_png, write_atomically
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.pairset.records import (
+    BROKEN,
+    KINDS,
     Record,
     Summary,
+    fault_of,
+    file_name,
     find_pairs,
     line_at,
     line_of,
     meta_lines,
+    parse_line,
+    read_lines,
     records_in,
     sorted_lines,
     stays_below,
 )
+from ddpm_pairs.pairset.schema import read_run_file
 from ddpm_pairs.run_folder import RunFolder
 
 MANIFEST, META_INFO, RUN_FILE = "manifest.jsonl", "meta_info.txt", "run.yaml"
@@ -57,12 +65,12 @@ class PairsFolder:
 
         Lines that are truncated or not records, and lines whose HQ or LQ file is missing, are skipped.
         """
-        return map(json.loads, sorted_lines(self.root, self.manifests()))
+        return map(parse_line, sorted_lines(self.root, self.manifests()))
 
     def record(self, key: str) -> Record | None:
         """Return the manifest record of one pair, or ``None`` if the pair does not exist."""
         place = find_pairs(self.root, self.manifests()).get(key)
-        return None if place is None else json.loads(line_at(*place))
+        return None if place is None else parse_line(line_at(*place))
 
     def manifests(self) -> list[Path]:
         """Return the manifest and its parts that exist. If a key has several lines, the last one counts."""
@@ -120,38 +128,60 @@ class PairsFolder:
         Raises:
             OutputError: If the line cannot be written.
         """
-        path, line = self.root / f"manifest.rank{self.rank}.jsonl", line_of(record).encode()
-        with as_output_error(path):
-            self.root.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(line)
+        append(self.root / f"manifest.rank{self.rank}.jsonl", line_of(record).encode())
 
     def report(self, failures: Iterable[Failure]) -> None:
         """Append sources that did not yield a pair to this rank's failures; see ``RunFolder.report``."""
         self.run.report(failures)
 
-    def compact(self) -> None:
+    def compact(self, changed: Collection[str] = ()) -> None:
         """Join the parts of the manifest and remove the temporary files of an interrupted run.
 
-        Only one process may call this at a time.
+        Only one process may call this at a time. Lines of the manifest that are not records are dropped with a warning;
+        the truncated last line of a killed run is dropped without one.
+
+        Args:
+            changed: Keys of pairs to remove, lines first.
 
         Raises:
             OutputError: If the manifest cannot be written.
         """
-        self._join_manifests()
+        self._warn_of_faults()
+        self._join_manifests(changed, create=False)
         self.run.clear()
+        if changed:
+            self._remove(file_name(kind, key) for key in changed for kind in KINDS)
 
-    def _join_manifests(self) -> None:
-        """Replace the manifest and its parts with one sorted manifest, and remove temporary files."""
-        lines = sorted_lines(self.root, self.manifests())
-        with atomic_file(self.root / MANIFEST, self.rank) as manifest:
-            manifest.writelines(lines)
-        left = [path for pattern in _TEMPORARY for path in self.root.glob(pattern)]
-        left = [path for path in left if path.is_file()]  # a folder in a key may be named x.tmp
-        left = self.paths([path.relative_to(self.root).as_posix() for path in left])
-        for path in (*self.root.glob(PARTS), *left):
+    def _warn_of_faults(self) -> None:
+        faults = [fault for path in self.manifests() for _, line in read_lines(path) if (fault := fault_of(line))]
+        faults = [fault for fault in faults if fault != BROKEN]
+        if faults:
+            rank_zero_warn(
+                f"{self.root}: dropped {len(faults)} lines of the manifest that are not records of pairs "
+                f"({faults[0]}); their pairs are made again"
+            )
+
+    def _join_manifests(self, changed: Container[str] = (), create: bool = True) -> None:
+        """Replace the manifest and its parts with one sorted manifest, and remove temporary files.
+
+        Args:
+            changed: Keys to leave out.
+            create: Write a manifest even if there is none yet.
+        """
+        if create or self.manifests():
+            lines = sorted_lines(self.root, self.manifests(), changed)
+            with atomic_file(self.root / MANIFEST, self.rank) as manifest:
+                manifest.writelines(lines)
+        left = [path for pattern in (PARTS, *_TEMPORARY) for path in self.root.glob(pattern)]
+        left = [path for path in left if path.is_symlink() or not path.is_dir()]  # a folder may be named x.tmp
+        if left:
+            self._remove(path.relative_to(self.root).as_posix() for path in left)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files of this folder; links are removed, not followed."""
+        for path in self.paths(names):
             with as_output_error(path):
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def join(self, failures: Iterable[Failure]) -> tuple[Summary, list[Failure]]:
         """Finish a run on disk: write one sorted manifest, ``meta_info.txt``, and ``failures.jsonl``.
@@ -170,7 +200,7 @@ class PairsFolder:
         self._join_manifests()
         with atomic_file(self.root / META_INFO, self.rank) as file:
             summary = Summary()
-            file.writelines(meta_lines(summary.counted(records_in(self.root / MANIFEST))))
+            file.writelines(meta_lines(summary.counted(records_in(self.root / MANIFEST)), summary))
         return summary, self.run.join(failures)
 
     def joined(self) -> Iterator[Record]:
@@ -191,17 +221,7 @@ def read_run(root: Path) -> dict[str, Any] | None:
         UserError: If the file is not the ``run.yaml`` of a pairs folder.
     """
     path = root / RUN_FILE
-    if not path.is_file():
-        return None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        content = None
-    parts = [content.get(name) for name in ("settings", "machine", "places")] if isinstance(content, dict) else [None]
-    described = all(isinstance(part, dict) for part in parts) and {"degradation", "tile"} <= parts[0].keys()
-    if not described or not ("format" in content or "preset" in parts[0]):
-        raise UserError(f"{path} does not describe a pairs folder; expected a file that this version's `predict` wrote")
-    return content
+    return read_run_file(path) if path.is_file() else None
 
 
 def write_run_file(root: Path, content: dict[str, Any]) -> None:

@@ -1,13 +1,11 @@
 """Read every line and hash every file of a pairs folder, and report what does not match the manifest."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,35 +14,22 @@ from rich.console import Console
 from rich.progress import track
 
 from ddpm_pairs.errors import OutputError, UserError
-from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
+from ddpm_pairs.files import LONGEST_LINE, lines_in
+from ddpm_pairs.pairset.check_pair import Damage, Line, check_pair
 from ddpm_pairs.pairset.folder import MANIFEST, META_INFO, RUN_FILE, PairsFolder, read_run
-from ddpm_pairs.pairset.records import KINDS, Record, file_name, is_record, line_at, meta_lines, read_lines
-from ddpm_pairs.run_folder import FAILURE_PARTS, FAILURES, parse_failure
+from ddpm_pairs.pairset.records import (
+    KINDS,
+    Files,
+    fault_of,
+    file_name,
+    is_rejected,
+    line_at,
+    meta_line,
+    read_lines,
+)
+from ddpm_pairs.run_folder import FAILURE_PARTS, FAILURES, as_failure
 
 _AT_ONCE = 512
-
-Line = tuple[Path, int]
-"""A line of a manifest: the file and the byte offset of the line in it."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is wrong in a pairs folder.
-
-    Attributes:
-        kind: For lines ``broken``, ``doubled`` (duplicate), or ``unsorted``; for the files of a pair ``missing``,
-            ``torn`` (not a complete image), ``altered`` (not the image that was written), or ``unreadable``; ``orphan``
-            (an image without a line), ``leftover`` (a partial file), ``unfinished`` (a run that did not finish),
-            ``meta_info``, or ``run.yaml``.
-        name: The file, relative to the folder, or the line, such as ``manifest.jsonl:12``.
-        reason: What is wrong, in one line.
-        mendable: Whether ``verify --fix`` repairs it.
-    """
-
-    kind: str
-    name: str
-    reason: str
-    mendable: bool = True
 
 
 @dataclass
@@ -56,6 +41,7 @@ class Inspection:
         notes: Observations that are not damage.
         pairs: Number of keys that have a line.
         whole: Number of intact pairs, whose files match their lines.
+        rejected: Keys of pairs that are not accepted.
         dropped: Keys of damaged pairs, which must be remade.
         removable: Files that were written for the pairs folder but belong to no intact pair, relative to the folder.
         lines: The line of each pair that is not dropped, by key.
@@ -65,6 +51,7 @@ class Inspection:
     notes: list[str] = field(default_factory=list)
     pairs: int = 0
     whole: int = 0
+    rejected: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     removable: list[str] = field(default_factory=list)
     lines: dict[str, Line] = field(default_factory=dict)
@@ -88,9 +75,9 @@ def inspect_folder(root: Path) -> Inspection:
         raise UserError(f"{root} contains no {MANIFEST}; expected a pairs folder that `lightning predict` wrote")
     lines = _read_manifests(folder, found)
     found.pairs = len(lines)
-    _check_pairs(root, lines, found)
+    hq_dir = _check_run(root, found)
+    _check_pairs(root, hq_dir, lines, found)
     _check_meta_info(root, lines, found)
-    _check_run(root, found)
     claimed = {file_name(kind, key) for key in lines for kind in KINDS}
     _check_strays(folder, claimed, found)
     for key in sorted(found.dropped):
@@ -110,6 +97,9 @@ def _read_manifests(folder: PairsFolder, found: Inspection) -> dict[str, list[Li
                 continue
             unsorted, last = unsorted or record["key"] < last, record["key"]
             lines.setdefault(record["key"], []).append((path, position))
+            found.rejected.discard(record["key"])
+            if is_rejected(record):
+                found.rejected.add(record["key"])
         if path.name != MANIFEST:
             found.damages.append(Damage("unfinished", path.name, "written by a run that did not finish"))
         elif unsorted:
@@ -121,25 +111,22 @@ def _read_manifests(folder: PairsFolder, found: Inspection) -> dict[str, list[Li
 
 def _fault(record: Any) -> str | None:  # noqa: ANN401 - any JSON value
     """Return what is wrong with a single line, without looking at any file."""
-    if record is None:
-        return "not valid JSON"
-    if not is_record(record) or any(record[kind] != file_name(kind, record["key"]) for kind in KINDS):
+    if fault := fault_of(record):
+        return fault
+    if any(record[kind] != file_name(kind, record["key"]) for kind in KINDS):
         return "not the record of a pair; expected a key and files named after it"
-    if not isinstance(record.get("lq_sha256", ""), str):  # a line of another program may have none
-        return "lq_sha256 is not a text"
     return None
 
 
-def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) -> None:
+def _check_pairs(root: Path, hq_dir: Path | None, lines: dict[str, list[Line]], found: Inspection) -> None:
     """Hash the files of all pairs in parallel."""
-    keys, without_hash = sorted(lines), 0
+    keys, without_hash, files = sorted(lines), 0, Files(root)
     groups = [keys[first : first + _AT_ONCE] for first in range(0, len(keys), _AT_ONCE)]
     shown = {"console": Console(stderr=True), "transient": True, "disable": not sys.stderr.isatty()}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for group in track(groups, f"hashing {len(keys)} pairs", **shown):
-            for key, result in zip(
-                group, pool.map(partial(_check_pair, root), (lines[key] for key in group)), strict=True
-            ):
+            results = pool.map(partial(check_pair, files, hq_dir), (lines[key] for key in group))
+            for key, result in zip(group, results, strict=True):
                 line, damages, hashed = result
                 found.damages += damages
                 found.whole += not any(damage.kind != "doubled" for damage in damages) and line is not None
@@ -153,62 +140,11 @@ def _check_pairs(root: Path, lines: dict[str, list[Line]], found: Inspection) ->
             f"{without_hash} lines, of an earlier version or another program, have no hq_sha256; of their HQ, only the "
             "size was compared, if the line has one"
         )
-
-
-def _check_pair(root: Path, lines: list[Line]) -> tuple[Line | None, list[Damage], bool]:
-    """Compare the files of a pair with its lines. If there are several lines, at most one is kept.
-
-    Args:
-        root: The pairs folder.
-        lines: All lines of one key.
-
-    Returns:
-        The line to keep, or ``None`` if the pair is dropped; the damages; and whether the HQ was compared by hash.
-    """
-    records = [json.loads(line_at(*line)) for line in lines]
-    unlike = [n for n, record in enumerate(records) if record not in records[:n]]
-    faults = {n: _faults_of_files(root, records[n]) for n in unlike}
-    true = [n for n in unlike if not faults[n]]
-    damages, key, hashed = [], records[0]["key"], "hq_sha256" in records[-1]
-    if len(lines) > 1:
-        reason = "all identical" if len(unlike) == 1 else f"{len(true)} of them match the files"
-        places = ", ".join(sorted({path.name for path, _ in lines}))
-        damages.append(Damage("doubled", places, f"{len(lines)} lines for {key!r}, {reason}"))
-    if len(true) == 1:
-        return lines[true[0]], damages, hashed
-    damages += [] if true else faults[unlike[-1]]
-    unsure = any(damage.kind == "unreadable" for damage in damages)
-    return lines[-1] if unsure else None, damages, hashed
-
-
-def _faults_of_files(root: Path, record: Record) -> list[Damage]:
-    """Return what is wrong with the files of a record."""
-    faults = []
-    for kind in KINDS:
-        name, expected = record[kind], record.get(f"{kind}_sha256")
-        try:
-            content = (root / name).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            faults.append(Damage("missing", name, f"the file does not exist, but {record['key']!r} has a line"))
-            continue
-        except OSError as error:
-            faults.append(Damage("unreadable", name, f"cannot be read: {error.strerror}", mendable=False))
-            continue
-        if expected is not None and sha256(content).hexdigest() == expected:
-            continue
-        try:
-            size = list(decode_picture(content).shape[1::-1])
-        except UnreadablePicture as error:
-            faults.append(Damage("torn", name, str(error)))
-            continue
-        if expected is not None:
-            faults.append(
-                Damage("altered", name, f"not the image that was written: its SHA-256 differs from {kind}_sha256")
-            )
-        elif size != record.get(f"{kind}_size", size):
-            expected = record[f"{kind}_size"]
-            faults.append(Damage("altered", name, f"got {size[0]}x{size[1]} pixels; expected {expected}"))
-    return faults
+    if found.rejected:
+        found.notes.append(
+            f"{len(found.rejected)} pairs are not accepted; {META_INFO} does not name them, but a trainer that reads "
+            f"hq/ and lq/ uses them; 'ddpm-pairs pack {root} OUT --format folder' copies only the others"
+        )
 
 
 def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection) -> None:
@@ -219,9 +155,11 @@ def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection
     if not path.is_file():
         found.damages.append(Damage("meta_info", META_INFO, "the file does not exist"))
         return
-    expected = meta_lines({kind: file_name(kind, key) for kind in KINDS} for key in sorted(lines))
+    keys = (key for key in sorted(lines) if key not in found.rejected)
+    expected = filter(None, (meta_line({kind: file_name(kind, key) for kind in KINDS}) for key in keys))
     with path.open("rb") as file:
-        for number, (has, wanted) in enumerate(zip_longest(file, expected, fillvalue=b""), 1):
+        has_lines = iter(partial(file.readline, LONGEST_LINE), b"")
+        for number, (has, wanted) in enumerate(zip_longest(has_lines, expected, fillvalue=b""), 1):
             if has != wanted:
                 shown = repr(wanted.decode().strip()) if wanted.strip() else "the end of the file"
                 reason = f"differs from the manifest at line {number}; expected {shown}"
@@ -229,10 +167,12 @@ def _check_meta_info(root: Path, lines: dict[str, list[Line]], found: Inspection
                 return
 
 
-def _check_run(root: Path, found: Inspection) -> None:
-    """Check ``run.yaml`` and the files that list failures."""
+def _check_run(root: Path, found: Inspection) -> Path | None:
+    """Check ``run.yaml`` and the files that list failures; return the folder of the sources, if it is known."""
+    run = None
     try:
-        if read_run(root) is None:
+        run = read_run(root)
+        if run is None:
             reason = "the file does not exist; rerun the predict command, which writes it"
             found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
     except UserError as error:
@@ -240,11 +180,12 @@ def _check_run(root: Path, found: Inspection) -> None:
         found.damages.append(Damage("run.yaml", RUN_FILE, reason, mendable=False))
     if (root / FAILURES).is_file():
         with (root / FAILURES).open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if parse_failure(line) is None:
+            for number, (_, value) in enumerate(lines_in(file), 1):
+                if as_failure(value) is None:
                     found.damages.append(Damage("broken", f"{FAILURES}:{number}", "expected a source and a reason"))
     for path in sorted(root.glob(FAILURE_PARTS)):
         found.damages.append(Damage("unfinished", path.name, "written by a run that did not finish"))
+    return None if run is None else Path(run["places"]["hq_dir"])
 
 
 def _check_strays(folder: PairsFolder, claimed: set[str], found: Inspection) -> None:

@@ -4,6 +4,7 @@
 Each contains a ``meta_info.txt`` with lines ``<key>.png (<height>,<width>,3) <compression level>``.
 """
 
+import errno
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,8 @@ from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.files import PNG_COMPRESSION
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
-from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair, Sample
-from ddpm_pairs.pairset.records import content_of, is_key, recorded_size, unquote_key
+from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair, Sample, recorded_size, unquote_key
+from ddpm_pairs.pairset.records import Files, content_of, is_key
 
 if TYPE_CHECKING:
     import lmdb
@@ -30,7 +31,7 @@ LONGEST_KEY = 511
 """Maximum length of an LMDB key in bytes, in the default build."""
 
 _META_INFO = "meta_info.txt"
-_LINE = re.compile(r"([^.]+)\.png \((\d+),(\d+),3\) \d+")
+_LINE = re.compile(r"([^.]+)\.png \((\d{1,6}),(\d{1,6}),3\) \d{1,2}", re.ASCII)
 _AT_ONCE = 64 * 2**20
 _FIRST_ROOM = 2**30
 
@@ -189,6 +190,8 @@ def _pictures(folder: Path, option: str, failures: list[Failure]) -> dict[str, P
     """Return the images that are in both the folder and its ``meta_info.txt``, by their names in LMDB."""
     held = _names(folder, option)
     try:
+        if fault := Files(folder).fault(_META_INFO):
+            raise OSError(errno.EINVAL, fault)
         lines = (folder / _META_INFO).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{option}: {str(folder / _META_INFO)!r} cannot be read; copy or pack it again") from None
@@ -238,6 +241,8 @@ def _opened(folder: Path) -> Iterator["lmdb.Transaction"]:
     """
     import lmdb
 
+    if (folder / "data.mdb").exists() and not (folder / "data.mdb").is_file():  # opening a pipe would wait for ever
+        raise lmdb.Error("data.mdb is not a regular file")
     with lmdb.open(str(folder), readonly=True, create=False, lock=False, readahead=False) as environment:
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         held = (folder / "data.mdb").stat().st_size

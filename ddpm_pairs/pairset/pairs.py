@@ -1,6 +1,7 @@
-"""Data classes: a pair in memory, a pair on disk, and the pairs found in a source."""
+"""Data classes: a pair in memory, a pair on disk, and the pairs found in a source; names and sizes of packed pairs."""
 
 from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
 
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.pairset.records import Record
@@ -61,3 +62,22 @@ class FoundPairs:
     pairs: list[PicturePair] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     rejected: int = 0
+
+
+def quote_key(key: str) -> str:
+    """Quote a key for packed copies: ASCII without dots, because both formats start the suffix at the first dot.
+
+    ``/`` and ``~`` are not changed.
+    """
+    return quote(key, safe="/~").replace(".", "%2E")
+
+
+def unquote_key(name: str) -> str:
+    """Invert ``quote_key``."""
+    return unquote(name)
+
+
+def recorded_size(record: Record, kind: str) -> tuple[int, int] | None:
+    """Return the (height, width) of one side of a pair, or ``None`` if the record has no size."""
+    width, height = record.get(f"{kind}_size", (None, None))
+    return None if width is None else (height, width)

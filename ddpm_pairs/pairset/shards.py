@@ -1,37 +1,48 @@
 """Write, find, and read tar shards of pairs, in the format of the webdataset package.
 
 Each pair is ``<key>.hq.png``, ``<key>.lq.png``, and ``<key>.json``, where the key is quoted. ``shards.json`` lists the
-shards.
+shards. ``datasets.load_dataset`` needs the same keys and types in all samples, but the parameters of random
+degradations differ, and some fields may be null. So the JSON has the fields that are always of one type, and the whole
+manifest line as the text ``manifest_line``.
 """
 
+import errno
 import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
+from pydantic import ValidationError
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import write_atomically
+from ddpm_pairs.files import LONGEST_LINE, parse_line, write_atomically
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
-from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair, Sample
+from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair, Sample, recorded_size
 from ddpm_pairs.pairset.records import (
     KINDS,
-    LONGEST_LINE,
+    Files,
     Record,
     content_of,
+    fault_of,
     is_rejected,
     line_of,
-    parse_record,
     recorded_psnr,
-    recorded_size,
 )
+from ddpm_pairs.pairset.schema import SHARDS, fault
 
 INDEX = "shards.json"
 """Name of the file that lists the shards of a folder, with the number of pairs and bytes of each."""
+
+MOST_SHARD = 2**50
+"""Maximum size of a shard in bytes; only its headers are read to find pairs."""
+
+_ONE_TYPE = {"key", "hq", "lq", "source", "source_sha256", "seed", "t", "scale", "hq_size", "lq_size", "accepted"}
+_ONE_TYPE |= {"hq_sha256", "lq_sha256"}
+"""Fields of a manifest line that are never null."""
 
 _SUFFIXES = {"hq": "hq.png", "lq": "lq.png", "record": "json"}
 
@@ -76,7 +87,9 @@ def write_shards(folder: Path, samples: Iterable[Sample], size: int) -> list[str
 
 
 def _members(sample: Sample) -> list[tuple[str, bytes]]:
-    contents = {"hq": sample.hq, "lq": sample.lq, "record": line_of(sample.record).encode()}
+    fields = {name: value for name, value in sample.record.items() if name in _ONE_TYPE}
+    fields["manifest_line"] = line_of(sample.record).rstrip()
+    contents = {"hq": sample.hq, "lq": sample.lq, "record": line_of(fields).encode()}
     return [(f"{sample.name}.{_SUFFIXES[part]}", content) for part, content in contents.items()]
 
 
@@ -135,9 +148,12 @@ def find_in_shards(root: Path, option: str, include_rejected: bool) -> FoundPair
     """
     found = FoundPairs(str(root), option)
     seen: set[str] = set()
+    files = Files(root, most_bytes=MOST_SHARD)
     for name, pairs, size in _index(root, option):
         whole, held = 0, None
         try:
+            if fault := files.fault(name):
+                raise OSError(errno.EINVAL, fault)
             for record, pair in _pairs(root / name):
                 whole += 1
                 if pair.key in seen:
@@ -159,13 +175,22 @@ def find_in_shards(root: Path, option: str, include_rejected: bool) -> FoundPair
 
 def _index(root: Path, option: str) -> list[tuple[str, int, int]]:
     """Return the name, number of pairs, and number of bytes of each shard."""
+    path = root / INDEX
     try:
-        shards = json.loads((root / INDEX).read_bytes())["shards"]
-        return [(str(shard["name"]), int(shard["pairs"]), int(shard["bytes"])) for shard in shards]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{option}: {str(root / INDEX)!r} is not the index that `ddpm-pairs pack` writes; copy or pack it again"
-        ) from None
+        with path.open("rb") as file:
+            index = parse_line(file.read(LONGEST_LINE))
+        SHARDS.validate_python(index)
+        wrong = [shard["name"] for shard in index["shards"] if PurePosixPath(shard["name"]).name != shard["name"]]
+        if not wrong:
+            return [(shard["name"], shard["pairs"], shard["bytes"]) for shard in index["shards"]]
+        reason = f"{ascii(wrong[0])} is not the name of a file in this folder"
+    except OSError as error:
+        reason = error.strerror
+    except ValidationError as error:
+        reason = fault(error)
+    raise UserError(
+        f"{option}: {str(path)!r} is not the index that `ddpm-pairs pack` writes ({reason}); copy or pack it again"
+    )
 
 
 def _pairs(shard: Path) -> Iterator[tuple[Record, PicturePair]]:
@@ -173,8 +198,12 @@ def _pairs(shard: Path) -> Iterator[tuple[Record, PicturePair]]:
     size = shard.stat().st_size
     begun: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with _Bounded(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            position = -1
             for member in tar:
+                if member.offset <= position or member.size < 0:  # a header that leads back to an earlier one
+                    return
+                position = member.offset
                 name, _, suffix = member.name.partition(".")
                 complete = member.isreg() and member.offset_data + member.size <= size
                 if suffix not in _SUFFIXES.values() or not complete:
@@ -183,8 +212,17 @@ def _pairs(shard: Path) -> Iterator[tuple[Record, PicturePair]]:
                 members[suffix] = member
                 if len(members) == len(_SUFFIXES) and (pair := _pair(tar, shard, name, begun.pop(name))) is not None:
                     yield pair
-    except (tarfile.TarError, ValueError):  # a damaged header; the caller reports the number of pairs found so far
-        return
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError):
+        return  # a damaged header; the caller reports the number of pairs found so far
+
+
+class _Bounded(io.FileIO):
+    """A file that cannot be read whole into memory; the size in a header may be anything."""
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= LONGEST_LINE:
+            raise tarfile.ReadError(f"got a part of {size} bytes; expected {LONGEST_LINE} or fewer")
+        return super().read(size)
 
 
 def _pair(
@@ -192,7 +230,7 @@ def _pair(
 ) -> tuple[Record, PicturePair] | None:
     """Return the record and pair of a sample, or ``None`` if the record is invalid or has no sizes."""
     line = members[_SUFFIXES["record"]]
-    record = parse_record(tar.extractfile(line).read()) if line.size <= LONGEST_LINE else None
+    record = _record(tar.extractfile(line).read()) if line.size <= LONGEST_LINE else None
     if record is None:
         return None
     pictures = []
@@ -203,3 +241,11 @@ def _pair(
         source, where = f"{shard.name}/{name}.{_SUFFIXES[kind]}", (member.offset_data, member.size)
         pictures.append(PictureInShard(record["key"], shard, source, *where, size=size))
     return record, PicturePair(record["key"], *pictures, content_of(record["key"]), recorded_psnr(record))
+
+
+def _record(line: bytes) -> Record | None:
+    """Parse the JSON of a sample, which earlier versions wrote without ``manifest_line``."""
+    value = parse_line(line)
+    if isinstance(value, dict) and isinstance(value.get("manifest_line"), str):
+        value = parse_line(value["manifest_line"].encode())
+    return None if fault_of(value) else value

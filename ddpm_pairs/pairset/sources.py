@@ -1,6 +1,10 @@
 """Find the pairs of ``--data.pairs_dir``: a pairs folder, packed pairs, a meta_info file, or hq/ and lq/ folders."""
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ddpm_pairs.errors import UserError
@@ -10,14 +14,22 @@ from ddpm_pairs.pairset.lmdb import SIDES, find_in_lmdb
 from ddpm_pairs.pairset.pairs import FoundPairs, PicturePair
 from ddpm_pairs.pairset.records import (
     KINDS,
+    Files,
     below_any_folder,
     content_of,
+    fault_of,
+    is_key,
     is_rejected,
-    read_records,
+    read_lines,
     recorded_psnr,
     variant_key,
 )
 from ddpm_pairs.pairset.shards import INDEX, find_in_shards
+
+LONGEST_TEXT = 2**30
+"""Maximum length of a text file in bytes."""
+
+_SEPARATORS = ",;\t"
 
 
 def find_pairs(place: str, option: str, include_rejected: bool = False) -> FoundPairs:
@@ -27,9 +39,10 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
     * A packed copy contains the packed pairs under their original keys. Shards record the PSNR and which pairs are not
       accepted. LMDB does not, so all of its pairs are used.
     * Any other folder contains one pair for each key that has an image in both ``hq/`` and ``lq/``.
-    * Each line of a text file is ``<HQ path>, <LQ path>``, relative to the folder of the file. The key is the HQ path
-      without its suffix and without a leading ``hq/``. Further lines with the same HQ image are its variants
-      ``<key>~1``, ``<key>~2``, ...
+    * Each line of a text file is ``<HQ path>, <LQ path>``, relative to the folder of the file. A semicolon or a tab may
+      separate the paths, which may contain commas and backslashes of Windows. Lines that start with ``#`` are comments.
+      The key is the HQ path without its suffix and without a leading ``hq/``. Further lines with the same HQ image are
+      its variants ``<key>~1``, ``<key>~2``, ...
 
     Args:
         place: The folder or file.
@@ -94,17 +107,18 @@ def _of_manifest(root: Path, option: str, include_rejected: bool) -> FoundPairs:
     kept: dict[
         str, tuple[str, str, float | None, bool]
     ] = {}  # only the required fields, as there may be a million records
-    for path in sorted(root.glob(MANIFESTS)):
-        for number, (_, record) in enumerate(read_records(path), 1):
-            if record is None:
-                found.failures.append(Failure(path.name, f"line {number} is not a manifest line"))
+    for path in (path for path in sorted(root.glob(MANIFESTS)) if path.is_file()):
+        for number, (_, record) in enumerate(read_lines(path), 1):
+            if fault := fault_of(record):
+                found.failures.append(Failure(path.name, f"line {number} is not a manifest line ({fault})"))
             else:
                 kept[record["key"]] = record["hq"], record["lq"], recorded_psnr(record), is_rejected(record)
+    files = Files(root)
     for key, (hq, lq, psnr, rejected) in kept.items():
         if rejected and not include_rejected:
             found.rejected += 1
         else:
-            _add(found, root, key, (hq, lq), psnr)
+            _add(found, root, key, (hq, lq), psnr, files.fault)
     return found
 
 
@@ -126,33 +140,65 @@ def _of_folders(root: Path, option: str) -> FoundPairs:
 def _of_text(path: Path, option: str) -> FoundPairs:
     found = FoundPairs(str(path), option)
     times: dict[str, int] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{option}: {str(path)!r} is not a text file; give a folder of pairs or a meta_info file"
-        ) from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    for number, line in enumerate(_text_of(path, option).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
             continue
-        names = [name.strip() for name in line.split(",")]
-        if len(names) != 2 or not all(names):
+        names = _two_names(line.strip(), path.parent)
+        key = "" if names is None else _key(names[0])
+        if not is_key(key):
             found.failures.append(Failure(path.name, f"line {number} is not `<HQ path>, <LQ path>`"))
             continue
-        key = _key(names[0])
         times[key] = times.get(key, -1) + 1
-        _add(found, path.parent, variant_key(key, times[key]), names, None)
+        _add(found, path.parent, variant_key(key, times[key]), names, None, partial(_missing, path.parent))
     return found
 
 
-def _add(found: FoundPairs, root: Path, key: str, names: tuple[str, str] | list[str], psnr: float | None) -> None:
-    """Add the pair of two files, or record the missing files as failures."""
-    hq, lq = (Picture(key, root / name, name) for name in names)
-    missing = [one for one in (hq, lq) if not one.path.is_file()]
-    for one in missing:
-        found.failures.append(Failure(one.source, f"file of the pair {key!r} does not exist"))
-    if not missing:
-        found.pairs.append(PicturePair(key, hq, lq, content_of(key), psnr))
+def _add(
+    found: FoundPairs,
+    root: Path,
+    key: str,
+    names: tuple[str, str],
+    psnr: float | None,
+    fault: Callable[[str], str | None],
+) -> None:
+    """Add the pair of two files, or record as failures those with a fault, such as ``does not exist``."""
+    faults = [Failure(name, f"file of the pair {key!r} {wrong}") for name in names if (wrong := fault(name))]
+    found.failures += faults
+    if not faults:
+        pictures = (Picture(key, root / name, name) for name in names)
+        found.pairs.append(PicturePair(key, *pictures, content_of(key), psnr))
+
+
+def _text_of(path: Path, option: str) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with a byte-order mark."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST_TEXT + 1)
+        if len(data) <= LONGEST_TEXT:
+            return data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{option}: {str(path)!r} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        pass
+    raise UserError(f"{option}: {str(path)!r} is not a text file; give a folder of pairs or a meta_info file")
+
+
+def _two_names(line: str, folder: Path) -> tuple[str, str] | None:
+    """Split a line where both sides are files; otherwise at its only comma, or ``None`` if it has not exactly one."""
+    for place in (place for place, letter in enumerate(line) if letter in _SEPARATORS):
+        for side in (line, line.replace("\\", "/")):
+            names = side[:place].strip(), side[place + 1 :].strip()
+            if not any(_missing(folder, name) for name in names):
+                return names
+    first, *rest = (name.strip() for name in line.split(","))
+    return (first, rest[0]) if first and len(rest) == 1 and rest[0] else None
+
+
+def _missing(folder: Path, name: str) -> str | None:
+    with suppress(OSError, ValueError):  # names that are too long or contain NUL
+        if (folder / name).is_file():
+            return None
+    return "does not exist"
 
 
 def _key(name: str) -> str:

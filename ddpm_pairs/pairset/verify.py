@@ -6,8 +6,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ddpm_pairs.files import as_output_error, atomic_file
+from ddpm_pairs.pairset.check_pair import Damage
 from ddpm_pairs.pairset.folder import MANIFEST, PARTS, PairsFolder
-from ddpm_pairs.pairset.inspect import Damage, Inspection, inspect_folder
+from ddpm_pairs.pairset.inspect import Inspection, inspect_folder
+from ddpm_pairs.plain_text import print_plain
 from ddpm_pairs.run_folder import FAILURES, FolderLock, read_failures
 
 
@@ -63,7 +65,8 @@ def _mend(root: Path, found: Inspection) -> None:
             for line in found.kept():
                 manifest.write(line)
         for part in root.glob(PARTS):
-            part.unlink()
+            if part.is_symlink() or not part.is_dir():
+                part.unlink()
         for name in found.removable:
             path = folder.path(name)
             path.unlink(missing_ok=True)
@@ -79,16 +82,18 @@ def _print(root: Path, found: Inspection, fix: bool) -> None:
     for kind, number in Counter(damage.kind for damage in found.damages).items():
         print(f"  {kind:<12}{number:>8}")
     for line in [*(f"note: {note}" for note in found.notes), *map(_line, found.damages)]:
-        print(line)
+        print_plain(line)
     left = [damage for damage in found.damages if not damage.mendable]
     if not found.damages:
         print("intact: lines, files, and hashes match")
+    elif not fix and left == found.damages:
+        print("damaged: see the reasons above; 'verify --fix' does not repair this")
     elif not fix:
         print(f"damaged: run 'ddpm-pairs verify {root} --fix', then rerun the predict command")
     else:
         print(f"repaired: kept {len(found.lines)} pairs; rerun the predict command to remake the dropped ones")
         for damage in left:
-            print(f"not repaired: {_line(damage)}")
+            print_plain(f"not repaired: {_line(damage)}")
 
 
 def _line(damage: Damage) -> str:

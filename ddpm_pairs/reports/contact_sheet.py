@@ -1,6 +1,7 @@
 """Contact sheets: images in a grid with captions, drawn with Pillow; that of a pairs folder, and those of others."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -43,7 +44,14 @@ def write_contact_sheet(root: Path, pairs: int, generator: PairGenerator) -> Non
         generator: The generator of the run, on the device it ran on.
     """
     records = joined_at(root, spread(pairs, PAIRS_SHOWN))
-    images = [[_open(root / record[kind]) for kind in KINDS] for record in records]
+    opened = [(record, [_open(root / record[kind]) for kind in KINDS]) for record in records]
+    if damaged := [record["key"] for record, pair in opened if None in pair]:
+        advice = f"run 'ddpm-pairs verify {root} --fix'"
+        warnings.warn(f"{root}: an image of the pair {damaged[0]!r} is damaged; {advice}", stacklevel=2)
+    opened = [one for one in opened if None not in one[1]]
+    if not opened:
+        return
+    records, images = zip(*opened, strict=True)
     hqs = [torch.from_numpy(np.array(hq)).permute(2, 0, 1) for hq, _ in images]
     made = generator.initial_lqs(hqs, records)
     initial = [None if one is None else Image.fromarray(one.permute(1, 2, 0).numpy()) for one in made]
@@ -71,9 +79,12 @@ def _decibels(value: float) -> str:
     return "equal" if value == math.inf else f"{value:.1f} dB"
 
 
-def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+def _open(path: Path) -> Image.Image | None:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.convert("RGB")
+    except Exception:  # decoders raise many types of errors on damaged files
+        return None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 
 from ddpm_pairs.data.pairs import RestorationPairs
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import encode_png, write_atomically
+from ddpm_pairs.files import encode_png, is_whole_png, write_atomically
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.restoration.restorer import Restored, Restorer
 from ddpm_pairs.run_folder import RunFolder
@@ -40,19 +41,28 @@ class RestorationWriter(L.Callback):
     def check(self, data: RestorationPairs) -> None:
         """Check the output folder, and schedule the images that are not restored yet.
 
+        If ``run.yaml`` cannot be read, all images are restored again: nobody knows which settings they were made with.
+
         Raises:
             UserError: If the folder contains images restored with other settings, or contains the LQ images.
         """
-        restored_folder(self.root).check(self.settings)
+        folder = restored_folder(self.root)
+        self.starts_again = folder.is_torn()
+        if self.starts_again:
+            rank_zero_warn(f"{folder.record} cannot be read, as after a power failure; all images are restored again")
+        else:
+            folder.check(self.settings)
         if Path(data.lq_dir).resolve() in (self.root.resolve(), (self.root / RESTORED).resolve()):
             raise UserError(f"--output_dir {self.root} is the folder of the LQ images; use another folder")
-        self.todo = [one for one in data.pictures if not self._path(one.key).is_file()]
+        self.todo = [one for one in data.pictures if self.starts_again or not is_whole_png(self._path(one.key))]
         data.schedule([[one] for one in self.todo])
 
     def setup(self, trainer: L.Trainer, pl_module: Restorer, stage: str) -> None:
         """Write the settings to the output folder."""
         self.begin, self.folder = time.monotonic(), restored_folder(self.root, trainer.global_rank)
         if trainer.is_global_zero:
+            for one in self.todo if self.starts_again else ():
+                self._path(one.key).unlink(missing_ok=True)
             self.folder.begin(self.settings)
         trainer.strategy.barrier("settings written")
 

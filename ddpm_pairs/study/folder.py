@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ddpm_pairs.diffusion.runtime.runtime import DTYPES
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
+from ddpm_pairs.metrics.features import LAYERS
 from ddpm_pairs.run_folder import RunFolder
 
 
@@ -45,10 +48,28 @@ class StudyFolder(RunFolder):
 
     def __init__(self, root: Path, rank: int = 0) -> None:
         super().__init__(root, "study.json", "a t study", rank)
-        self.pictures = root / "pictures"
+        self.pictures, self.starts_again = root / "pictures", False
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def settings(self) -> dict[str, Any] | None:
+        """Return the settings of the study; see ``RunFolder.settings``."""
+        settings = super().settings()
+        if settings is not None and settings.get("precision") not in (None, *DTYPES):
+            raise UserError(f"{self.record} cannot be read (precision: got {ascii(settings['precision'])})")
+        return settings
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse a folder that cannot be resumed with these settings; see ``RunFolder.check``."""
+        """Refuse a folder that cannot be resumed with these settings; see ``RunFolder.check``.
+
+        If its settings cannot be read, its images are made again: nobody knows which settings they were made with.
+        """
+        cells = len(settings["degradations"]), len(settings["ts"])
+        side = settings["patch"]
+        self._shapes = {"patches": (*cells, 3, side, side), "hq": (3, *[side * settings["scale"]] * 2), "psnr": cells}
+        if self.is_torn():
+            rank_zero_warn(f"{self.record} cannot be read, as after a power failure; the study starts again")
+            self.starts_again = True
+            return
         earlier = self.settings()
         if earlier is not None and "starts" not in earlier:
             raise UserError(
@@ -57,9 +78,16 @@ class StudyFolder(RunFolder):
             )
         super().check(settings)
 
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Start or resume the study; see ``RunFolder.begin``."""
+        if self.starts_again:
+            for path in self.pictures.glob("*.safetensors"):
+                path.unlink()
+        super().begin(settings)
+
     def has(self, key: str) -> bool:
         """Whether an image is finished."""
-        return self._path(key).is_file()
+        return not self.starts_again and self.load(key) is not None
 
     def save(self, result: PictureResult) -> None:
         """Save a finished image.
@@ -72,12 +100,21 @@ class StudyFolder(RunFolder):
         tensors = {name: values.contiguous() for name, values in tensors.items()}
         write_atomically(self._path(result.key), save(tensors, {"key": result.key}), self.rank)
 
-    def load(self, key: str) -> PictureResult:
-        """Load a finished image."""
-        with safe_open(self._path(key), "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        prefix = "features."
-        features = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    def load(self, key: str) -> PictureResult | None:
+        """Load a finished image; ``None`` if it is not finished, or its file is torn or contains something else."""
+        try:
+            tensors = load_file(self._path(key)) if self._path(key).is_file() else {}
+        except (OSError, SafetensorError):
+            return None
+        names = [f"features.{name}" for name in LAYERS]
+        shapes = {"hq": (torch.uint8, 3), "patches": (torch.uint8, 5), "psnr": (torch.float64, 2)}
+        shapes |= dict.fromkeys(names, (torch.float32, 3))
+        if {name: (one.dtype, one.ndim) for name, one in tensors.items()} != shapes:
+            return None
+        cells = {one.shape[:2] for name, one in tensors.items() if name != "hq"}
+        if len(cells) > 1 or any(tensors[name].shape != shape for name, shape in self._shapes.items()):
+            return None
+        features = dict(zip(LAYERS, (tensors[name] for name in names), strict=True))
         return PictureResult(key, tensors["hq"], tensors["patches"], tensors["psnr"], features)
 
     def _path(self, key: str) -> Path:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from ddpm_pairs.data.crops import MIN_SIDE
@@ -28,6 +27,7 @@ from ddpm_pairs.images.pixels import canvas_size, crop_to_multiple, eight_bit, p
 from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeatures, extract
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
+from ddpm_pairs.plain_text import print_plain
 from ddpm_pairs.study.cells import make_cells, table, write_csv
 from ddpm_pairs.study.figures import save_grid, save_plot
 from ddpm_pairs.study.folder import PictureResult, StudyFolder, stack
@@ -166,7 +166,7 @@ class TStudy(L.LightningModule):
         self.settings |= {"ts": self.ts, "checkpoint": checkpoint}
         self.folder = StudyFolder(root)
         if self.runtime.precision is None:
-            begun = self.folder.settings() or {}
+            begun = {} if self.folder.is_torn() else self.folder.settings() or {}
             self.runtime.precision = self.settings["precision"] = begun.get("precision")
         self.folder.check(self.settings)
         self.network = Inception(weights_path(INCEPTION)) if self.features == "inception" else RandomFeatures()
@@ -204,6 +204,7 @@ class TStudy(L.LightningModule):
         self.folder.rank = self.trainer.global_rank
         if self.trainer.is_global_zero:
             self.folder.begin(self.settings)
+        self.folder.starts_again = False
         self.trainer.strategy.barrier()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -274,7 +275,7 @@ class TStudy(L.LightningModule):
         Raises:
             UserError: If fewer than 4 images could be finished.
         """
-        results = [self.folder.load(picture.key) for picture in self.chosen if self.folder.has(picture.key)]
+        results = [one for picture in self.chosen if (one := self.folder.load(picture.key)) is not None]
         if len(results) < LEAST_PICTURES:
             raise UserError(f"got {len(results)} finished images; expected {LEAST_PICTURES} or more")
         together, (data,) = stack(results), self._data
@@ -321,13 +322,12 @@ class TStudy(L.LightningModule):
         return notes
 
     def _print(self, cells: str, chosen: Recommendation) -> None:
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(cells)
+        print_plain(cells)
         for note in self._notes():
-            console.print(note)
+            print_plain(note)
         for warning in chosen.warnings:
-            console.print(f"warning: {warning}")
-        console.print(f"recommended: {chosen.words}\n  {chosen.command}")
+            print_plain(f"warning: {warning}")
+        print_plain(f"recommended: {chosen.words}\n  {chosen.command}")
 
 
 def unique(labels: list[str]) -> list[str]:

@@ -293,24 +293,35 @@ class PairGenerator(L.LightningModule):
 
         Returns:
             N images, uint8 (3, H / scale, W / scale), on the CPU; ``None`` for a pair that was not made with
-            ``start``.
+            ``start``, or whose parameters in the manifest cannot be applied and are not those that were drawn.
         """
         found: list[Tensor | None] = [None] * len(hqs)
         by_canvas: dict[tuple[int, int], list[int]] = {}
         entries = [_start_entry(record) for record in records]
         for n, (hq, entry, record) in enumerate(zip(hqs, entries, records, strict=True)):
-            if (entry.get("name"), record.get("scale")) == (self.start.name, self.scale):
+            if (entry.get("name"), record.get("scale")) == (self.start.name, self.scale) and "parameters" in entry:
                 by_canvas.setdefault(self.canvas(tuple(hq.shape[1:])), []).append(n)
         for canvas, numbers in by_canvas.items():
             for chunk in chunks(numbers, self.together(canvas)):
                 filled = chunk + chunk[-1:] * (self.together(canvas) - len(chunk))  # as when the pairs were made
                 drawn = [entries[n]["parameters"] for n in filled]
                 padded = torch.stack([pad_to_canvas(hqs[n], canvas) for n in filled]).to(self.device)
-                initial = eight_bit(self.start.apply(padded.float().div_(255), drawn)).cpu()
+                try:
+                    initial = eight_bit(self.start.apply(padded.float().div_(255), drawn)).cpu()
+                except Exception:
+                    if all(self._drew(records[n], entries[n]) for n in chunk):
+                        raise
+                    continue
                 for n, one in zip(chunk, initial, strict=False):
                     width, height = records[n]["lq_size"]
                     found[n] = one[:, :height, :width]
         return found
+
+    def _drew(self, record: dict[str, Any], entry: dict[str, Any]) -> bool:
+        """Check whether the parameters of a start in the manifest are those that its seed draws."""
+        return (
+            self.start.draw(generator_for(record.get("seed", 0), record["key"], "degradation")) == entry["parameters"]
+        )
 
     @torch.inference_mode()
     def _make_chunk(self, chunk: list[Work], canvas: tuple[int, int]) -> list[Work]:
@@ -366,7 +377,8 @@ def _start_entry(record: dict[str, Any]) -> dict[str, Any]:
     entry = (modern_record(record, False) if "preset" in record else record)["degradation"]
     if not isinstance(entry, dict) or not isinstance(entry.get("parameters"), dict):
         return {}
-    return entry["parameters"].get("start", {}) if entry.get("name") == Walk.name else entry
+    start = entry["parameters"].get("start") if entry.get("name") == Walk.name else entry
+    return start if isinstance(start, dict) and isinstance(start.get("parameters"), dict) else {}
 
 
 def chunks(group: list[Any], size: int) -> list[list[Any]]:

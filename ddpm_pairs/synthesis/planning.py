@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from errno import EACCES, ENOTDIR
 from functools import lru_cache
 from hashlib import sha256
 from itertools import filterfalse
@@ -16,6 +15,7 @@ from unicodedata import normalize
 from ddpm_pairs.data.high_quality import HighQualityImages
 from ddpm_pairs.degradations.base import MIN_LQ_SIDE, too_small
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import check_writable, existing_parent
 from ddpm_pairs.images.decode import UnreadablePicture, read_size
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.pairset.folder import PairsFolder
@@ -67,7 +67,7 @@ def check_places(folder: PairsFolder, data: HighQualityImages, variants: int) ->
         raise UserError(
             f"--output_dir {root} and --data.hq_dir {data.hq_dir} must not contain each other; use another folder"
         )
-    _check_rights(root)
+    check_writable(root)
     sources = {key: one.source for one in data.pictures for key in variant_keys(one.key, variants)}
     try:
         check_twins(sources, (True, True))
@@ -113,7 +113,8 @@ def longest_names(root: Path) -> tuple[int, int]:
     """Return the maximum lengths of a file name and of a path below ``hq/`` or ``lq/`` in a pairs folder, in bytes."""
     longest_name, longest_path = 255, 4096
     with suppress(OSError, AttributeError, ValueError):  # not every system reports them
-        longest_name, longest_path = (os.pathconf(_existing(root), f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
+        existing = existing_parent(root)
+        longest_name, longest_path = (os.pathconf(existing, f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
     return longest_name, longest_path - len(os.fsencode(root.absolute())) - len("/hq//.0123456789abcdef.00000.tmp") - 1
 
 
@@ -152,30 +153,12 @@ def _parents(keys: Iterable[str]) -> set[PurePosixPath]:
     return {PurePosixPath(folder) for folder in {key.rpartition("/")[0] for key in keys}}
 
 
-def _check_rights(root: Path) -> None:
-    """Check that files can be created in the folder, or that the folder can be created.
-
-    Raises:
-        OSError: If they cannot.
-    """
-    existing = _existing(root)
-    if not existing.is_dir():
-        raise NotADirectoryError(ENOTDIR, f"{existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(EACCES, f"permission denied, or read-only, at {existing}")
-
-
 def _names_as_one(root: Path) -> tuple[bool, bool]:
     """Test which differences in names the file system of a folder ignores; see ``check_twins``."""
-    with tempfile.TemporaryDirectory(prefix=".ddpm_pairs-", dir=_existing(root)) as folder:
+    with tempfile.TemporaryDirectory(prefix=".ddpm_pairs-", dir=existing_parent(root)) as folder:
         (Path(folder) / "case").touch()
         (Path(folder) / "\u00e9").touch()
         return (Path(folder) / "CASE").exists(), (Path(folder) / "e\u0301").exists()
-
-
-def _existing(root: Path) -> Path:
-    """Return the path, or its nearest parent that exists."""
-    return next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
 
 
 class Plan(NamedTuple):

@@ -14,14 +14,14 @@ from ddpm_pairs.degradations.by_name import build
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import encode_png, sha256_of, write_atomically
+from ddpm_pairs.files import check_writable, encode_png, sha256_of, write_atomically
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import RUN_FILE, PairsFolder, read_run
+from ddpm_pairs.pairset.records import KINDS
 from ddpm_pairs.shipped import weights_file
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import modern_record, modern_run
 from ddpm_pairs.synthesis.provenance import generator_from_run
-from ddpm_pairs.synthesis.replay import replaying
 from ddpm_pairs.trust import classes_named_by
 
 NEEDED = {
@@ -45,12 +45,18 @@ def main(arguments: Namespace) -> int:
     Raises:
         UserError: See ``remake``.
     """
+    out = arguments.output_dir
+    if out is not None:
+        if out.resolve().is_relative_to(arguments.pairs.resolve()):
+            raise UserError(f"--output_dir {out} is inside the pairs folder {arguments.pairs}; give another folder")
+        check_writable(out)
     pair = remake(arguments.pairs, arguments.key, arguments.ckpt_path)
     on_disk = decode_picture(arguments.pairs / pair.record["lq"])
     made = pair.lq.permute(1, 2, 0).numpy()
-    if arguments.output_dir is not None:
-        for kind, picture in (("hq", pair.hq), ("lq", pair.lq)):
-            write_atomically(arguments.output_dir / pair.record[kind], encode_png(picture))
+    if out is not None:
+        places = PairsFolder(out).paths([pair.record[kind] for kind in KINDS])
+        for place, picture in zip(places, (pair.hq, pair.lq), strict=True):
+            write_atomically(place, encode_png(picture))
     if made.shape == on_disk.shape and np.array_equal(made, on_disk):
         print(f"{pair.record['key']}: equal to {arguments.pairs / pair.record['lq']} in every pixel")
         return 0
@@ -79,8 +85,13 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
     record = PairsFolder(pairs).record(key)
     if record is None:
         raise UserError(f"KEY: got {key!r}; expected the key of a pair in {pairs / 'manifest.jsonl'}")
-    if not record.keys() >= NEEDED or not _complete(record["degradation"], "parameters"):
-        raise UserError(f"{key!r} in {pairs} was not made by `lightning predict`; such a pair cannot be remade")
+    if missing := sorted(NEEDED - record.keys()):
+        raise UserError(
+            f"{key!r} in {pairs} was not made by `lightning predict` (its line lacks {missing[0]}); such a pair "
+            "cannot be remade"
+        )
+    if not _complete(record["degradation"], "parameters"):
+        raise UserError(f"{key!r} in {pairs} does not fully describe its degradation; such a pair cannot be remade")
     with classes_named_by(str(pairs / RUN_FILE)):
         run = modern_run(run)
         record = modern_record(record, run["settings"]["checkpoint_sha256"] is not None)
@@ -104,8 +115,17 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
         raise UserError(f"{pairs} was made on the device {device.type}; pairs are remade on cpu or cuda only")
     generator.to(device)
     generator.prepare(device)
-    with replaying(generator.degradation, f"{key!r} in {pairs}"):
+    try:
         (pair,) = generator.make([_work(pairs, record, generator)])
+    except UserError:
+        raise
+    except Exception as error:
+        if _is_drawn(record, generator):  # the line is as `predict` wrote it, so this is a bug
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise UserError(
+            f"{key!r} in {pairs} cannot be remade ({reason}); its degradation is not what its seed draws"
+        ) from error
     return pair
 
 
@@ -116,6 +136,13 @@ def _complete(entry: Any, inner: str) -> bool:  # noqa: ANN401 - whatever a file
     if inner == "init_args" and entry["name"] == Walk.name and not isinstance(entry[inner].get("sampling"), dict):
         return False
     return entry["name"] not in _INSIDE or _complete(entry[inner].get(_INSIDE[entry["name"]]), inner)
+
+
+def _is_drawn(record: dict[str, Any], generator: PairGenerator) -> bool:
+    """Check whether the parameters in a record are those that its seed draws."""
+    drawn = generator.draw(Work(record["key"], record["source"]))
+    same = {"parameters": drawn.parameters} == {"parameters": record["degradation"]["parameters"]}
+    return same and record["hq_preparation"].keys() == drawn.hq_preparation.keys()
 
 
 def _settings_of(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

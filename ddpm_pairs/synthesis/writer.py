@@ -14,7 +14,9 @@ from ddpm_pairs.data.high_quality import HighQualityImages, Work
 from ddpm_pairs.errors import OutputError, UserError
 from ddpm_pairs.files import as_output_error
 from ddpm_pairs.images.find import Failure
+from ddpm_pairs.pairset.check_pair import changed_pairs
 from ddpm_pairs.pairset.folder import RUN_FILE, PairsFolder, read_run
+from ddpm_pairs.pairset.records import variant_keys
 from ddpm_pairs.run_folder import FolderLock
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.planning import check_places, check_sources, check_variants, plan
@@ -37,7 +39,8 @@ class PairWriter(L.Callback):
     Attributes:
         share: Number of pairs that this rank makes, set by ``setup``.
         publisher: The publisher of this rank's pairs, set by ``setup``.
-        summary: After the run, on rank 0: ``made`` (pairs of this run), ``seconds``, ``folder`` (summary of all pairs
+        summary: After the run, on rank 0: ``made`` (pairs of this run), ``changed`` (pairs made again because
+            their source changed), ``seconds``, ``folder`` (summary of all pairs
             in the folder), ``failures`` and ``occupancy`` (of this rank, see ``PairGenerator.occupancy``).
     """
 
@@ -46,6 +49,7 @@ class PairWriter(L.Callback):
         self.folder, self.lock = PairsFolder(self.root), FolderLock(self.root)
         self.failures: list[Failure] = []
         self.earlier = self.share = 0
+        self.changed: list[str] = []
         self.publisher: Publisher | None = None
         self.settings: dict[str, Any] | None = None
         self.summary: dict[str, Any] = {}
@@ -84,7 +88,7 @@ class PairWriter(L.Callback):
             self.check(pl_module, data, trainer.strategy.root_device.type)
         if trainer.global_rank > 0:
             self.folder = PairsFolder(self.root, trainer.global_rank)
-        self._open(trainer)
+        self._open(trainer, pl_module.variants)
         done = self.folder.keys()
         batches, failures = plan(data.pictures, pl_module, done, self.root)
         data.schedule(batches, pl_module.arrange)
@@ -130,6 +134,7 @@ class PairWriter(L.Callback):
                 self._describe(trainer, pl_module)
             self.summary = {
                 "made": folder.pairs - self.earlier,
+                "changed": len(self.changed),
                 "seconds": seconds,
                 "folder": folder,
                 "failures": failures,
@@ -144,15 +149,21 @@ class PairWriter(L.Callback):
                 self.publisher.close()
         self.lock.release()
 
-    def _open(self, trainer: L.Trainer) -> None:
-        """Lock and tidy the folder on rank 0 while the other ranks wait."""
+    def _open(self, trainer: L.Trainer, variants: int) -> None:
+        """Lock and tidy the folder on rank 0 while the other ranks wait; pairs of changed sources are removed."""
         trainer.strategy.barrier("pairs folder checked")
         if trainer.is_global_zero:
             with as_output_error(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             self.lock.acquire()
-            self.folder.compact()
+            self.changed = self._changed_pairs(trainer.datamodule, variants) if self.folder.manifests() else []
+            self.folder.compact(self.changed)
         trainer.strategy.barrier("pairs folder tidied")
+
+    def _changed_pairs(self, data: HighQualityImages, variants: int) -> list[str]:
+        """Return the keys of pairs whose source is another image now."""
+        sources = {key: one.path for one in data.pictures for key in variant_keys(one.key, variants)}
+        return changed_pairs(self.root, self.folder.records(), sources)
 
     def _describe(self, trainer: L.Trainer, generator: PairGenerator) -> None:
         write_run(self.root, generator, self.settings, Path(trainer.datamodule.hq_dir), self.config)

@@ -121,7 +121,14 @@ def record(psnr, initial, t=10, evaluations=4, accepted=True):
 
 
 def summary_of(records, made=5, seconds=1.0, failures=(), occupancy=None):
-    return {"made": made, "seconds": seconds, "folder": Summary(records), "failures": failures, "occupancy": occupancy}
+    return {
+        "made": made,
+        "changed": 0,
+        "seconds": seconds,
+        "folder": Summary(records),
+        "failures": failures,
+        "occupancy": occupancy,
+    }
 
 
 def test_numbers_of_the_summary(tmp_path):

@@ -11,8 +11,7 @@ from packed_pairs import KEYS, found
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.pairset.lmdb import write_lmdb
-from ddpm_pairs.pairset.pairs import Sample
-from ddpm_pairs.pairset.records import quote_key
+from ddpm_pairs.pairset.pairs import Sample, quote_key
 
 
 def test_damaged_lmdb(lmdb_folders):

@@ -10,9 +10,8 @@ import torch
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.images.find import Failure
-from ddpm_pairs.pairset.folder import PairsFolder, joined_at
+from ddpm_pairs.pairset.folder import PairsFolder, Summary, joined_at
 from ddpm_pairs.pairset.merge import Merged, merge
-from ddpm_pairs.pairset.records import Summary
 from ddpm_pairs.pairset.verify import verify
 from ddpm_pairs.synthesis import PairGenerator
 from ddpm_pairs.synthesis.planning import check_sources

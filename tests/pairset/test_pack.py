@@ -35,6 +35,10 @@ def pairs(tmp_path, tmp_path_factory, photos, predict):
     return shutil.copytree(made, tmp_path / "pairs")
 
 
+ONE_TYPE = ["key", "hq", "lq", "source", "source_sha256", "seed", "t", "scale", "hq_size", "lq_size", "accepted"]
+ONE_TYPE += ["hq_sha256", "lq_sha256"]
+
+
 def records_of(root):
     return {one["key"]: one for one in map(json.loads, (root / "manifest.jsonl").read_text().splitlines())}
 
@@ -57,7 +61,8 @@ def test_shards_read_by_webdataset(pairs, tmp_path, capsys, rejected):
     assert len(samples) == len(wanted)
     for one in samples:
         record = records_of(pairs)[one["json"]["key"]]
-        assert one["json"] == record
+        assert json.loads(one["json"].pop("manifest_line")) == record
+        assert one["json"] == {name: record[name] for name in ONE_TYPE}
         for kind in ("hq", "lq"):
             np.testing.assert_array_equal(one[f"{kind}.png"], np.asarray(Image.open(pairs / record[kind])))
     assert json.loads((out / "shards.json").read_text())["pairs"] == len(wanted)
@@ -76,7 +81,7 @@ def test_shards_hold_the_files_bytes_under_names_without_further_dots(pairs, tmp
         key, suffix = name.split(".", 1)  # as strict readers split them
         record = records_of(pairs)[unquote(key)]
         if suffix == "json":
-            assert json.loads(content) == record
+            assert json.loads(json.loads(content)["manifest_line"]) == record
         else:
             assert content == (pairs / record[suffix.removesuffix(".png")]).read_bytes()
 
@@ -168,7 +173,7 @@ def test_long_keys(tmp_path, photos, predict, capsys):
 
 
 HARMS = {
-    "missing file": (lambda root: (root / "lq" / "a.png").unlink(), "lq/a.png is missing"),
+    "missing file": (lambda root: (root / "lq" / "a.png").unlink(), "lq/a.png does not exist"),
     "altered file": (
         lambda root: shutil.copy(root / "hq" / "b.png", root / "hq" / "a.png"),
         "hq/a.png was modified",

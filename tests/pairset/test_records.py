@@ -6,16 +6,15 @@ from urllib.parse import unquote
 
 import pytest
 
-from ddpm_pairs.pairset import records
+from ddpm_pairs import files
+from ddpm_pairs.pairset.pairs import quote_key, unquote_key
 from ddpm_pairs.pairset.records import (
     Summary,
     content_of,
-    is_record,
+    fault_of,
     line_at,
-    quote_key,
     read_lines,
     read_records,
-    unquote_key,
     variant_keys,
 )
 
@@ -45,17 +44,17 @@ def test_quoted_keys_are_ascii_without_dots(key):
     ],
 )  # fmt: skip
 def test_records_that_could_reach_out_of_their_folder_are_none(change):
-    assert is_record(GOOD) and is_record(GOOD | {"more": [1]})
-    assert not is_record(GOOD | change)
+    assert fault_of(GOOD) is None and fault_of(GOOD | {"more": [1]}) is None
+    assert "\n" not in fault_of(GOOD | change)
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [GOOD], {}])
 def test_other_values_are_no_records(value):
-    assert not is_record(value)
+    assert fault_of(value)
 
 
 def test_lines_are_read_one_by_one_whatever_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "LONGEST_LINE", 100)
+    monkeypatch.setattr(files, "LONGEST_LINE", 100)
     path = tmp_path / "manifest.jsonl"
     good, fits = json.dumps(GOOD).encode(), b'"' + b"x" * 97 + b'"\n'  # exactly the maximum length
     lines = [
@@ -81,7 +80,7 @@ def test_lines_are_read_one_by_one_whatever_they_are(tmp_path, monkeypatch):
 
 def test_a_summary_counts_what_records_say_and_passes_them_on():
     full = {"accepted": False, "t": 40, "evaluations": 12, "psnr": 20.5, "psnr_initial": None}
-    foreign = {"key": "b", "t": "many", "psnr": "high"}  # only key, hq, and lq are required
+    foreign = {"key": "b"}  # only key, hq, and lq are required
     summary = Summary()
     assert list(summary.counted([full, foreign])) == [full, foreign]
     assert (summary.pairs, summary.accepted, summary.t, summary.evaluations) == (2, 1, 40, 12)

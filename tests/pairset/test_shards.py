@@ -12,9 +12,9 @@ from packed_pairs import KEYS, found, module
 from PIL import Image
 
 from ddpm_pairs.data.pair_samples import decode_pair
+from ddpm_pairs.files import LONGEST_LINE
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.pairset.pairs import Sample
-from ddpm_pairs.pairset.records import LONGEST_LINE
 from ddpm_pairs.pairset.shards import write_shards
 
 
@@ -62,9 +62,7 @@ def test_a_missing_shard(shards):
     (shards / "pairs-000000.tar").unlink()
     with pytest.warns(UserWarning, match="is damaged"):
         one = found(shards)
-    assert one.failures == [
-        Failure("pairs-000000.tar", "cannot be read: No such file or directory; copy or pack it again")
-    ]
+    assert one.failures == [Failure("pairs-000000.tar", "cannot be read: does not exist; copy or pack it again")]
     assert {pair.hq.path.name for pair in one.pairs} == {"pairs-000001.tar"}
 
 

@@ -62,7 +62,7 @@ def test_parts_of_an_unfinished_run_count_too(tmp_path):
         file.write('{"key": "p0')
     one = found(tmp_path)
     assert keys(one) == ["p001", "p002", "p003"]
-    assert one.failures == [Failure("manifest.rank1.jsonl", "line 2 is not a manifest line")]
+    assert one.failures == [Failure("manifest.rank1.jsonl", "line 2 is not a manifest line (not valid JSON)")]
 
 
 def test_rejected_pairs_are_left_out_and_counted(tmp_path):
@@ -95,7 +95,9 @@ def test_keys_that_lead_out_of_a_folder_are_refused(tmp_path, key):
     text = (tmp_path / "manifest.jsonl").read_text()
     (tmp_path / "manifest.jsonl").write_text(text.replace('"key": "hq/p001"', f'"key": "{key}"'))
     one = found(tmp_path)
-    assert keys(one) == ["p002"] and one.failures[0].reason == "line 2 is not a manifest line"
+    assert keys(one) == ["p002"] and one.failures[0].reason == (
+        f"line 2 is not a manifest line (key: got {key!r}; expected a relative name without ..)"
+    )
 
 
 # Text files

@@ -87,12 +87,27 @@ def test_it_goes_on_with_what_is_missing(place, capsys):
     assert restore("x2.pth") == 0
     first = (place / "out/restored/a.png").read_bytes()
     (place / "out/restored/a.png").unlink()
-    (place / "out/restored/sub/b.png").write_bytes(b"stays")
+    Image.new("RGB", (3, 3)).save(place / "out/restored/sub/b.png")
+    stays = (place / "out/restored/sub/b.png").read_bytes()
     capsys.readouterr()
     assert restore("x2.pth") == 0
     assert (place / "out/restored/a.png").read_bytes() == first
-    assert (place / "out/restored/sub/b.png").read_bytes() == b"stays"
+    assert (place / "out/restored/sub/b.png").read_bytes() == stays
     assert "restored now        1" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+@pytest.mark.parametrize(("name", "content"), [("run.yaml", b""), ("run.yaml", b"- 1"), ("restored/a.png", b"")])
+def test_torn_leftovers_are_made_again(place, name, content):
+    save_rrdb("x2.pth")
+    assert restore("x2.pth") == 0
+    whole = {path.name: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
+    (place / "out" / name).write_bytes(content)
+    (place / "out" / "failures.rank0.jsonl").write_bytes(b'{"source": ["x"], "rea\n[[[')
+    if name == "run.yaml":  # nobody knows what made these pixels
+        Image.new("RGB", (60, 42)).save(place / "out" / "restored" / "a.png")
+    assert restore("x2.pth") == 0
+    assert {path.name: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()} == whole
 
 
 def test_a_folder_of_other_weights_or_tiles_is_refused(place, capsys):

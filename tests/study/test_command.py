@@ -188,3 +188,17 @@ def test_two_ranks_give_the_table_of_one(place):
     completed = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
     assert completed.returncode == 0, completed.stderr
     assert (place / "two" / "ablation.csv").read_bytes() == (place / "study" / "ablation.csv").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+@pytest.mark.parametrize("name", ["study.json", "pictures", "cache"])
+def test_torn_leftovers_are_made_again(place, name):
+    words = [*WORDS, "--model.ts", "[0,60]", "--model.degradations", "[bicubic]"]
+    assert main(words) == 0
+    whole = {path.name: path.read_bytes() for path in (place / "study").rglob("*.csv")}
+    if name == "study.json":
+        (place / "study" / name).write_bytes(b"")
+    for path in (place / ("study" if name == "pictures" else name)).rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-7])
+    assert main(words) == 0
+    assert {path.name: path.read_bytes() for path in (place / "study").rglob("*.csv")} == whole

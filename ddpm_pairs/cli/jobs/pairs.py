@@ -172,6 +172,10 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the summary as labels (empty on lines that continue a list) and texts."""
     folder, failures, made = summary["folder"], summary["failures"], summary["made"]
     lines = [("pairs made now", f"{made} (total in the folder: {folder.pairs})")]
+    if summary["changed"]:
+        lines.append(
+            ("sources changed", f"{summary['changed']} earlier pairs replaced, because their HQ images changed")
+        )
     if made:
         lines.append(("speed", f"{made / max(summary['seconds'], 1e-9):.2f} pairs/s ({summary['seconds']:.1f} s)"))
     if summary["occupancy"] is not None:
@@ -189,6 +193,8 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
         lines += [("", f"{failure.source}: {failure.reason}") for failure in failures[:FAILURES_SHOWN]]
         if len(failures) > FAILURES_SHOWN:
             lines.append(("", f"and {len(failures) - FAILURES_SHOWN} more"))
+    if folder.unnamed:
+        lines.append(("meta_info.txt", f"leaves out {folder.unnamed} pairs with a comma in their name"))
     lines.append(("folder", str(root)))
     if folder.pairs:
         lines.append(("contact sheet", str(root / SHEET)))

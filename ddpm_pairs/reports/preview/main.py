@@ -8,10 +8,11 @@ from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.degradations.base import MIN_LQ_SIDE, too_small
 from ddpm_pairs.degradations.by_name import by_name, label_of
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.files import atomic_file
+from ddpm_pairs.files import atomic_file, check_writable
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.pairset.records import variant_keys
+from ddpm_pairs.plain_text import print_plain
 from ddpm_pairs.reports.contact_sheet import spread
 from ddpm_pairs.reports.preview.histograms import save_histograms
 from ddpm_pairs.reports.preview.parameters import columns
@@ -37,6 +38,8 @@ def main(arguments: Namespace) -> int:
     Raises:
         UserError: If the degradation is unknown or a folder or an option is unusable.
     """
+    if arguments.seed < 0:
+        raise UserError(f"--seed: got {arguments.seed}; expected 0 or more")
     for option in ("draws", "pictures"):
         if getattr(arguments, option) < 1:
             raise UserError(f"--{option}: got {getattr(arguments, option)}; expected 1 or more")
@@ -52,6 +55,7 @@ def main(arguments: Namespace) -> int:
         raise UserError(
             f"--output_dir: got {root}, which is inside --data.hq_dir {arguments.hq_dir}; choose another folder"
         )
+    check_writable(root)
     by_key = sorted(found, key=lambda picture: picture.key)
     chosen = [by_key[place] for place in spread(len(by_key), arguments.pictures)]
     rows_of = {}
@@ -83,7 +87,6 @@ def _show(name: str, generator: PairGenerator, pictures: list[Picture], argument
             f"--data.hq_dir: none of the images tried in {arguments.hq_dir} can be used; choose another folder"
         )
     what = f"{name}, scale {generator.scale}"
-    root.mkdir(parents=True, exist_ok=True)
     sheet, histograms = root / f"{name}_draws.png", root / f"{name}_parameters.png"
     with atomic_file(sheet) as file:
         draw_preview(rows, f"{what}: random degradations, seed {seed}").save(file, "PNG")
@@ -101,10 +104,10 @@ def _row(picture: Picture, generator: PairGenerator, draws: int) -> Row | None:
     try:
         hq = torch.from_numpy(decode_picture(picture.path)).permute(2, 0, 1)
     except UnreadablePicture as error:
-        print(f"skipped     {picture.source}: {error}")
+        print_plain(f"skipped     {picture.source}: {error}")
         return None
     if min(hq.shape[1:]) < MIN_LQ_SIDE * generator.scale:
-        print(f"skipped     {picture.source}: {too_small(*hq.shape[1:], generator.scale)}")
+        print_plain(f"skipped     {picture.source}: {too_small(*hq.shape[1:], generator.scale)}")
         return None
     for dim in (1, 2):
         length = min(hq.shape[dim], LARGEST_SIDE)

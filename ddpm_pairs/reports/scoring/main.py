@@ -5,6 +5,7 @@ from argparse import Namespace
 import torch
 
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import check_writable
 from ddpm_pairs.reports.scoring.compute import score_folders
 from ddpm_pairs.reports.scoring.output import print_scores, write_scores
 
@@ -24,6 +25,7 @@ def main(arguments: Namespace) -> int:
     root = arguments.output_dir
     if root.exists() and not root.is_dir():
         raise UserError(f"--output_dir: got the file {root}; expected a folder or a new name")
+    check_writable(root)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scores = score_folders(arguments.result, arguments.reference, arguments.metrics.split(","), arguments.patch, device)
     write_scores(root, scores)

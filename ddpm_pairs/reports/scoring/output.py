@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from ddpm_pairs.files import write_atomically, write_table
+from ddpm_pairs.plain_text import print_plain
 from ddpm_pairs.reports.scoring.report import score_report
 from ddpm_pairs.reports.scoring.scores import SCORES, Scores
 
@@ -35,12 +34,11 @@ def write_scores(root: Path, scores: Scores) -> None:
 
 def print_scores(scores: Scores, root: Path) -> None:
     """Print the scores as a table, with intervals, floor, notes and the first failures."""
-    console = Console(highlight=False, soft_wrap=True)
     for name in SCORES:
         value = scores.values[name]
         if value is None:
             if name in scores.notes:
-                console.print(f"{name:<8}{'-':>10}   {scores.notes[name]}", markup=False)
+                print_plain(f"{name:<8}{'-':>10}   {scores.notes[name]}")
             continue
         words = []
         if interval := scores.intervals.get(name):
@@ -51,10 +49,10 @@ def print_scores(scores: Scores, root: Path) -> None:
             words.append(f"enlarged LQ {scores.inputs[name]:.4g}")
         if name in scores.notes:
             words.append(scores.notes[name])
-        console.print(f"{name:<8}{value:>10.4f}   {'; '.join(words)}".rstrip(), markup=False)
-    console.print(f"{'n':<8}{scores.n:>10}")
+        print_plain(f"{name:<8}{value:>10.4f}   {'; '.join(words)}".rstrip())
+    print_plain(f"{'n':<8}{scores.n:>10}")
     if scores.failures:
-        console.print(f"skipped: {len(scores.failures)}")
+        print_plain(f"skipped: {len(scores.failures)}")
         for failure in scores.failures[:FAILURES_SHOWN]:
-            console.print(f"  {failure.source}: {failure.reason}", markup=False)
-    console.print(f"written to {root}", markup=False)
+            print_plain(f"  {failure.source}: {failure.reason}")
+    print_plain(f"written to {root}")
