@@ -209,7 +209,8 @@ def test_rights_that_are_lost_on_the_way(hq_folder, tmp_path, predict, content):
             predict(generator(), hq_folder, out)
 
     assert in_child(work) == 0
-    assert {one.kind for one in verify(out).damages} == {"orphan", "meta_info"}  # an HQ without its LQ
+    # an HQ without its LQ, and no manifest without a pair
+    assert {one.kind for one in verify(out).damages} == {"orphan", "missing", "meta_info"}
     (out / "lq").chmod(0o755)
     predict(generator(), hq_folder, out)
     assert content(out) == content(tmp_path / "whole")
