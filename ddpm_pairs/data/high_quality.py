@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ddpm_pairs.data.base import WholePictures
-from ddpm_pairs.images.decode import decode_picture
+from ddpm_pairs.images.decode import decode_picture, is_plain_png
 from ddpm_pairs.images.find import Picture, find_pictures
-from ddpm_pairs.images.pixels import is_plain_png
 
 
 @dataclass(eq=False)

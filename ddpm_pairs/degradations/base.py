@@ -113,8 +113,6 @@ def degrade(degradation: Degradation, hq: Tensor, seed: int = 0, keys: Sequence[
         ValueError: If the shape or type of ``hq`` or the number of ``keys`` is wrong.
         UserError: If the images are too small or not in [0, 1], or the degradation lacks a member.
     """
-    from ddpm_pairs.degradations.by_name import check_members  # which imports this module
-
     check_members(degradation)
     keys = [str(number) for number in range(len(hq))] if keys is None else keys
     check_batch(degradation.name, hq, keys, 1)
@@ -132,6 +130,26 @@ def degrade(degradation: Degradation, hq: Tensor, seed: int = 0, keys: Sequence[
     padded = pad_to_canvas(cropped.float(), canvas)
     with torch.no_grad():
         return check_lq(degradation, degradation.apply(padded, parameters), padded)[..., :height, :width]
+
+
+def check_members(degradation: Any) -> None:  # noqa: ANN401 - what a user gave as a degradation
+    """Check that an object has what every degradation needs; a class of your own may be wrong.
+
+    Raises:
+        UserError: If a member is missing, or ``scale`` or ``multiple`` is not a positive integer.
+    """
+    kind = type(degradation).__name__
+    for name in ("name", "scale", "draw", "apply"):
+        if not hasattr(degradation, name):
+            raise UserError(f"degradation {kind} has no `{name}`; expected name, scale, draw and apply")
+    if not isinstance(degradation.name, str) or not degradation.name:
+        raise UserError(f"degradation {kind}: got the name {degradation.name!r}; expected a text")
+    for name, value in (
+        ("scale", degradation.scale),
+        ("multiple", getattr(degradation, "multiple", degradation.scale)),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"degradation {kind}: got the {name} {value!r}; expected an integer of 1 or more")
 
 
 def multiple_of(degradation: Degradation) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 from safetensors import safe_open
 
 from ddpm_pairs.bounded_yaml import read_yaml
-from ddpm_pairs.degradations.base import Degradation
+from ddpm_pairs.degradations.base import Degradation, check_members
 from ddpm_pairs.degradations.classes import checked_arguments, class_of, is_own
 from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
 from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
@@ -71,26 +71,6 @@ def by_name(asked: Any, scale: int | None = None, option: str = "scale") -> Degr
             "out, or set the scale of the degradation itself"
         )
     return found
-
-
-def check_members(degradation: Any) -> None:  # noqa: ANN401 - what a user gave as a degradation
-    """Check that an object has what every degradation needs; a class of your own may be wrong.
-
-    Raises:
-        UserError: If a member is missing, or ``scale`` or ``multiple`` is not a positive integer.
-    """
-    kind = type(degradation).__name__
-    for name in ("name", "scale", "draw", "apply"):
-        if not hasattr(degradation, name):
-            raise UserError(f"degradation {kind} has no `{name}`; expected name, scale, draw and apply")
-    if not isinstance(degradation.name, str) or not degradation.name:
-        raise UserError(f"degradation {kind}: got the name {degradation.name!r}; expected a text")
-    for name, value in (
-        ("scale", degradation.scale),
-        ("multiple", getattr(degradation, "multiple", degradation.scale)),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"degradation {kind}: got the {name} {value!r}; expected an integer of 1 or more")
 
 
 def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401

@@ -2,6 +2,8 @@
 
 import io
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 
 from ddpm_pairs.images.extra_formats import format_of, is_extra
-from ddpm_pairs.images.mend import mend
+from ddpm_pairs.images.mend import PNG, mend
 from ddpm_pairs.images.samples import UnreadablePicture, on_white, to_srgb, warn_once
 
 # An explicit list, because some of Pillow's other readers start external programs (EPS).
@@ -40,6 +42,14 @@ _COMMON = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "WEBP": b"RIFF"}
 _UNUSUAL = {"icc_profile", "gamma", "chromaticity", "transparency"}
 # PNG chunks about colors that Pillow does not read.
 _DECLARATIONS = (b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi")
+
+_EIGHT_BIT_RGB = bytes((8, 2, 0, 0, 0))  # bits, color type, compression, filter, interlacing (PNG 1.2, 11.2.2)
+# Chunks, besides the required ones, that do not change the meaning of the pixels.
+_HARMLESS = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"pHYs", b"sRGB"}
+# Overridden by an sRGB chunk (11.3.3.5); without one, some readers change the colors by them.
+_SUPERSEDED = {b"gAMA", b"cHRM"}
+# Text that programs read as EXIF or XMP, which may contain an orientation.
+_TURNING = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -114,6 +124,31 @@ def decode_with_alpha(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | No
         if deep:
             raise UnreadablePicture("16-bit samples would be rounded to 8 bits; save it with 8 bits per sample")
     return rgb, alpha
+
+
+def is_plain_png(data: bytes) -> bool:
+    """Check whether a file is a complete PNG with nothing but an 8-bit RGB image in sRGB.
+
+    A profile, another gamma, transparency, EXIF, XMP, interlacing, further frames, unknown chunks, a wrong checksum, or
+    bytes after the end disqualify a file. The compressed data is not checked.
+
+    Args:
+        data: The bytes of the file.
+    """
+    kinds, position = [], len(PNG)
+    while data.startswith(PNG) and position < len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
+        content, end = data[position + 8 : position + 8 + length], position + 12 + length
+        if data[end - 4 : end] != struct.pack(">I", zlib.crc32(kind + content)):
+            return False
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(_TURNING):
+            return False
+        if not kinds and (kind != b"IHDR" or content[8:] != _EIGHT_BIT_RGB):
+            return False
+        kinds.append(kind)
+        position = end
+    allowed = _HARMLESS | (_SUPERSEDED if b"sRGB" in kinds else set())
+    return kinds[-1:] == [b"IEND"] and set(kinds[1:-1]) - allowed == {b"IDAT"}
 
 
 def _decode(source: Path | bytes) -> tuple[np.ndarray, np.ndarray | None, bool]:

@@ -113,7 +113,7 @@ def longest_names(root: Path) -> tuple[int, int]:
     """Return the maximum lengths of a file name and of a path below ``hq/`` or ``lq/`` in a pairs folder, in bytes."""
     longest_name, longest_path = 255, 4096
     with suppress(OSError, AttributeError, ValueError):  # not every system reports them
-        existing = existing_parent(root)
+        existing = root if root.is_dir() else existing_parent(root)
         longest_name, longest_path = (os.pathconf(existing, f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
     return longest_name, longest_path - len(os.fsencode(root.absolute())) - len("/hq//.0123456789abcdef.00000.tmp") - 1
 

@@ -11,11 +11,13 @@ from PIL import Image
 
 from ddpm_pairs.degradations import Blur, Chain, Classical, Noise, OnHQGrid, RealESRGAN, Resize
 from ddpm_pairs.degradations.ops.sharpen import unsharp_mask
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.pixels import psnr_against_hq
 from ddpm_pairs.pairset.folder import read_run
 from ddpm_pairs.synthesis import PairGenerator
 from ddpm_pairs.synthesis.provenance import generator_from_run, run_settings
 from ddpm_pairs.synthesis.remake import main, remake
+from ddpm_pairs.trust import trust_classes
 
 PREPARED = {"t_max": 0, "slots": 4, "threads": 1, "sharpen_hq": True, "gray_hq": 0.5}
 
@@ -142,7 +144,10 @@ def test_run_yaml_holds_the_plain_arguments_of_an_object(hq_folder, tmp_path, pr
     spec = read_run(tmp_path / "pairs")["settings"]["degradation"]
     assert spec["init_args"] == {"limit": None, "steps": [1, 2]}
     predict(PairGenerator(Own(torch.ones(2), None), t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")
-    with pytest.raises(ValueError, match="Own cannot be built .*'weights'.; set its arguments"):
+    with pytest.raises(UserError, match="run.yaml names the class .*Own, .* add --trust_classes"):
+        remake(tmp_path / "pairs", "a")
+    trust_classes(Own)
+    with pytest.raises(UserError, match="Own cannot be built .*'weights'.; set its arguments"):
         remake(tmp_path / "pairs", "a")
     with pytest.raises(ValueError, match="degradation.limit None -> 5.0"):
         predict(PairGenerator(Own(torch.ones(2)), t_max=0, slots=4, threads=1), hq_folder, tmp_path / "pairs")

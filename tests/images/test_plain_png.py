@@ -12,8 +12,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from ddpm_pairs.files import encode_png
-from ddpm_pairs.images.decode import decode_picture
-from ddpm_pairs.images.pixels import is_plain_png
+from ddpm_pairs.images.decode import decode_picture, is_plain_png
 
 
 @pytest.fixture
