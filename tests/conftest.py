@@ -44,11 +44,13 @@ def nothing_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_interrupts() -> Iterator[None]:
-    """Ctrl-C works as in a terminal also where the tests were started in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """Ctrl-C and SIGHUP work as in a terminal also where the tests were started in the background, which ignores them."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Parse the command line of the Trainer's verbs and build its classes, with errors in one line."""
 
 import contextlib
-import os
 import re
 import traceback
 from argparse import ArgumentError
@@ -50,7 +49,7 @@ class ConfigFile(ActionConfigFile):
         """Read the config."""
         if isinstance(values, str) and "\0" in values:
             parser.error(f"--config: got {values!r:.80}; expected a file or a shipped config")
-        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not os.path.isfile(values):  # noqa: PTH113
+        if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not Path(values).is_file():
             found = shipped_config(values)
             if found is None:
                 mains = [name for name in config_names() if "/" not in name]
@@ -59,7 +58,7 @@ class ConfigFile(ActionConfigFile):
                     "overlay in parts/)"
                 )
             values = str(found)
-        elif isinstance(values, str) and os.path.isfile(values):  # noqa: PTH113 - a name may be too long
+        elif isinstance(values, str) and Path(values).is_file():
             _check_user_config(values, parser)
         try:
             super().__call__(parser, namespace, values, option_string)

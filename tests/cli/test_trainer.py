@@ -586,7 +586,7 @@ def test_own_network_degradation_data_and_callback(place):
         "--data own_parts.Seedless --data.hq_dir ../hq --seed_everything 5 "
         "--model.degradation own_parts.Darker --model.degradation.factor 0.25 "
         "--model.t_min 1 --model.t_max 20 --model.num_steps 2 --model.slots 4 --model.threads 1 "
-        "--ckpt_path run/last.ckpt --output_dir pairs "
+        "--ckpt_path run/last.ckpt --trust_classes own_parts --output_dir pairs "
         f"--trainer.callbacks+=own_parts.Tell --trainer.callbacks.path={told}"
     )
     assert main(shlex.split(command)) == 0

@@ -73,5 +73,5 @@ def test_noise_comes_from_each_pictures_own_generator():
 
 
 def test_unknown_prediction_type():
-    with pytest.raises(ValueError, match="'sample'.*epsilon or v_prediction"):
-        check_prediction_type("sample")
+    with pytest.raises(ValueError, match="'x_0'.*epsilon or v_prediction or sample"):
+        check_prediction_type("x_0")

@@ -193,7 +193,7 @@ def test_of_large_pictures_the_centre_is_taken(place, monkeypatch):
         (["--degradation", "own_preview.Needy"], "'needed'); set its arguments in a config"),
         (["--degradation", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["--degradation", "ddpm.yaml"], "ddpm.yaml describes no degradation"),
-        (["--degradation", "text.yaml"], "degradation: got 'words'"),
+        (["--degradation", "text.yaml"], "text.yaml describes no degradation"),
         (["--degradation", "bicubic", "--scale", "1"], "bicubic at scale 1"),
         (["--degradation", "bsrgan", "--scale", "3"], "bsrgan scale: got 3"),
         (["--degradation", "bsrgan", "--draws", "0"], "--draws: got 0; expected 1 or more"),
