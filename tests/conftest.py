@@ -45,7 +45,7 @@ def nothing_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def signals_as_in_a_terminal() -> Iterator[None]:
-    """Ctrl-C and SIGHUP work as in a terminal also where the tests were started in the background, which ignores them."""
+    """Ctrl-C and SIGHUP work as in a terminal, also where tests run in the background, which ignores them."""
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
