@@ -1,6 +1,7 @@
 """``run.yaml``: the settings of a pairs folder, which decide whether a later run may resume it."""
 
 import platform
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
@@ -17,7 +18,7 @@ from ddpm_pairs.pairset.folder import RUN_FILE, write_run_file
 from ddpm_pairs.run_folder import differences, differs
 from ddpm_pairs.synthesis.generator import PairGenerator
 from ddpm_pairs.synthesis.old_runs import faces_option, is_old, modern_run
-from ddpm_pairs.trust import classes_named_by
+from ddpm_pairs.trust import classes_named_by, trust_classes
 
 FORMAT = 2
 """Version of ``run.yaml`` and of the random draws. A folder of another version is not resumed if it has a walk."""
@@ -71,6 +72,7 @@ def resume(
                 f"--output_dir {root} was started by an older version, which drew t and noise differently; finish it "
                 "with that version, or use another folder, or --allow_mixed true"
             )
+        trust_classes(*_class_paths(settings["degradation"]))  # this command names them itself
         earlier = modern_run(earlier)
         if option := faces_option(earlier):
             advice = f"an older version started it with preset faces: use --config pairs.yaml {option}, or {advice}"
@@ -82,6 +84,15 @@ def resume(
         raise UserError(f"{differs(root, 'pairs', changed)}; {advice}")
     if not changed:
         generator.runtime.adopt(earlier["machine"])
+
+
+def _class_paths(value: Any) -> Iterator[str]:  # noqa: ANN401 - plain values of any kind
+    """Yield the paths of all classes in the description of a degradation."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict) and "class_path" in value:
+        yield value["class_path"]
+    for part in parts:
+        yield from _class_paths(part)
 
 
 def _comparable(value: Any) -> Any:  # noqa: ANN401 - plain values of any kind

@@ -13,6 +13,7 @@ from tiny_ddpm import tiny_denoiser
 from ddpm_pairs.data import HighQualityImages
 from ddpm_pairs.degradations import BSRGAN, Blur, Chain, ClassicalFaces, Jpeg, OnHQGrid
 from ddpm_pairs.degradations.base import spec_of
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import decode_picture
 from ddpm_pairs.pairset.folder import read_run
 from ddpm_pairs.synthesis import PairGenerator, PairWriter
@@ -172,3 +173,21 @@ def test_handcrafted_pairs_are_resumed_and_walked_ones_are_not(tmp_path, predict
     with pytest.raises(ValueError, match="started by an older version, which drew t and noise differently") as caught:
         PairWriter(str(tmp_path / "walked")).check(generator, HighQualityImages(str(hq)), "cpu")
     assert "\n" not in str(caught.value)
+
+
+class Fade(Blur):
+    """An operation of a user's own."""
+
+
+def test_a_run_with_an_own_operation_is_resumed_by_a_command_that_names_it(tmp_path, predict):
+    shutil.copytree(OLD / "hand_x1_faces_chain", tmp_path / "chain")
+    (tmp_path / "chain" / "lq" / "1.png").unlink()
+    path = f"{Fade.__module__}.Fade"
+    described = (tmp_path / "chain" / "run.yaml").read_text().replace("ddpm_pairs.degradations.Blur", path)
+    (tmp_path / "chain" / "run.yaml").write_text(described)
+    assert path in described
+    hq, faces = OLD / "hand_x1_faces_chain" / "hq", {"t_max": 0, "tile": 512}
+    with pytest.raises(UserError, match=f"run.yaml names the class {path}"):
+        predict(PairGenerator(Chain([Jpeg()], 1), **faces), hq, tmp_path / "chain")
+    chain = Chain([Fade(kinds=["iso"], sigma=(0.4, 3.0)), Jpeg(quality=(40.0, 95.0))], 1)
+    assert predict(PairGenerator(chain, **faces), hq, tmp_path / "chain")["made"] == 1
