@@ -66,7 +66,7 @@ def reason_not_to_run(words: list[str]) -> str | None:
 
 
 def tiny(words: list[str]) -> list[str]:
-    """What makes a command of ours small: toy networks, two steps, random feature networks, the CPU.
+    """What makes a command of ours small: toy networks, two steps, small crops, random feature networks, the CPU.
 
     Args:
         words: The command without the program's name.
@@ -92,6 +92,7 @@ def tiny(words: list[str]) -> list[str]:
         added += [word for name in overlays for word in ("--config", name)]
         added += ["--trainer.val_check_interval", "2"] if main else ["--trainer.limit_val_batches", "0"]
         added += ["--trainer.log_every_n_steps", "1"] + ([] if main else ["--data.batch_size", "2"])
+        added += ["--data.crop_size", "64"] if "--data.crop_size" in words else []
     elif main == "ablation":
         added += ["--model.features", "random", "--model.pictures", "4", "--model.patch", "32", "--model.ts", "[0, 50]"]
         added += ["--model.threads", "1"]
