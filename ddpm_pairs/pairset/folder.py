@@ -150,7 +150,7 @@ class PairsFolder:
         self._join_manifests(changed, create=False)
         self.run.clear()
         if changed:
-            self._remove(file_name(kind, key) for key in changed for kind in KINDS)
+            _remove(self.paths(file_name(kind, key) for key in changed for kind in KINDS))
 
     def _warn_of_faults(self) -> None:
         faults = [fault for path in self.manifests() for _, line in read_lines(path) if (fault := fault_of(line))]
@@ -172,16 +172,13 @@ class PairsFolder:
             lines = sorted_lines(self.root, self.manifests(), changed)
             with atomic_file(self.root / MANIFEST, self.rank) as manifest:
                 manifest.writelines(lines)
-        left = [path for pattern in (PARTS, *_TEMPORARY) for path in self.root.glob(pattern)]
-        left = [path for path in left if path.is_symlink() or not path.is_dir()]  # a folder may be named x.tmp
-        if left:
-            self._remove(path.relative_to(self.root).as_posix() for path in left)
+        parts, left = self._left(PARTS), self._left(*_TEMPORARY)
+        _remove([*parts, *self.paths(path.relative_to(self.root).as_posix() for path in left)])
 
-    def _remove(self, names: Iterable[str]) -> None:
-        """Remove files of this folder; links are removed, not followed."""
-        for path in self.paths(names):
-            with as_output_error(path):
-                path.unlink(missing_ok=True)
+    def _left(self, *patterns: str) -> list[Path]:
+        """Return the files and links of these names; a folder may be named x.tmp."""
+        found = [path for pattern in patterns for path in self.root.glob(pattern)]
+        return [path for path in found if path.is_symlink() or not path.is_dir()]
 
     def join(self, failures: Iterable[Failure]) -> tuple[Summary, list[Failure]]:
         """Finish a run on disk: write one sorted manifest, ``meta_info.txt``, and ``failures.jsonl``.
@@ -206,6 +203,13 @@ class PairsFolder:
     def joined(self) -> Iterator[Record]:
         """Yield the records in file order, after ``join`` has written the manifest."""
         return records_in(self.root / MANIFEST)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove files; links are removed, not followed."""
+    for path in paths:
+        with as_output_error(path):
+            path.unlink(missing_ok=True)
 
 
 def joined_at(root: Path, numbers: Container[int]) -> list[Record]:
