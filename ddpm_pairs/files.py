@@ -115,29 +115,29 @@ def atomic_file(path: Path, rank: int = 0, sync: bool = True) -> Iterator[Binary
     Raises:
         OutputError: If the file cannot be written.
     """
-    beside = beside_of(path, rank)
+    temporary = temporary_path(path, rank)
     with as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.unlink(missing_ok=True)  # left by a killed process, or a link that somebody put there
-        with open(os.open(beside, _CREATE | os.O_EXCL, 0o666), "wb") as file:  # noqa: PTH123 - see _CREATE
+        temporary.unlink(missing_ok=True)  # a killed process may leave one; it may also be a planted link
+        with open(os.open(temporary, _CREATE | os.O_EXCL, 0o666), "wb") as file:  # noqa: PTH123 - see _CREATE
             try:
                 yield file
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
                 file.close()
-                beside.replace(path)
+                temporary.replace(path)
             except BaseException:
                 with contextlib.suppress(OSError):  # closing may report a full disk again
                     file.close()
                 with contextlib.suppress(OSError):
-                    beside.unlink()
+                    temporary.unlink()
                 raise
         if sync:
             sync_folder(path.parent)
 
 
-def beside_of(path: Path, rank: int) -> Path:
+def temporary_path(path: Path, rank: int) -> Path:
     """Return the temporary name for ``path``; it is short, because the name of ``path`` may already have 255 bytes."""
     short = blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
     return path.with_name(f".{short}.{rank}.tmp")

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ddpm_pairs.files import as_output_error, beside_of, sync_folder
+from ddpm_pairs.files import as_output_error, sync_folder, temporary_path
 
 
 @contextlib.contextmanager
@@ -19,24 +19,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: If the folder cannot be written.
     """
-    beside = beside_of(path.absolute(), 0)
+    temporary = temporary_path(path.absolute(), 0)
     with as_output_error(path):
-        if beside.is_symlink():
-            beside.unlink()
-        elif beside.exists():  # left by a process that was killed
-            shutil.rmtree(beside)
-        beside.mkdir(parents=True)
+        if temporary.is_symlink():
+            temporary.unlink()
+        elif temporary.exists():  # left by a process that was killed
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
         try:
-            yield beside
-            for inside in beside.rglob("*"):
+            yield temporary
+            for inside in temporary.rglob("*"):
                 if inside.is_file():
                     with inside.open("r+b") as file:  # Windows flushes only files that are open for writing
                         os.fsync(file.fileno())
                 else:
                     sync_folder(inside)
-            sync_folder(beside)
-            beside.rename(path)
+            sync_folder(temporary)
+            temporary.rename(path)
         except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync_folder(path.absolute().parent)

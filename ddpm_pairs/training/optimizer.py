@@ -16,7 +16,7 @@ from ddpm_pairs.training.learning_rate import WarmupDecay
 class Adam(torch.optim.Adam):
     """torch's Adam that keeps its configured options, with its fused kernel made safe for clipping and other devices.
 
-    A loaded state brings the moments only. torch's Adam would also take over learning rates, betas and the other
+    A loaded state brings the moments only. torch's Adam would also load learning rates, betas and the other
     options, so that what was typed to resume a fit would have no effect.
 
     The fused kernel declares that it unscales gradients itself, in which case Lightning refuses to clip them; this

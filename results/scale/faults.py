@@ -2,7 +2,7 @@
 
     python results/scale/faults.py --work /tmp/faults
 
-Four kinds of faults take turns; the script prints a row per fault, and a last line with the number that went well.
+Four kinds of faults take turns; the script prints a row per fault, and a last line with the number that went right.
 
 * ``killed``: a fit that saves after every step dies by SIGKILL at a random moment, with TMPDIR on another disk.
   ``last.ckpt`` must be readable and no older than the last complete save; the resumed fit must end with exactly the
@@ -54,16 +54,16 @@ def main() -> None:
         _own_mounts()
         kinds += [full, read_only]
     seconds = {verb: unbroken(work, verb, log) for verb in VERBS}
-    print("| fault | kind | verb | what came | well |\n| --- | --- | --- | --- | --- |")
-    wells = []
+    print("| fault | kind | verb | what came | right |\n| --- | --- | --- | --- | --- |")
+    passed = []
     faults = zip(itertools.cycle(kinds), itertools.cycle(verb for verb in VERBS for _ in kinds))
     for number, (kind, verb) in enumerate(itertools.islice(faults, arguments.faults), start=1):
         verb = "fit" if kind is killed else verb
-        told, well = kind(work, verb, draw) if kind in (full, read_only) else kind(work, verb, seconds[verb], draw)
-        wells.append(well)
-        print(f"| {number} | {kind.__name__} | {verb} | {told} | {'yes' if well else 'NO'} |", flush=True)
-    print(f"\n{sum(wells)} of {len(wells)} faults: nothing lost, status and words right.")
-    raise SystemExit(0 if all(wells) else 1)
+        text, right = kind(work, verb, draw) if kind in (full, read_only) else kind(work, verb, seconds[verb], draw)
+        passed.append(right)
+        print(f"| {number} | {kind.__name__} | {verb} | {text} | {'yes' if right else 'NO'} |", flush=True)
+    print(f"\n{sum(passed)} of {len(passed)} faults: nothing lost, status and words right.")
+    raise SystemExit(0 if all(passed) else 1)
 
 
 def words(work: Path, verb: str, out: Path, resume: bool = False) -> list[str]:
@@ -134,8 +134,8 @@ def stopped(work: Path, verb: str, seconds: float, draw: random.Random) -> tuple
     if verb == "fit":
         same = _same_weights(out / "last.ckpt", whole / "last.ckpt")
     spoken = done or status == 0 or "to resume" in said
-    well = status in (0, 143) and spoken and "Traceback" not in said and not again and same
-    return f"{'was done, ' if done else ''}status {status}, then {again}", well
+    right = status in (0, 143) and spoken and "Traceback" not in said and not again and same
+    return f"{'was done, ' if done else ''}status {status}, then {again}", right
 
 
 def full(work: Path, verb: str, draw: random.Random) -> tuple[str, bool]:
@@ -157,7 +157,7 @@ def read_only(work: Path, verb: str, draw: random.Random) -> tuple[str, bool]:
     return _on_disk(work, verb, lock, "")
 
 
-def _on_disk(work: Path, verb: str, mount: Callable[[Path], None], told: str) -> tuple[str, bool]:
+def _on_disk(work: Path, verb: str, mount: Callable[[Path], None], text: str) -> tuple[str, bool]:
     disk, log = work / "disk", _fresh(work / "disk")
     disk.mkdir()
     mount(disk)
@@ -165,8 +165,8 @@ def _on_disk(work: Path, verb: str, mount: Callable[[Path], None], told: str) ->
     (*_, last) = ["", *log.read_text(errors="replace").splitlines()]
     left = [path for path in disk.rglob("*.tmp") if path.name.startswith(".")]
     subprocess.run(["umount", disk], check=True)
-    well = status == 2 and last.startswith("ddpm-pairs: error: ") and "Traceback" not in log.read_text() and not left
-    return f"{told}status {status}: {last[19:110]}", well
+    right = status == 2 and last.startswith("ddpm-pairs: error: ") and "Traceback" not in log.read_text() and not left
+    return f"{text}status {status}: {last[19:110]}", right
 
 
 def _pictures(work: Path) -> None:

@@ -272,7 +272,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("place", ["inside", "around", "nowhere"])
     def test_checkpoint_of_the_training_script(self, folder, tmp_path, capsys, place):
-        """``unet/`` and ``unet_ema/`` beside each other, as ``train_unconditional.py --use_ema`` leaves them."""
+        """``unet/`` and ``unet_ema/`` next to each other, as ``train_unconditional.py --use_ema`` leaves them."""
         root, unet = folder
         run = tmp_path / "run"
         checkpoint = run / "checkpoint-50"

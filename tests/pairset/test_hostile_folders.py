@@ -13,7 +13,7 @@ from PIL import Image
 
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.errors import OutputError
-from ddpm_pairs.files import append, beside_of, write_atomically
+from ddpm_pairs.files import append, temporary_path, write_atomically
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.pairset.folder import PairsFolder
 from ddpm_pairs.pairset.pack import pack
@@ -151,7 +151,7 @@ def test_appending_follows_no_link_and_waits_for_no_pipe(tmp_path):
 def test_a_hard_link_beside_a_file_is_not_written_into(tmp_path):
     (tmp_path / "mine").write_bytes(b"mine")
     write_atomically(tmp_path / "a", b"1")
-    os.link(tmp_path / "mine", beside_of(tmp_path / "a", 0))
+    os.link(tmp_path / "mine", temporary_path(tmp_path / "a", 0))
     write_atomically(tmp_path / "a", b"2")
     assert (tmp_path / "mine").read_bytes() == b"mine" and (tmp_path / "a").read_bytes() == b"2"
 

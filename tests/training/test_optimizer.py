@@ -103,7 +103,7 @@ def resumed(before, after):
         # A lower rate counts from the first step on, and keeps its place in the decay.
         ((0.1, 0, 4), (0.01, 0, 4), {0: 0.00505, 2: 0.0001}),
         ((0.1, 0, None), (0.01, 0, None), {0: 0.01, 8: 0.01}),
-        # A longer decay goes on from the 50.5% that were reached: 25.75% in the middle of 2..8, and no jump.
+        # A longer decay continues from the 50.5% that were reached: 25.75% in the middle of 2..8, and no jump.
         ((0.1, 0, 4), (0.1, 0, 8), {0: 0.0505, 3: 0.02575, 6: 0.001, 8: 0.001}),
         ((0.1, 0, 4), (0.01, 0, 8), {0: 0.00505, 3: 0.002575, 6: 0.0001}),
         ((0.1, 0, 2), (0.1, 0, 8), {0: 0.001, 3: 0.001, 6: 0.001}),  # it was at its end
