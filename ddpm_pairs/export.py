@@ -1,6 +1,7 @@
 """Write trained networks in formats that other programs open.
 
-A DDPM becomes a safetensors file or a diffusers folder; a restorer becomes a safetensors file or a ``.pth`` file.
+A DDPM becomes a safetensors file or a diffusers folder; a restorer becomes a safetensors file or a ``.pth`` file; a
+learned degradation becomes a safetensors file.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ddpm_pairs.degradations.learned import files as learned
 from ddpm_pairs.diffusion.denoiser import Denoiser, UNet, network_spec
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.diffusion.schedule import Schedule
@@ -49,8 +51,11 @@ def main(arguments: argparse.Namespace) -> int:
     """
     path, out = weights_file(arguments.ckpt), Path(arguments.out)
     _check_name(out)
-    if _is_denoiser(path):
+    kind = "ddpm" if Path(path).is_dir() else read_weights(path).kind
+    if kind == "ddpm":
         export_denoiser(load_denoiser(path), out, half=arguments.half)
+    elif kind == learned.KIND:
+        export_degradation(path, out, half=arguments.half)
     else:
         net = load_restorer(path)
         export_restorer(net, out, half=arguments.half)
@@ -133,8 +138,26 @@ def export_restorer(net: nn.Module, out: str | Path, half: bool = False) -> None
         save_atomically({"params_ema": weights} if isinstance(net, RRDBNet | SpandrelNet) else weights, out)
 
 
-def _is_denoiser(path: str) -> bool:
-    return Path(path).is_dir() or read_weights(path).kind == "ddpm"
+def export_degradation(path: str | Path, out: str | Path, half: bool = False) -> None:
+    """Write a learned degradation, which ``--model.degradation`` takes wherever a degradation is named.
+
+    The file appears under its name only when it is complete.
+
+    Args:
+        path: The checkpoint of its fit, or another export.
+        out: ``<name>.safetensors``, with class, arguments and training as JSON under the metadata key ``ddpm_pairs``.
+        half: Store the weights as float16, at half the size.
+
+    Raises:
+        UserError: If ``path`` is not a learned degradation, or ``out`` exists or has an unsupported suffix.
+    """
+    out = Path(out)
+    _check_name(out)
+    if out.suffix != ".safetensors":
+        raise UserError(f"OUT: got {out} for a learned degradation; expected a name ending in .safetensors")
+    net, training = learned.load_synthesizer(path)
+    texts = _described(learned.describe(net, training))
+    _write_safetensors(_weights(net, half), out, texts)
 
 
 def _check_name(out: Path) -> None:

@@ -222,6 +222,9 @@ def _verb_parsers() -> dict[str, _Parser]:
     remake.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
     remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
     remake.add_argument("--ckpt_path", metavar="F", help="checkpoint or export (default: as recorded in run.yaml)")
+    remake.add_argument(
+        "--degradation", metavar="F", help="weights of its learned degradation (default: as recorded in run.yaml)"
+    )
     remake.add_argument("--output_dir", type=_path, metavar="DIR", help="also write the pair to this folder")
     remake.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
 

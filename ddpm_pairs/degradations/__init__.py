@@ -16,6 +16,7 @@ from ddpm_pairs.degradations.handcrafted.on_hq_grid import OnHQGrid
 from ddpm_pairs.degradations.handcrafted.operations import Blur, Jpeg, Noise, Resize
 from ddpm_pairs.degradations.handcrafted.preparation import HQPreparation
 from ddpm_pairs.degradations.handcrafted.real_esrgan import RealESRGAN
+from ddpm_pairs.degradations.learned.degradation import Learned
 from ddpm_pairs.degradations.walk import Sampling, Walk
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Degradation",
     "HQPreparation",
     "Jpeg",
+    "Learned",
     "Noise",
     "OnHQGrid",
     "Operation",

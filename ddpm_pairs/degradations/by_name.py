@@ -5,7 +5,7 @@ A degradation is given as
 * a short name: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``;
 * a class path, ``package.module.Class``, or ``{"class_path": ..., "init_args": {...}}``;
 * a YAML file with a list of operations or a mapping, a config of pairs, or the output of ``ddpm-pairs calibrate``;
-* the weights of a learned degradation: a file that contains its description, or the name of shipped weights;
+* the weights of a learned degradation: the checkpoint of its fit, an export, or the name of shipped weights;
 * an object with ``name``, ``scale``, ``draw`` and ``apply``.
 """
 
@@ -18,10 +18,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from ddpm_pairs.bounded_yaml import read_yaml
-from ddpm_pairs.degradations.base import Degradation, check_members
+from ddpm_pairs.degradations.base import Degradation, check_members, spec_of
 from ddpm_pairs.degradations.classes import checked_arguments, class_of, is_own
 from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
 from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
@@ -39,7 +37,7 @@ NAMES = {
     RealESRGAN.name: RealESRGAN,
 }
 DEFAULT_SCALE = 4
-YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors",)
+YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors", ".ckpt")
 LEARNED_T = (50, 150)
 """Range of t of a DDPM given only by its weights."""
 
@@ -81,7 +79,7 @@ def label_of(asked: Any, degradation: Degradation) -> str:  # noqa: ANN401
         degradation: The degradation that ``by_name`` built from it.
     """
     if isinstance(asked, str | Path):
-        if str(asked).endswith(YAML + WEIGHTS):
+        if str(asked).endswith((*YAML, ".safetensors")):
             return Path(asked).stem
         if "." not in str(asked):
             return str(asked)
@@ -113,6 +111,12 @@ def build(spec: Any, scale: int | None = None) -> Any:  # noqa: ANN401 - a degra
     if scale is not None and "scale" not in arguments and "scale" in inspect.signature(kind).parameters:
         arguments = arguments | {"scale": scale}
     built = kind(**checked_arguments(kind, path, {name: _argument(value) for name, value in arguments.items()}))
+    expected = spec.get("weights_sha256")
+    if expected is not None and (found := spec_of(built).get("weights_sha256")) != expected:
+        raise UserError(
+            f"degradation {path}: got weights with the SHA-256 {str(found)[:12]}; expected {str(expected)[:12]}; "
+            "use the file with which the description was written"
+        )
     if not is_own(kind):
         with suppress(AttributeError):  # of a class with slots; ``described`` then reads its attributes
             object.__setattr__(built, "init_args", dict(arguments))  # a dataclass may be frozen
@@ -134,10 +138,8 @@ def _from_word(word: str, scale: int | None) -> Degradation:
     weights = Path(word) if os.path.exists(word) else shipped_weights(word)  # noqa: PTH110 - a name may be too long
     if weights is not None:
         return _from_weights(weights)
-    if word.endswith((*WEIGHTS, ".ckpt", ".pth")):
-        raise UserError(
-            f"degradation {_shortened(word)} does not exist; expected a file of weights written by `ddpm-pairs export`"
-        )
+    if word.endswith((*WEIGHTS, ".pth")):
+        raise UserError(f"degradation {_shortened(word)} does not exist; {_EXPECTED}")
     if "." in word:
         return build({"class_path": word}, scale)
     known = ", ".join(NAMES)
@@ -190,23 +192,14 @@ def _from_content(name: str, content: Any, scale: int | None) -> Degradation:  #
 
 def _from_weights(path: Path) -> Degradation:
     """Build a learned degradation from weights with a description."""
-    kind = None
-    if path.suffix in WEIGHTS and path.is_file():
-        from ddpm_pairs.diffusion.loading import read_description
+    if not path.suffix.endswith(WEIGHTS) or not path.is_file():
+        raise UserError(f"degradation {path} is not a file of weights; {_EXPECTED}")
+    from ddpm_pairs.diffusion.loading import read_kind
 
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-        except Exception as error:  # safetensors raises its own errors and those of Rust
-            reason = " ".join(str(error).split())
-            raise UserError(f"degradation {path} is not a safetensors file ({reason})") from None
-        kind = (read_description(metadata.get("ddpm_pairs"), path) or {}).get("kind")
+    kind = read_kind(path)
     if kind not in LEARNED:
         contains = "weights without a description" if kind is None else f"a {kind}"
-        raise UserError(
-            f"degradation {path} contains {contains}; expected a safetensors file of a learned degradation "
-            f"({', '.join(LEARNED)}), written by `ddpm-pairs export`"
-        )
+        raise UserError(f"degradation {path} contains {contains}; {_EXPECTED}")
     return LEARNED[kind](path)
 
 
@@ -219,8 +212,18 @@ def _ddpm(path: Path) -> Degradation:
     return Walk(Bicubic(), denoiser, (low, high))
 
 
-LEARNED: dict[str, Callable[[Path], Degradation]] = {"ddpm": _ddpm}
-"""Functions that load a degradation from weights, by the kind in their metadata."""
+def _learned(path: Path) -> Degradation:
+    from ddpm_pairs.degradations.learned.degradation import Learned
+
+    return Learned(str(path))
+
+
+LEARNED: dict[str, Callable[[Path], Degradation]] = {"ddpm": _ddpm, "degradation": _learned}
+"""Functions that load a degradation from weights, by the kind in their description."""
+
+_EXPECTED = (
+    "expected the weights of a DDPM or of a learned degradation: a .ckpt of `lightning fit`, or a .safetensors file"
+)
 
 
 def _shortened(value: Any) -> str:  # noqa: ANN401

@@ -82,20 +82,15 @@ def load_denoiser(path: str | Path, net_class: type[nn.Module] | None = None) ->
     if path.is_dir():
         spec, weights = read_folder(path)
         spec = read_description(spec, path)
-    elif not path.is_file():
-        problem = "is not a regular file" if path.exists() else "does not exist"
-        raise UserError(f"checkpoint {path} {problem}; expected a .ckpt or .safetensors file, or a diffusers folder")
-    elif path.suffix == ".safetensors":
-        spec, weights = _read_safetensors(path)
     else:
-        spec, weights = _read_checkpoint(path)
+        spec, weights = read_described(path, "expected a .ckpt or .safetensors file, or a diffusers folder")
     if spec is None or spec["kind"] != KIND:
         held = f"a {spec['kind']}" if spec else f"no DDPM, but weights such as {next(iter(weights), 'none')!r:.80}"
         raise UserError(
             f"checkpoint {path} contains {held}; expected a DDPM trained by `lightning fit --config ddpm.yaml`"
         )
     spec = _validated(DENOISER, spec, path)
-    _check_tensors(weights, path)
+    check_tensors(weights, path)
     net = build_network(spec["net"], f"checkpoint {path}", weights, net_class)
     try:
         denoiser = Denoiser(net, Schedule.of(spec), spec["prediction_type"], spec["t_max"])
@@ -109,6 +104,41 @@ def load_denoiser(path: str | Path, net_class: type[nn.Module] | None = None) ->
         ) from None
     denoiser.source = str(path.resolve())
     return denoiser.float().eval()
+
+
+def read_described(path: Path, expected: str) -> tuple[dict[str, Any] | None, Any]:
+    """Read the description and the weights of a checkpoint or a safetensors export; no code from the file is run.
+
+    Args:
+        path: A Lightning ``.ckpt``, of which the entries ``net.*`` are taken, or a ``.safetensors`` file.
+        expected: What the file should be, for the message.
+
+    Returns:
+        The description (``None`` if the file has none), and the weights by name on the CPU; in a file without a
+        description, they may be anything.
+
+    Raises:
+        UserError: If the file is missing or unreadable, or its description is unusable.
+    """
+    if not path.is_file():
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        raise UserError(f"checkpoint {path} {problem}; {expected}")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+
+
+def read_kind(path: Path) -> str | None:
+    """Return the kind in the description of a checkpoint or an export; ``None`` if the file has none.
+
+    Raises:
+        UserError: If the file is unreadable, or its description is unusable.
+    """
+    if path.suffix == ".safetensors":
+        value = _metadata(path).get("ddpm_pairs")
+    else:
+        checkpoint = read_pickle(path)
+        value = checkpoint.get("ddpm_pairs") if isinstance(checkpoint, dict) else None
+    description = read_description(value, path)
+    return None if description is None else description["kind"]
 
 
 def build_network(
@@ -180,12 +210,12 @@ def _build_unet(path: str, arguments: dict[str, Any], file: str, weights: dict[s
             f"{file}: its U-Net cannot be built ({type(error).__name__}: {first_line(error)[:160]}); install a newer "
             "diffusers, or get the file again"
         ) from None
-    if misfit := _misfit(outline.state_dict(), weights):
-        raise UserError(f"{file} contains weights that do not fit its network ({misfit})")
+    if found := misfit(outline.state_dict(), weights):
+        raise UserError(f"{file} contains weights that do not fit its network ({found})")
     return build(arguments)
 
 
-def _misfit(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
+def misfit(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
     """Describe the first difference between the weights of a network and those of a file; ``None`` if there is none."""
     for word, names in (
         ("Missing", expected.keys() - weights.keys()),
@@ -204,7 +234,8 @@ def is_plain(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
 
 
-def _check_tensors(weights: Any, path: Path) -> None:  # noqa: ANN401 - whatever a pickle has
+def check_tensors(weights: Any, path: Path) -> None:  # noqa: ANN401 - whatever a pickle has
+    """Raise ``UserError`` unless weights from a file are dense tensors of real numbers by name."""
     if not isinstance(weights, dict):
         raise UserError(f"checkpoint {path} contains a {type(weights).__name__} as its weights; expected a dict")
     for name, value in weights.items():
@@ -226,13 +257,24 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any] | None, Any]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    metadata = _metadata(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
         weights = load_file(path)
     except Exception as error:  # safetensors raises its own errors and those of Rust
-        raise UserError(f"checkpoint {path} is not a safetensors file ({first_line(error)})") from None
+        raise _not_safetensors(path, error) from None
     return read_description(metadata.get("ddpm_pairs"), path), weights
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception as error:  # as above
+        raise _not_safetensors(path, error) from None
+
+
+def _not_safetensors(path: Path, error: Exception) -> UserError:
+    return UserError(f"checkpoint {path} is not a safetensors file ({first_line(error)})")
 
 
 def _mismatch(error: Exception) -> str:

@@ -23,6 +23,9 @@ from ddpm_pairs.trust import classes_named_by, trust_classes
 FORMAT = 2
 """Version of ``run.yaml`` and of the random draws. A folder of another version is not resumed if it has a walk."""
 
+_WEIGHTS = ("denoiser", "weights")
+"""Arguments of degradations that are paths of weights."""
+
 _PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -35,7 +38,7 @@ def run_settings(generator: PairGenerator, device: str) -> dict[str, Any]:
     """
     degradation = spec_of(generator.degradation)
     return {
-        "checkpoint_sha256": degradation.get("weights_sha256"),
+        "checkpoint_sha256": degradation["weights_sha256"] if generator.walk is not None else None,
         "degradation": degradation,
         "scale": generator.scale,
         "sharpen_hq": generator.sharpen_hq,
@@ -98,7 +101,7 @@ def _class_paths(value: Any) -> Iterator[str]:  # noqa: ANN401 - plain values of
 def _comparable(value: Any) -> Any:  # noqa: ANN401 - plain values of any kind
     """Remove the paths of weights from a value, because weights are compared by their hash."""
     if isinstance(value, dict):
-        return {name: _comparable(one) for name, one in value.items() if name != "denoiser"}
+        return {name: _comparable(one) for name, one in value.items() if name not in _WEIGHTS}
     return [_comparable(one) for one in value] if isinstance(value, list) else value
 
 

@@ -37,7 +37,7 @@ def main(arguments: Namespace) -> int:
     """Run ``ddpm-pairs remake PAIRS KEY``.
 
     Args:
-        arguments: ``pairs``, ``key``, ``ckpt_path`` and ``output_dir`` of the command line.
+        arguments: ``pairs``, ``key``, ``ckpt_path``, ``degradation`` and ``output_dir`` of the command line.
 
     Returns:
         0 if the reproduced LQ equals the file in every pixel, 1 otherwise.
@@ -50,7 +50,7 @@ def main(arguments: Namespace) -> int:
         if out.resolve().is_relative_to(arguments.pairs.resolve()):
             raise UserError(f"--output_dir {out} is inside the pairs folder {arguments.pairs}; give another folder")
         check_writable(out)
-    pair = remake(arguments.pairs, arguments.key, arguments.ckpt_path)
+    pair = remake(arguments.pairs, arguments.key, arguments.ckpt_path, arguments.degradation)
     on_disk = decode_picture(arguments.pairs / pair.record["lq"])
     made = pair.lq.permute(1, 2, 0).numpy()
     if out is not None:
@@ -64,13 +64,14 @@ def main(arguments: Namespace) -> int:
     return 1
 
 
-def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
+def remake(pairs: Path, key: str, checkpoint: str | None = None, weights: str | None = None) -> Work:
     """Reproduce a pair from its manifest line, ``run.yaml``, its HQ file and the checkpoint.
 
     Args:
         pairs: The pairs folder.
         key: The key of the pair.
         checkpoint: The DDPM; ``None`` uses the one named in ``run.yaml``.
+        weights: The weights of a learned degradation; ``None`` uses those named in ``run.yaml``.
 
     Returns:
         The pair, with ``hq``, ``lq`` and ``record``.
@@ -98,6 +99,8 @@ def remake(pairs: Path, key: str, checkpoint: str | None = None) -> Work:
         if not _complete(run["settings"]["degradation"], "init_args"):
             raise UserError(f"{pairs / RUN_FILE} does not fully describe its degradation; such pairs cannot be remade")
         run["settings"] = _settings_of(record, run["settings"])
+        if weights is not None:
+            run["settings"]["degradation"] = _with_weights(run["settings"]["degradation"], weights)
         made_by, described = record["degradation"], run["settings"]["degradation"]
         if _names(made_by, "parameters") != _names(described, "init_args"):
             raise UserError(
@@ -159,6 +162,15 @@ def _settings_of(record: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
     else:
         spec = _fitted(spec, entry, record["scale"])
     return settings | {"degradation": spec} | {name: record[name] for name in ("seed", "scale", "tile")}
+
+
+def _with_weights(value: Any, weights: str) -> Any:  # noqa: ANN401 - plain values of any kind
+    """Replace the path of the weights of every learned degradation in a description."""
+    if isinstance(value, list):
+        return [_with_weights(one, weights) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: weights if name == "weights" else _with_weights(one, weights) for name, one in value.items()}
 
 
 def _fitted(spec: dict[str, Any], entry: dict[str, Any], scale: int) -> dict[str, Any]:

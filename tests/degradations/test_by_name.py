@@ -135,6 +135,9 @@ def test_weights_describe_themselves(place):
     walk = by_name(path)
     assert type(walk) is Walk and type(walk.start) is Bicubic and walk.t == (50, 60)
     assert walk.denoiser.source == path and label_of(path, walk) == "tiny"
+    path = save_ckpt(tiny_denoiser(), place / "last.ckpt")
+    walk = by_name(path)
+    assert walk.denoiser.source == str(path) and walk.t == (50, 60) and label_of(path, walk) == "walk"
     assert by_name("blind_camera").t == (50, 150) and label_of("blind_camera", walk) == "blind_camera"
 
 
@@ -166,10 +169,10 @@ def test_labels():
         ("empty.yaml", None, "empty.yaml describes no degradation"),
         ("torn.yaml", None, "torn.yaml is not a YAML file"),
         ("nowhere.safetensors", None, "nowhere.safetensors does not exist"),
-        ("tiny.ckpt", None, "tiny.ckpt contains weights without a description; expected a safetensors file"),
+        ("plain.ckpt", None, "plain.ckpt contains weights without a description; expected the weights of a DDPM or"),
         ("torn.safetensors", None, "torn.safetensors is not a safetensors file"),
         ("foreign.safetensors", None, "foreign.safetensors contains weights without a description"),
-        ("rrdb.safetensors", None, r"rrdb.safetensors contains a rrdb; expected .* a learned degradation \(ddpm\)"),
+        ("rrdb.safetensors", None, "rrdb.safetensors contains a rrdb; expected .* of a learned degradation: a .ckpt"),
         (Bicubic(2), 4, "scale: got 4; expected 2, the scale of degradation bicubic; leave scale out"),
         ("bsrgan", 3, "bsrgan scale: got 3"),
         (object(), None, "degradation object has no `name`"),
@@ -182,7 +185,7 @@ def test_errors_are_one_line(place, asked, scale, said):
     (place / "torn.safetensors").write_text("x")
     save_file({"a": torch.zeros(1)}, "foreign.safetensors")
     save_file({"a": torch.zeros(1)}, "rrdb.safetensors", {"ddpm_pairs": '{"kind": "rrdb"}'})
-    save_ckpt(tiny_denoiser(), place / "tiny.ckpt")
+    torch.save({"state_dict": {"net.a": torch.zeros(1)}}, "plain.ckpt")
     with pytest.raises(ValueError, match=said) as caught:
         by_name(asked, scale)
     assert "\n" not in str(caught.value)

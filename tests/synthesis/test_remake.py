@@ -26,7 +26,9 @@ def made(hq_folder, tmp_path, predict):
 
 
 def words(pairs, key, **others):
-    return Namespace(**{"pairs": pairs, "key": key, "ckpt_path": None, "output_dir": None} | others)
+    return Namespace(
+        **{"pairs": pairs, "key": key, "ckpt_path": None, "degradation": None, "output_dir": None} | others
+    )
 
 
 def test_every_pair_is_made_again_bit_for_bit(made, pixels):

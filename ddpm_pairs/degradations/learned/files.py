@@ -1,0 +1,120 @@
+"""Files of learned degradations: checkpoints of a fit, and exports that describe themselves."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NotRequired
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from ddpm_pairs.degradations.classes import checked_arguments, class_of
+from ddpm_pairs.degradations.learned.synthesizer import Synthesizer
+from ddpm_pairs.diffusion.description import Description, NetworkDescription
+from ddpm_pairs.diffusion.diffusers_folder import first_line
+from ddpm_pairs.diffusion.loading import check_tensors, misfit, read_described
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.files import write_atomically
+from ddpm_pairs.tensors import SizeLimit
+from ddpm_pairs.trust import classes_named_by
+
+KIND = "degradation"
+"""The kind in the description of every learned degradation; the class of its network tells the methods apart."""
+
+EXPECTED = "expected a learned degradation, a .ckpt of its fit or a .safetensors file"
+
+
+class DegradationDescription(Description):
+    """What a file of a learned degradation says about itself."""
+
+    net: NetworkDescription
+    training: NotRequired[dict[str, Any]]
+
+
+_FORM = TypeAdapter(DegradationDescription)
+
+
+def describe(net: Synthesizer, training: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the description of a learned degradation, for the key ``ddpm_pairs`` of its file.
+
+    Args:
+        net: The network or pool.
+        training: What it was learned from: steps, numbers of images, settings; plain values.
+    """
+    path = f"{type(net).__module__}.{type(net).__qualname__}"
+    return {"kind": KIND, "net": {"class_path": path, "init_args": net.init_args}, "training": training or {}}
+
+
+def load_synthesizer(path: str | Path) -> tuple[Synthesizer, dict[str, Any]]:
+    """Load a learned degradation from a checkpoint (its averaged weights) or an export.
+
+    Args:
+        path: A Lightning ``.ckpt`` or a ``.safetensors`` file.
+
+    Returns:
+        The network in eval mode, float32, on the CPU, and ``training`` of its description.
+
+    Raises:
+        UserError: If the file is missing or unreadable, contains something else, names a class that is not trusted, or
+            does not fit its own description.
+    """
+    path = Path(path)
+    spec, weights = read_described(path, EXPECTED)
+    if spec is None or spec["kind"] != KIND:
+        found = f"a {spec['kind']}" if spec else "weights without a description"
+        raise UserError(f"degradation {path} contains {found}; {EXPECTED}")
+    try:
+        spec = _FORM.validate_python(spec)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise UserError(f"degradation {path} has an unusable description ({reason}); {EXPECTED}") from None
+    check_tensors(weights, path)
+    net = _built(spec["net"], path, weights)
+    return net.float().eval(), spec.get("training", {})
+
+
+def save_synthesizer(net: Synthesizer, path: Path, training: dict[str, Any]) -> None:
+    """Write a learned degradation as one safetensors file that describes itself.
+
+    Args:
+        net: The network or pool.
+        path: The file, ending in ``.safetensors``.
+        training: See ``describe``.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in net.state_dict().items()}
+    write_atomically(path, save(weights, {"format": "pt", "ddpm_pairs": json.dumps(describe(net, training))}))
+
+
+def content_sha256(net: Synthesizer) -> str:
+    """Hash class, arguments and weights: the same for a checkpoint and its export."""
+    digest = sha256(json.dumps(describe(net)["net"], sort_keys=True).encode())
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _built(spec: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> Synthesizer:
+    """Build the network in the sizes of its weights, and fill it."""
+    class_path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
+    file = f"degradation {path}"
+    with classes_named_by(file):
+        kind = class_of(class_path)
+    if not issubclass(kind, Synthesizer):
+        raise UserError(f"{file} names {class_path}, which is not a Synthesizer; {EXPECTED}")
+    arguments = checked_arguments(kind, class_path, arguments)
+    try:
+        with SizeLimit(weights.values()):
+            net = kind(**arguments)
+    except (MemoryError, RuntimeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise UserError(f"{file}: its network {class_path} cannot be built ({first_line(error)[:160]})") from error
+    if found := misfit(net.state_dict(), weights):
+        raise UserError(f"{file} contains weights that do not fit its network ({found})")
+    net.load_state_dict(weights)
+    return net
