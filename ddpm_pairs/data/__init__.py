@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ddpm_pairs.data.low_quality import LowQualityImages
     from ddpm_pairs.data.pairs import RestorationPairs
     from ddpm_pairs.data.unpaired import UnpairedImages
+    from ddpm_pairs.data.unpaired_crops import UnpairedCrops
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -23,5 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "low_quality": ["LowQualityImages"],
         "pairs": ["RestorationPairs"],
         "unpaired": ["UnpairedImages"],
+        "unpaired_crops": ["UnpairedCrops"],
     },
 )
