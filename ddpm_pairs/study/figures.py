@@ -83,7 +83,7 @@ def panels_of(cells: Sequence[Cell], real: RealSet, chosen: Recommendation) -> l
 
     def curves(values: list[list[float]], median: bool = False) -> tuple[Curve, ...]:
         return tuple(
-            Curve(_short(name), number, tuple(cell.t for cell in row), tuple(own), median)
+            Curve(short_name(name), number, tuple(cell.t for cell in row), tuple(own), median)
             for number, (name, row, own) in enumerate(zip(names, rows, values, strict=True))
         )
 
@@ -108,7 +108,7 @@ def save_plot(path: Path, cells: Sequence[Cell], real: RealSet, chosen: Recommen
     """Write ``ablation.png``: all panels."""
     panels = panels_of(cells, real, chosen)
     figure = _figure(2 * PANEL_WIDTH, 2 * _height(panels[0]) + 0.3)
-    title = f"{cells[0].n} images per cell; recommended: {_short(chosen.degradation)}, t = {chosen.t}"
+    title = f"{cells[0].n} images per cell; recommended: {short_name(chosen.degradation)}, t = {chosen.t}"
     figure.suptitle(title, fontsize=12, color=PALETTE["ink"], parse_math=False)
     for axes, panel in zip(figure.subplots(2, 2).flat, panels, strict=True):
         _draw(axes, panel)
@@ -193,7 +193,7 @@ def _draw(axes: Axes, panel: Panel) -> dict[str, list[str]]:
     return tips
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Shorten the name of a degradation for a legend; it may be any text, such as the path of a weights file."""
     name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     half = _LONGEST_NAME // 2
@@ -209,20 +209,33 @@ def save_grid(path: Path, results: PictureResult, degradations: Sequence[str], t
         degradations: Names of the degradations.
         ts: The steps, 0 first.
     """
-    shown = spread(len(results.patches), GRID_ROWS)
     heads = ["HQ", "initial LQ", *(f"t = {t}" for t in ts if t > 0)]
-    rows = [(d, i) for i in shown for d in range(len(degradations))]
+    rows = []
+    for i in spread(len(results.patches), GRID_ROWS):
+        for d, name in enumerate(degradations):
+            notes = [name, *(f"{one:.1f} dB" for one in results.psnr[i, d].tolist())]
+            rows.append(list(zip([results.hq[i], *results.patches[i, d]], notes, strict=True)))
+    save_tiles(path, heads, rows)
+
+
+def save_tiles(path: Path, heads: Sequence[str], rows: Sequence[Sequence[tuple[Tensor, str]]]) -> None:
+    """Write rows of equally large images with a line of text below each, and a heading above each column.
+
+    Args:
+        path: PNG file to write.
+        heads: Headings of the columns.
+        rows: Images uint8 (3, S, S) with their texts, one per heading.
+    """
     step = GRID_TILE + GAP
     size = (2 * MARGIN + len(heads) * step - GAP, 2 * MARGIN + _LABEL + len(rows) * (step + _LABEL))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, head in enumerate(heads):
         write_line(draw, (MARGIN + column * step, MARGIN - 4), head, 15, INK, GRID_TILE)
-    for row, (d, i) in enumerate(rows):
-        top = MARGIN + _LABEL + row * (step + _LABEL)
-        for column, pixels in enumerate([results.hq[i], *results.patches[i, d]]):
+    for number, row in enumerate(rows):
+        top = MARGIN + _LABEL + number * (step + _LABEL)
+        for column, (pixels, text) in enumerate(row):
             sheet.paste(_tile(pixels), (MARGIN + column * step, top))
-            text = f"{results.psnr[i, d, column - 1].item():.1f} dB" if column else degradations[d]
             write_line(draw, (MARGIN + column * step, top + GRID_TILE + 2), text, 13, FAINT, GRID_TILE)
     with atomic_file(path) as file:
         sheet.save(file, "PNG")

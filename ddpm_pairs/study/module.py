@@ -3,13 +3,15 @@
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from ddpm_pairs.data.crops import MIN_SIDE
@@ -28,13 +30,33 @@ from ddpm_pairs.metrics.features import FeatureNetwork, Inception, RandomFeature
 from ddpm_pairs.metrics.set_scores import LEAST_PICTURES
 from ddpm_pairs.metrics.weights import INCEPTION, weights_path
 from ddpm_pairs.plain_text import print_plain
-from ddpm_pairs.study.cells import make_cells, table, write_csv
+from ddpm_pairs.study.cells import Cell, make_cells, table, write_csv
 from ddpm_pairs.study.figures import save_grid, save_plot
 from ddpm_pairs.study.folder import PictureResult, StudyFolder, stack
 from ddpm_pairs.study.recommendation import Recommendation, recommend
 from ddpm_pairs.study.report import study_report
-from ddpm_pairs.study.sets import BATCH, choose_pictures, read_real_set
+from ddpm_pairs.study.sets import BATCH, RealSet, choose_pictures, read_real_set
+from ddpm_pairs.study.wandb_log import log_study
 from ddpm_pairs.tensors import generator_for
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a finished study has measured.
+
+    Attributes:
+        results: One per image.
+        together: The same, stacked.
+        real: The real LQ patches.
+        cells: Scores of every degradation at every t.
+        chosen: The recommended cell.
+    """
+
+    results: list[PictureResult]
+    together: PictureResult
+    real: RealSet
+    cells: list[Cell]
+    chosen: Recommendation
 
 
 class TStudy(L.LightningModule):
@@ -286,15 +308,23 @@ class TStudy(L.LightningModule):
         cells = make_cells(together, self.degradations, self.ts, logsnrs, real)
         limits = (self.psnr_drop, self.psnr_floor, real.floor.kid)
         chosen = recommend(cells, *limits, partial(self._command, checkpoint))
-        root = self.folder.root
+        self.write(Findings(results, together, real, cells, chosen))
+        return chosen
+
+    def write(self, found: Findings) -> None:
+        """Write the files of ``report``, and print the cells and the recommendation."""
+        root, real, cells, chosen = self.folder.root, found.real, found.cells, found.chosen
         write_csv(root / "ablation.csv", cells, real)
         save_plot(root / "ablation.png", cells, real, chosen)
-        save_grid(root / "grid.png", together, self.degradations, self.ts)
+        save_grid(root / "grid.png", found.together, self.degradations, self.ts)
         write_atomically(root / "recommendation.json", (json.dumps(chosen.as_dict(), indent=2) + "\n").encode())
-        page = study_report(cells, real, chosen, results, self.settings, self._notes())
+        page = study_report(cells, real, chosen, found.results, self.settings, self._notes())
         write_atomically(root / "report.html", page.encode())
         self._print(table(cells, real), chosen)
-        return chosen
+
+    def log(self, loggers: Iterable[Logger], chosen: Recommendation) -> None:
+        """Log the finished study to W&B."""
+        log_study(loggers, self.folder.root, chosen)
 
     def _command(self, checkpoint: str, degradation: str, t: int) -> str:
         """Return the command that makes pairs with one of the starts, which it names as it was given."""

@@ -65,19 +65,12 @@ def recommend(
         The recommendation.
     """
     starts = {cell.degradation: cell for cell in cells if cell.t == 0}
-
-    def least(cell: Cell) -> float | None:
-        start = starts[cell.degradation].psnr_median
-        limits = [] if psnr_drop is None or math.isinf(start) else [start - psnr_drop]
-        limits += [] if psnr_floor is None else [psnr_floor]
-        return max(limits, default=None)
-
-    allowed = [cell for cell in cells if least(cell) is None or cell.psnr_median >= least(cell)]
+    allowed = keeping_content(cells, psnr_drop, psnr_floor)
     warnings = []
     if not allowed:
         warnings.append(f"no cell has a median PSNR of {psnr_floor} dB or more, so the limits were ignored")
         allowed = list(cells)
-    best = min(allowed, key=lambda cell: (max(cell.scores.kid, floor_kid), cell.scores.fid192))
+    best = closest(allowed, floor_kid)
     by_fid, by_fid192 = (min(allowed, key=lambda cell: getattr(cell.scores, score)) for score in ("fid", "fid192"))
     start = starts[best.degradation]
     if math.isinf(start.psnr_median) and psnr_drop is not None and psnr_floor is None:
@@ -108,10 +101,29 @@ def recommend(
         best.t,
         best.scores.kid,
         None if math.isinf(best.psnr_median) else best.psnr_median,
-        least(best),
+        least_psnr(starts[best.degradation], psnr_drop, psnr_floor),
         (by_fid.degradation, by_fid.t),
         (by_fid192.degradation, by_fid192.t),
         tuple(warnings),
         f"{gained}; {', '.join(others)}",
         command(best.degradation, best.t),
     )
+
+
+def keeping_content(cells: Sequence[Cell], psnr_drop: float | None, psnr_floor: float | None) -> list[Cell]:
+    """Return the cells whose median PSNR satisfies the limits of ``recommend``."""
+    starts = {cell.degradation: cell for cell in cells if cell.t == 0}
+    least = {name: least_psnr(start, psnr_drop, psnr_floor) for name, start in starts.items()}
+    return [cell for cell in cells if least[cell.degradation] is None or cell.psnr_median >= least[cell.degradation]]
+
+
+def least_psnr(start: Cell, psnr_drop: float | None, psnr_floor: float | None) -> float | None:
+    """Return the median PSNR that a degradation must have in dB, given its cell at t = 0; ``None`` without a limit."""
+    no_drop = psnr_drop is None or math.isinf(start.psnr_median)
+    limits = [*([] if no_drop else [start.psnr_median - psnr_drop]), *([] if psnr_floor is None else [psnr_floor])]
+    return max(limits, default=None)
+
+
+def closest(cells: Sequence[Cell], floor_kid: float) -> Cell:
+    """Return the cell with the lowest KID; the lowest fid192 decides among those at or below the floor."""
+    return min(cells, key=lambda cell: (max(cell.scores.kid, floor_kid), cell.scores.fid192))

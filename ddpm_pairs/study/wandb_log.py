@@ -75,6 +75,30 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
         write_atomically(kept, "".join(f"{line}\n" for line in earlier).encode())
 
 
+def log_starts(loggers: Iterable[Logger], root: Path) -> None:
+    """Log the table of starts with its plot and grid to each W&B logger, as ``starts/...``.
+
+    Args:
+        loggers: The Trainer's loggers.
+        root: The study's folder.
+    """
+    runs = wandb_runs(loggers)
+    if not runs:
+        return
+    import wandb  # as above
+
+    with (root / "starts.csv").open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    for run in runs:
+        run.log(
+            {
+                "starts/rows": wandb.Table(columns=head, data=[[_value(text) for text in row] for row in rows]),
+                "starts/plot": wandb.Image(str(root / "starts.png")),
+                "starts/grid": wandb.Image(str(root / "starts_grid.png")),
+            }
+        )
+
+
 def _digest(root: Path, chosen: Recommendation) -> str:
     """Hash the numbers and the recommendation, which identify a study."""
     content = (root / "ablation.csv").read_bytes() + json.dumps(chosen.as_dict()).encode()

@@ -8,7 +8,6 @@ from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import sha256_of
 from ddpm_pairs.run import Run
 from ddpm_pairs.shipped import weights_file
-from ddpm_pairs.study.wandb_log import log_study
 
 
 def prepare(run: Run) -> Callable[[], None]:
@@ -31,6 +30,6 @@ def prepare(run: Run) -> Callable[[], None]:
         trainer.test(study, run.data, verbose=False)
         if trainer.is_global_zero:
             study.to(device)  # the device of all features; the Trainer leaves it on the CPU
-            log_study(trainer.loggers, run.output_dir, study.report(run.ckpt_path))
+            study.log(trainer.loggers, study.report(run.ckpt_path))
 
     return work
