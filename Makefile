@@ -6,10 +6,10 @@ INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format docs wheels doctor clean study-known-world study-search study-a study-b study-c \
-	study-d tables
+	study-d table2 table3 tables
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## create .venv with all dependencies (about 6 GB)
 
@@ -70,6 +70,12 @@ study-c: $(INSTALLED)  ## rerun results/study_c
 
 study-d: $(INSTALLED)  ## rerun results/study_d, after study-search
 	$(BIN)/python -m results.study_d.study --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
+
+table2: $(INSTALLED)  ## restorers from every way to make LQ (results/rivals); WORK may be that of study-known-world
+	$(BIN)/python -m results.rivals.table2 --photographs $(DATA)/hq_natural/web_photos --work $(WORK)/known_world
+
+table3: $(INSTALLED)  ## every way to make LQ, as it is and walked (results/rivals)
+	$(BIN)/python -m results.rivals.table3 --data $(DATA) --work $(WORK)/rivals
 
 tables: $(INSTALLED)  ## print the tables of studies a, b and d from the files in results/
 	$(BIN)/python -m results.tables
