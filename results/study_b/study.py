@@ -21,7 +21,7 @@ from ddpm_pairs.tensors import seed_of
 from results.realism import RealPictures, compare, kept, read
 from results.steps import Steps, keep_measured, study_parser
 from results.study_b.figure import save_figure, save_restored
-from results.study_b.tables import LQ, PHOTOGRAPHS, SEEDS, TRAININGS, best_seed, tables
+from results.study_b.tables import COMPARED, LQ, PHOTOGRAPHS, SEEDS, TRAININGS, best_seed, tables
 
 HELD_OUT = 30
 """Number of HQ images whose pairs select between seeds and are not trained on."""
@@ -35,6 +35,10 @@ KINDS = {
 }
 TRAINED = KINDS | {"shipped": PROBE}
 """Pairs on which restorers are trained; the last are those of `pairs_natural.yaml` as it is shipped."""
+RELEASED = "--model.degradation ddpm_pairs.degradations.RealESRGAN --model.degradation.jpeg released --model.t_max 0"
+"""Options of the handcrafted pairs with the JPEG of Real-ESRGAN's released code; the other draws are the same."""
+VARIED = TRAINED | {"released": RELEASED}
+"""Pairs of which there are several variants of each photograph."""
 STARTS = {
     **{name: f"--model.degradation {name} --model.t_max 0" for name in ("bicubic", "classical", "bsrgan")},
     "calibrated": "--config {work}/start.yaml --model.t_max 0",
@@ -55,8 +59,8 @@ def main() -> None:
     camera = data / "blind_camera" / "lq_train"
     steps.always("photographs", lambda: link_photographs(data / "hq_natural", arguments.work))
     predict = f"predict --config pairs_natural.yaml --model.threads {arguments.threads}"
-    for kind, options in ({"probe": PROBE} | TRAINED | STARTS).items():
-        for seed in range(VARIANTS if kind in TRAINED else 1):
+    for kind, options in ({"probe": PROBE} | VARIED | STARTS).items():
+        for seed in range(VARIANTS if kind in VARIED else 1):
             places = f"--data.hq_dir {{work}}/hq --output_dir {{work}}/pairs/{kind}_{seed}"
             steps.command(f"pairs_{kind}_{seed}", f"{predict} {options} --seed_everything {seed} {places}")
         if kind == "probe":
@@ -116,13 +120,13 @@ def export(work: Path, name: str) -> None:
 
 
 def measure_lq(work: Path, real_dir: Path) -> None:
-    """Compare LQ of each kind with the camera's, and those of ``KINDS`` also by source of HQ."""
+    """Compare LQ of each kind with the camera's, and those of ``COMPARED`` also by source of HQ."""
     real, out, pairs = RealPictures(real_dir), work / "measured" / "lq", work / "pairs"
     kept(out / "floor.json", real.floor)
     for kind in LQ:
-        folders = [pairs / f"{kind}_{seed}" for seed in range(VARIANTS if kind in KINDS else 1)]
+        folders = [pairs / f"{kind}_{seed}" for seed in range(VARIANTS if kind in COMPARED else 1)]
         kept(out / f"{kind}.json", partial(compare, real, folders))
-    for kind, photographs in product(KINDS, PHOTOGRAPHS):
+    for kind, photographs in product(COMPARED, PHOTOGRAPHS):
         folders = [pairs / f"{kind}_{seed}" / "lq" / photographs for seed in range(VARIANTS)]
         kept(out / f"{kind}_{photographs}.json", lambda lq=folders: real.compare(read(*lq)))
 

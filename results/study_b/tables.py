@@ -8,8 +8,9 @@ from results.known_world.gains import DIGITS, gain_in_words, markdown, per_pictu
 from results.realism import HEADS, load, realism_table
 
 PHOTOGRAPHS = ("web_photos", "bsds500_train")
-KINDS = ("handcrafted", "ours")
-LQ = ("bicubic", "classical", "bsrgan", "calibrated", "probe", *KINDS)
+COMPARED = ("handcrafted", "released", "ours")
+"""Sets of LQ that are compared by source of HQ too; the second has the JPEG of Real-ESRGAN's released code."""
+LQ = ("bicubic", "classical", "bsrgan", "calibrated", "probe", *COMPARED)
 """Sets of LQ in the first table."""
 TRAININGS = {"handcrafted": ["handcrafted"], "pairs": ["ours"], "mix": ["handcrafted", "ours"], "shipped": ["shipped"]}
 """Kinds of pairs on which each restorer is trained."""
@@ -30,7 +31,7 @@ def content_table(measured: Path) -> str:
     """Return the table of LQ by source of HQ, which separates degradation from content."""
     rows = [["LQ", "made from", *HEADS]]
     for photographs in PHOTOGRAPHS:
-        for kind in KINDS:
+        for kind in COMPARED:
             rows.append([kind, photographs, *load(measured / "lq" / f"{kind}_{photographs}.json").cells()])
     return markdown(rows)
 
