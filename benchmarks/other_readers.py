@@ -15,7 +15,6 @@ import importlib.util
 import json
 import multiprocessing
 import sys
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from PIL import Image
 from ddpm_pairs.api import make_pairs
 from ddpm_pairs.degradations import Walk
 from ddpm_pairs.demo.scenes import HQ_PHOTOGRAPHS, scenes
+from ddpm_pairs.diffusion.runtime.runtime import Runtime
 from ddpm_pairs.pairset.pack import pack
 
 NAMES = (
@@ -41,7 +41,7 @@ NAMES = (
 """Sources of the pairs: what people, cameras, and other programs call their files."""
 
 VARIANTS = 2
-SIDE = 128
+SIDE = 64
 PSNR_DROP = 2.0
 """Decibels that rejects some of the pairs."""
 
@@ -55,17 +55,26 @@ FORMS = {
 LMDB = {"dataroot_gt": "hq.lmdb", "dataroot_lq": "lq.lmdb"}
 IN_FOLDERS = ("as written", "--format folder", "--format folder --flat")
 MODES = {
-    "BasicSR": [("folder", IN_FOLDERS, {}), ("lmdb", ["--format lmdb"], LMDB)],
+    "BasicSR": [
+        ("folder", IN_FOLDERS, {}),
+        ("meta_info_file", IN_FOLDERS, {"meta_info_file": "meta_info.txt"}),
+        ("lmdb", ["--format lmdb"], LMDB),
+    ],
     "Real-ESRGAN": [
         ("folder", IN_FOLDERS, {}),
         ("meta_info", IN_FOLDERS, {"dataroot_gt": "", "dataroot_lq": "", "meta_info": "meta_info.txt"}),
         ("lmdb", ["--format lmdb"], LMDB),
     ],
     "KAIR": [("folder", IN_FOLDERS, {})],
-    "traiNNer-redux": [("folder", IN_FOLDERS, {}), ("lmdb", ["--format lmdb"], LMDB)],
+    "traiNNer-redux": [
+        ("folder", IN_FOLDERS, {}),
+        ("meta_info", IN_FOLDERS, {"meta_info": "meta_info.txt"}),
+        ("lmdb", ["--format lmdb"], LMDB),
+    ],
     "webdataset": [("shards", ["--format webdataset"], {})],
     "datasets, webdataset": [("shards", ["--format webdataset"], {})],
     "datasets, imagefolder": [("folder", IN_FOLDERS, {})],
+    "datasets, from_list": [("manifest", IN_FOLDERS[:1], {})],
 }
 """For each reader, its modes: the name, the forms that it reads, and its options."""
 
@@ -76,11 +85,11 @@ class Read:
 
     Attributes:
         pairs: Hashes of HQ and LQ of the pairs.
-        errors: Numbers of pairs that could not be read, by error.
+        errors: What was raised, once per pair that could not be read.
     """
 
     pairs: list[tuple[str, str]] = field(default_factory=list)
-    errors: Counter = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
 
 
 def main() -> None:
@@ -121,7 +130,7 @@ def make(work: Path) -> tuple[set, set]:
         path = work / "sources" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-    walk = Walk("bicubic", "blind_camera", t=(0, 100))
+    walk = Walk("bicubic", "blind_camera", t=(0, 100), sampling="fast", runtime=Runtime(threads=1))
     make_pairs(work / "sources", work / "pairs", walk, variants=VARIANTS, psnr_drop=PSNR_DROP, num_workers=0)
     for form, options in FORMS.items():
         if options and not (work / folder_of(form)).exists():
@@ -152,11 +161,11 @@ def read(reader: str, folder: Path, options: dict[str, str], checkouts: list[Pat
         try:
             for pair in READERS[reader](folder, **options):
                 if isinstance(pair, Exception):
-                    found.errors[in_words(pair)] += 1
+                    found.errors.append(in_words(pair))
                 else:
                     found.pairs.append(hashes(*pair))
         except Exception as error:  # whatever a peer raises is its result
-            found.errors[in_words(error)] += 1
+            found.errors.append(in_words(error))
     return found
 
 
@@ -169,7 +178,7 @@ def judged(found: Read, accepted: set, rejected: set) -> list[str]:
     """Return the cells of a reader: accepted pairs that it read, rejected ones, wrong ones, and errors."""
     got = set(found.pairs)
     wrong = len(got - accepted - rejected) + len(found.pairs) - len(got)
-    errors = "; ".join(f"{number} x {error}" for error, number in found.errors.items())
+    errors = f"{len(found.errors)}, the first with {found.errors[0]}" if found.errors else "0"
     return [str(len(got & accepted)), str(len(got & rejected)), str(wrong), errors.replace("|", "\\|")]
 
 

@@ -4,6 +4,7 @@ Each function yields the pairs of one reader as (HQ, LQ), or the exception that 
 run in processes of their own, because several of them install a package named ``data`` or ``utils``.
 """
 
+import json
 import os
 import sys
 import types
@@ -82,6 +83,16 @@ def datasets_folder(folder: Path, **_: str) -> Iterator[Pair | Exception]:
         yield np.array(decode(found["hq"][name])), np.array(decode(found["lq"][name]))
 
 
+def datasets_rows(folder: Path, **_: str) -> Iterator[Pair | Exception]:
+    """The accepted pairs of the manifest with ``datasets``, as ``docs/pairs-format.md`` describes."""
+    from datasets import Dataset, Image
+
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    rows = [{side: str(folder / line[side]) for side in ("hq", "lq")} for line in lines if line["accepted"]]
+    for row in Dataset.from_list(rows).cast_column("hq", Image()).cast_column("lq", Image()):
+        yield np.array(row["hq"]), np.array(row["lq"])
+
+
 READERS: dict[str, Callable[..., Iterator[Pair | Exception]]] = {
     "BasicSR": basicsr,
     "Real-ESRGAN": real_esrgan,
@@ -90,6 +101,7 @@ READERS: dict[str, Callable[..., Iterator[Pair | Exception]]] = {
     "webdataset": webdataset,
     "datasets, webdataset": datasets_shards,
     "datasets, imagefolder": datasets_folder,
+    "datasets, from_list": datasets_rows,
 }
 
 

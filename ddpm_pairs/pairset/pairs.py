@@ -1,10 +1,14 @@
 """Data classes: a pair in memory, a pair on disk, and the pairs found in a source; names and sizes of packed pairs."""
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from ddpm_pairs.images.find import Failure, Picture
 from ddpm_pairs.pairset.records import Record
+
+_HIDDEN = re.compile("(?<![^/])__")
+"""``__`` at the beginning of a part of a name."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,10 @@ class FoundPairs:
 def quote_key(key: str) -> str:
     """Quote a key for packed copies: ASCII without dots, because both formats start the suffix at the first dot.
 
-    ``/`` and ``~`` are not changed.
+    ``/`` and ``~`` are not changed. ``__`` at the beginning of a part is quoted, because readers of tar files skip such
+    members: ``datasets`` those whose name begins so, ``webdataset`` those in a folder ``__<name>__``.
     """
-    return quote(key, safe="/~").replace(".", "%2E")
+    return _HIDDEN.sub("%5F_", quote(key, safe="/~").replace(".", "%2E"))
 
 
 def unquote_key(name: str) -> str:

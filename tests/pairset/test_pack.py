@@ -16,12 +16,12 @@ from ddpm_pairs.cli.main import main
 from ddpm_pairs.pairset.pack import pack
 from ddpm_pairs.synthesis import PairGenerator
 
-KEYS = ["B", "a", "a.b", "b", "d 1~2", "e%2E", "sub.x/c", "é/ü.1"]
+KEYS = ["B", "__u__/__v", "a", "a.b", "b", "d 1~2", "e%2E", "sub.x/c", "é/ü.1"]
 
 
 @pytest.fixture
 def pairs(tmp_path, tmp_path_factory, photos, predict):
-    """Eight pairs with awkward keys, made once and copied; the third is marked as rejected."""
+    """Nine pairs with awkward keys, made once and copied; the fourth is marked as rejected."""
     made = tmp_path_factory.getbasetemp() / "pairs_to_pack"
     if not made.exists():
         for number, key in enumerate(KEYS):
@@ -30,7 +30,7 @@ def pairs(tmp_path, tmp_path_factory, photos, predict):
             Image.fromarray(photos[number % 4][: 64 + 4 * (number % 2), 3 * number : 3 * number + 64]).save(path)
         predict(PairGenerator("bicubic", t_max=0, slots=4, threads=1), tmp_path / "hq", made)
         lines = [json.loads(line) for line in (made / "manifest.jsonl").read_text().splitlines()]
-        lines[2]["accepted"] = False
+        lines[3]["accepted"] = False
         (made / "manifest.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return shutil.copytree(made, tmp_path / "pairs")
 
@@ -182,7 +182,7 @@ HARMS = {
     "unfinished": (lambda root: (root / "manifest.rank0.jsonl").touch(), "contains an unfinished run"),
     "nothing": (lambda root: (root / "manifest.jsonl").write_text(""), "contains no pairs"),
     "nothing accepted": (
-        lambda root: (root / "manifest.jsonl").write_text((root / "manifest.jsonl").read_text().splitlines()[2] + "\n"),
+        lambda root: (root / "manifest.jsonl").write_text((root / "manifest.jsonl").read_text().splitlines()[3] + "\n"),
         "only 1 pairs that are not accepted",
     ),
 }

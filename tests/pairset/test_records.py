@@ -28,9 +28,12 @@ def test_variants_and_what_they_show():
     assert content_of("~1/a") == "~1/a"
 
 
-@pytest.mark.parametrize("key", ["a.b", "sub.x/c", "é/ü.1", "d 1~2", "e%2E", "a,b?#&+", "\U0001f600"])
+@pytest.mark.parametrize(
+    "key", ["a.b", "sub.x/c", "é/ü.1", "d 1~2", "e%2E", "a,b?#&+", "\U0001f600", "__a__/b", "a/___b"]
+)
 def test_quoted_keys_are_ascii_without_dots(key):
     name = quote_key(key)
+    assert not any(part.startswith("__") for part in name.split("/"))
     assert name.isascii() and "." not in name and name.count("/") == key.count("/")
     assert unquote_key(name) == unquote(name) == key
 
