@@ -27,7 +27,7 @@ FLOORS = [
     {"synthesis", "restoration"},
     {"callbacks"},
     {"reports"},
-    {"study"},
+    {"pools", "study"},
     {"api", "export"},
     {"cli"},
     {"demo"},

@@ -34,6 +34,7 @@ OWN_VERBS = {
     "demo": "ddpm_pairs.demo.main",
     "preview": "ddpm_pairs.reports.preview.main",
     "calibrate": "ddpm_pairs.synthesis.calibrate",
+    "pools": "ddpm_pairs.pools.main",
     "score": "ddpm_pairs.reports.scoring.main",
     "remake": "ddpm_pairs.synthesis.remake",
     "verify": "ddpm_pairs.pairset.verify",
@@ -218,6 +219,21 @@ def _verb_parsers() -> dict[str, _Parser]:
     calibrate.add_argument("lq_dir", type=_path, metavar="LQ_DIR", help="folder of real LQ images")
     calibrate.add_argument("out", type=_path, metavar="OUT", help="config to write: NAME.yaml")
 
+    pools = parser("pools", "collect blur kernels and noise patches of LQ images as a degradation (RealSR)")
+    pools.add_argument("lq_dir", type=_path, metavar="LQ_DIR", help="folder of real LQ images")
+    pools.add_argument("out", type=_path, metavar="OUT", help="file to write: NAME.safetensors; also NAME.png")
+    pools.add_argument("--scale", type=int, default=4, help="HQ size divided by LQ size: 2 or 4 (default: 4)")
+    pools.add_argument("--kernels", type=int, default=100, help="images to estimate a kernel from (default: 100)")
+    pools.add_argument("--iterations", type=int, default=3000, help="training steps per kernel (default: 3000)")
+    pools.add_argument("--patch", type=int, default=32, metavar="PX", help="side of noise patches (default: 32)")
+    pools.add_argument("--patches", type=int, default=1000, help="maximum number of noise patches (default: 1000)")
+    pools.add_argument(
+        "--variance", type=float, default=20, help="gray variance below which a patch is flat (default: 20)"
+    )
+    pools.add_argument("--mean", type=float, default=0, help="gray mean above which a patch is used (default: 0)")
+    pools.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+    pools.add_argument("--workers", type=int, default=2, help="processes, one image each (default: 2)")
+
     remake = parser("remake", "reproduce one pair from its manifest line and compare it with the file")
     remake.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
     remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
@@ -290,6 +306,7 @@ def _verb_parsers() -> dict[str, _Parser]:
         "demo": demo,
         "preview": preview,
         "calibrate": calibrate,
+        "pools": pools,
         "score": score,
         "remake": remake,
         "verify": verify,
