@@ -232,7 +232,7 @@ def _verb_parsers() -> dict[str, _Parser]:
     )
     pools.add_argument("--mean", type=float, default=0, help="gray mean above which a patch is used (default: 0)")
     pools.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
-    pools.add_argument("--workers", type=int, default=2, help="processes, one image each (default: 2)")
+    pools.add_argument("--workers", type=int, help="processes, each with its own images (default: all cores)")
 
     remake = parser("remake", "reproduce one pair from its manifest line and compare it with the file")
     remake.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")

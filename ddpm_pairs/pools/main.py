@@ -1,5 +1,6 @@
 """``ddpm-pairs pools``: collect blur kernels and noise patches of real LQ images as a degradation, RealSR."""
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -67,10 +68,14 @@ def main(arguments: Namespace) -> int:
 def _check(arguments: Namespace) -> None:
     if arguments.out.suffix != ".safetensors":
         raise UserError(f"OUT: got {arguments.out}; expected a name ending in .safetensors")
+    if arguments.out.is_dir():
+        raise UserError(f"OUT: got the folder {arguments.out}; expected a file or a new name")
+    if arguments.out.resolve().is_relative_to(arguments.lq_dir.resolve()):
+        raise UserError(f"OUT: got {arguments.out}, which is inside LQ_DIR {arguments.lq_dir}; choose another folder")
     if arguments.scale not in SCALES:
         raise UserError(f"--scale: got {arguments.scale}; expected one of {', '.join(map(str, SCALES))}")
     for option in ("kernels", "iterations", "patches", "workers"):
-        if getattr(arguments, option) < 1:
+        if getattr(arguments, option) is not None and getattr(arguments, option) < 1:
             raise UserError(f"--{option}: got {getattr(arguments, option)}; expected 1 or more")
     if arguments.patch < 2 * OVERLAP or arguments.patch % OVERLAP:
         raise UserError(f"--patch: got {arguments.patch}; expected a multiple of {OVERLAP}, {2 * OVERLAP} or more")
@@ -109,7 +114,8 @@ def _noise(pictures: list[Picture], arguments: Namespace, failures: list[Failure
 def _kernels(pictures: list[Picture], arguments: Namespace, failures: list[Failure]) -> tuple[torch.Tensor, list[str]]:
     """Estimate kernels; returns those that converged in the order of the images, and their sources."""
     record = arguments.out.with_suffix(".kernels.jsonl")
-    running = estimates(record, pictures, arguments.iterations, arguments.seed, arguments.workers)
+    workers = arguments.workers or os.cpu_count() or 1
+    running = estimates(record, pictures, arguments.iterations, arguments.seed, workers)
     found = {one["source"]: one for one in _progress(running, "kernels", len(pictures))}
     kernels, sources = [], []
     for picture in pictures:
