@@ -81,6 +81,8 @@ def tiny(words: list[str]) -> list[str]:
         return []
     if verb == "preview":
         return ["--pictures", "1", "--draws", "2"]
+    if verb == "pools":
+        return ["--kernels", "1", "--iterations", "150", "--workers", "1"]
     if verb == "score":
         return ["--metrics", "psnr,ssim"]
     if verb not in ("fit", "test", "predict"):
