@@ -1,6 +1,5 @@
 """The contact sheet of pools: kernels as gray images with their shapes, and noise with its strength and grain."""
 
-from collections import Counter
 from pathlib import Path
 
 import torch
@@ -32,12 +31,12 @@ def save_pools_sheet(path: Path, net: RealSR, kernels_from: list[str], noise_fro
     for kernel, group in zip(_places(len(net.kernels), rows), _places(len(groups), rows), strict=True):
         alike = net.sources == groups[group]
         patches = net.patches[alike]
-        title = f"kernel of {kernels_from[kernel]}, noise of {noise_from[int(alike.nonzero()[0])]}"
-        text = f"kernel {kernel_words(net.kernels[kernel])}; noise {noise_words(patches)}"
+        title = f"{kernels_from[kernel]}: {kernel_words(net.kernels[kernel])}"
+        text = f"{noise_from[int(alike.nonzero()[0])]}: {noise_words(patches)}"
         entries.append(Entry((_kernel_image(net.kernels[kernel]), _noise_image(patches, group)), title, text))
     heading = (
-        f"RealSR's pools for x{net.scale}: {len(net.kernels)} kernels, {len(net.patches)} noise patches of "
-        f"{len(Counter(noise_from))} images"
+        f"RealSR's pools, scale {net.scale}, kernels: {len(net.kernels)}, noise patches: {len(net.patches)} "
+        f"of {len(set(noise_from))} images"
     )
     save_sheet(path, entries, ("kernel, HQ pixels", f"noise, amplified x{AMPLIFIED}, {SIDE} px"), heading)
 
@@ -45,7 +44,7 @@ def save_pools_sheet(path: Path, net: RealSR, kernels_from: list[str], noise_fro
 def kernel_words(kernel: Tensor) -> str:
     """Describe a kernel (k, k): the standard deviations along its axes in HQ px, and its direction."""
     shape = shape_of(kernel)
-    return f"σ {shape.wide:.1f}/{shape.narrow:.1f} px {shape.degrees:.0f}°"
+    return f"kernel σ {shape.wide:.1f}/{shape.narrow:.1f} px {shape.degrees:.0f}°"
 
 
 def noise_words(patches: Tensor) -> str:
@@ -59,7 +58,7 @@ def noise_words(patches: Tensor) -> str:
     power = noise.square().mean().clamp(min=1e-12)
     neighbors = (noise[..., 1:] * noise[..., :-1]).mean() / 2 + (noise[..., 1:, :] * noise[..., :-1, :]).mean() / 2
     channels = sum((noise[:, one] * noise[:, other]).mean() for one, other in ((0, 1), (0, 2), (1, 2))) / 3
-    return f"σ {power.sqrt():.1f}/255, neighbors {neighbors / power:+.2f}, channels {channels / power:+.2f}"
+    return f"noise σ {power.sqrt():.1f}/255, neighbors {neighbors / power:+.2f}, channels {channels / power:+.2f}"
 
 
 def _places(count: int, rows: int) -> list[int]:
