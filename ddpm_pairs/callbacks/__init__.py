@@ -3,9 +3,19 @@
 from ddpm_pairs.callbacks.ema import EMA
 from ddpm_pairs.callbacks.evaluation import Evaluation
 from ddpm_pairs.callbacks.last_checkpoint import LastCheckpoint
+from ddpm_pairs.callbacks.learned_samples import LearnedSamples
 from ddpm_pairs.callbacks.prior_samples import PriorSamples
 from ddpm_pairs.callbacks.realism import Realism
 from ddpm_pairs.callbacks.sample_grid import SampleGrid
 from ddpm_pairs.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["EMA", "Evaluation", "LastCheckpoint", "PriorSamples", "Realism", "SampleGrid", "TrainingMonitor"]
+__all__ = [
+    "EMA",
+    "Evaluation",
+    "LastCheckpoint",
+    "LearnedSamples",
+    "PriorSamples",
+    "Realism",
+    "SampleGrid",
+    "TrainingMonitor",
+]

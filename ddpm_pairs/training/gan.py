@@ -6,28 +6,21 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ddpm_pairs.errors import UserError
-from ddpm_pairs.training.losses.adversarial import (
-    discriminator_loss,
-    path_length_penalty,
-    path_lengths,
-    r1_penalty,
-)
+from ddpm_pairs.training.losses.adversarial import path_length_penalty, path_lengths, r1_penalty
+from ddpm_pairs.training.losses.competition import Competition, Logistic, gradient_penalty
 from ddpm_pairs.training.optimizer import check_finite
 from ddpm_pairs.training.steps import generators, lazy_adam, normal, take_step
+from ddpm_pairs.training.watch import DiscriminatorWatch
 
 REMEDY = "lower learning rates or with --model.gradient_clip 1.0"
 """What to change after a loss that is not finite; see ``ddpm_pairs.training.optimizer.check_finite``."""
 
 PATH_DECAY = 0.01
 """Weight of the latest batch in the running mean of the path lengths."""
-
-UNDECIDED = math.log(2)
-"""Loss per image of a discriminator that guesses."""
 
 
 class AdversarialSteps:
@@ -43,7 +36,9 @@ class AdversarialSteps:
         path_every: Iterations between the generator's path-length steps.
         betas: Adam's, for both networks.
         gradient_clip: Largest L2 norm of each network's gradients; ``None`` does not clip.
-        seed: Seed of the path-length noise.
+        seed: Seed of the path-length noise and of the images between real and generated ones.
+        loss: The adversarial loss.
+        gradient_penalty: Weight of WGAN-GP's gradient penalty, 10 there; 0 turns it off.
 
     Raises:
         UserError: If a value is out of range.
@@ -58,11 +53,14 @@ class AdversarialSteps:
         betas: tuple[float, float],
         gradient_clip: float | None,
         seed: int,
+        loss: Competition | None = None,
+        gradient_penalty: float = 0.0,
     ) -> None:
         for name, every in (("r1_every", r1_every), ("path_every", path_every)):
             if every < 1:
                 raise UserError(f"--model.{name}: got {every}; expected 1 or more")
-        for name, weight in (("r1_weight", r1_weight), ("path_weight", path_weight)):
+        weights = {"r1_weight": r1_weight, "path_weight": path_weight, "gradient_penalty": gradient_penalty}
+        for name, weight in weights.items():
             if not 0 <= weight < math.inf:
                 raise UserError(f"--model.{name}: got {weight}; expected 0 or more")
         if gradient_clip is not None and not gradient_clip > 0:
@@ -72,7 +70,8 @@ class AdversarialSteps:
         self.r1_weight, self.r1_every = r1_weight, r1_every
         self.path_weight, self.path_every = path_weight, path_every
         self.betas, self.gradient_clip, self.seed = (float(betas[0]), float(betas[1])), gradient_clip, seed
-        self.watch = DiscriminatorWatch()
+        self.loss, self.gradient_penalty = loss or Logistic(), gradient_penalty
+        self.watch = DiscriminatorWatch(self.loss)
 
     def optimizers(self, groups: list[dict], discriminator: nn.Module, rate: float, fused: bool) -> list[Optimizer]:
         """Return one Adam for the generator's parameter groups and one for the discriminator.
@@ -143,9 +142,11 @@ class AdversarialSteps:
             step: The iteration.
         """
         logits_real, logits_made = discriminator(real), discriminator(made.detach())
-        loss = discriminator_loss(logits_real, logits_made)
-        check_finite(loss, module, REMEDY, step)
-        take_step(module, optimizer, loss, self.gradient_clip)
+        loss = total = self.loss.discriminator(logits_real, logits_made)
+        if self.gradient_penalty > 0:
+            total = loss + self.gradient_penalty * self._penalty(module, discriminator, real, made, step)
+        check_finite(total, module, REMEDY, step)
+        take_step(module, optimizer, total, self.gradient_clip)
         module.log("train/discriminator", loss.detach(), prog_bar=True)
         means = {"train/logit_real": logits_real.detach().mean(), "train/logit_made": logits_made.detach().mean()}
         module.log_dict(means)
@@ -157,42 +158,17 @@ class AdversarialSteps:
             module.log("train/r1", penalty.detach())
         self.watch.update(loss)
 
-
-class DiscriminatorWatch:
-    """Warn if the discriminator is always right, or if it learns nothing.
-
-    Args:
-        window: Iterations between checks. Only a check synchronizes with the device.
-    """
-
-    def __init__(self, window: int = 1000) -> None:
-        self.window = window
-        self._seen, self._sums = 0, torch.zeros(2)
-
-    def update(self, loss: Tensor) -> str | None:
-        """Add an iteration's ``discriminator_loss``; at the end of a window, issue and return the warning, if any."""
-        half = loss.detach().float() / 2
-        self._sums = self._sums.to(half.device) + torch.stack([half, (half - UNDECIDED).abs()])
-        self._seen += 1
-        if self._seen < self.window:
-            return None
-        mean, distance = (self._sums / self._seen).tolist()
-        self._seen, self._sums = 0, torch.zeros(2)
-        warning = None
-        if mean < 0.01:
-            warning = (
-                f"the discriminator's loss was {mean:.4f} per image over the last {self.window} iterations: it "
-                "recognizes all generated images, so the generator learns nothing from it. Lower its learning rate, or "
-                "raise --model.r1_weight"
-            )
-        elif distance < 0.01:
-            warning = (
-                f"the discriminator's loss stayed at {mean:.3f} per image over the last {self.window} iterations "
-                "(guessing gives 0.693): it learns nothing. Raise its learning rate, or set --model.discriminator_from"
-            )
-        if warning is not None:
-            rank_zero_warn(warning)
-        return warning
+    def _penalty(
+        self, module: L.LightningModule, discriminator: nn.Module, real: Tensor, made: Tensor, step: int
+    ) -> Tensor:
+        """Compute the gradient penalty at random points between pairs of a real and a generated image."""
+        rows = generators(module, "gradient penalty", len(real), self.seed, step)
+        share = torch.stack([torch.rand((1, 1, 1), generator=row, device=row.device) for row in rows])
+        with torch.autocast(module.device.type, enabled=False):
+            between = torch.lerp(made.detach().to(real.dtype), real.detach(), share.to(real.dtype)).requires_grad_()
+            penalty = gradient_penalty(discriminator(between), between)
+        module.log("train/gradient_penalty", penalty.detach())
+        return penalty
 
 
 @torch.no_grad()

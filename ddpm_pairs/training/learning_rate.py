@@ -1,6 +1,7 @@
-"""Schedule of the learning rate: linear warmup, then constant or along a half cosine."""
+"""Schedules of the learning rate: warmup and cosine decay, or constant, then decayed linearly or halved."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -59,3 +60,39 @@ class WarmupDecay(LambdaLR):
         done = (step - self.decays_from) / max(self.total - self.decays_from, 1)
         cosine = math.cos(math.pi * min(max(done, 0.0), 1.0))
         return (self.share + LOWEST) / 2 + (self.share - LOWEST) / 2 * cosine
+
+
+class LinearOrHalved(LambdaLR):
+    """Keep the learning rate constant, then lower it linearly to 0, halve it at some steps, or both.
+
+    The learning rate is a function of the step and the configured values alone; a checkpoint brings only the step.
+
+    Args:
+        optimizer: The optimizer; the learning rates of its groups are those at the start.
+        decay_from: Step at which the linear decay begins; ``None`` does not decay.
+        total: Step at which it ends.
+        halve_at: Steps at which the learning rate is halved.
+    """
+
+    def __init__(self, optimizer: Optimizer, decay_from: int | None, total: int, halve_at: Sequence[int]) -> None:
+        self.decay_from, self.total, self.halve_at = decay_from, total, tuple(halve_at)
+        super().__init__(optimizer, self.factor)
+
+    def factor(self, step: int) -> float:
+        """Return the learning rate at a step as a share of the configured one."""
+        halved = 0.5 ** sum(step >= one for one in self.halve_at)
+        if self.decay_from is None:
+            return halved
+        left = (self.total - step) / max(self.total - self.decay_from, 1)
+        return halved * min(max(left, 0.0), 1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at the step of a checkpoint."""
+        self.last_epoch = state_dict["last_epoch"]
+        self._last_lr = [base * self.factor(self.last_epoch) for base in self.base_lrs]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate

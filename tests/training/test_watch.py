@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from ddpm_pairs.training.gan import DiscriminatorWatch
+from ddpm_pairs.training.watch import DiscriminatorWatch
 
 
 def watched(losses, window=10):
-    watch = DiscriminatorWatch(window)
+    watch = DiscriminatorWatch(window=window)
     return [watch.update(torch.tensor(loss)) for loss in losses]
 
 
