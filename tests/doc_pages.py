@@ -107,5 +107,6 @@ def tiny(words: list[str]) -> list[str]:
 
 def _overlays(config: str) -> list[str]:
     family = config.split("_")[0]
-    names = {"ddpm": ["debug"], "gpen": ["debug_gpen"], "rrdb": ["debug_rrdb"], "": []}[family]
+    learned = dict.fromkeys(("dsgan", "dasr", "pdm"), ["debug_gan"])
+    names = {"ddpm": ["debug"], "gpen": ["debug_gpen"], "rrdb": ["debug_rrdb"], "": [], **learned}[family]
     return [f"parts/{name}.yaml" for name in names + (["debug_rrdb_gan"] if config == "rrdb_gan" else [])]
