@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -246,7 +247,7 @@ class TestIdentityWatch:
         start, real = self.images(0, 0.1), self.images(1, 0.3)
         said = [watch.update(start + 0.002, start, real) for _ in range(5)]
         assert said[:4] == [None] * 4
-        assert "+9.5 dB more power" in said[4] and "--model.adversarial_weight" in said[4]
+        assert re.search(r"\+9\.\d dB more power.*--model.adversarial_weight", said[4])
         assert len(recwarn) == 1
 
     @pytest.mark.parametrize("gain", [0.1, 0.3])
