@@ -138,9 +138,8 @@ class TestStepsByHand:
             (content - 0.005 * judge(made).mean()).backward()
             one.step()
             seeds = [seed_of("gradient penalty", 0, step, row) for row in range(2)]
-            share = torch.stack(
-                [torch.rand((1, 1, 1), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-            )
+            random = [torch.Generator().manual_seed(seed) for seed in seeds]
+            share = torch.stack([torch.rand((1, 1, 1), generator=row, dtype=torch.float64) for row in random])
             between = (made.detach() + share * (real - made.detach())).requires_grad_()
             (gradient,) = torch.autograd.grad(judge(between).mean((1, 2, 3)).sum(), between, create_graph=True)
             penalty = (gradient.square().sum((1, 2, 3)).sqrt() - 1).square().mean()
