@@ -18,6 +18,9 @@ KERNEL_SIDE = 21
 CHANNELS = 3
 """Channels of the random fields, one number or one map each."""
 
+INITIAL_NOISE = 0.02
+"""Factor on the last layer of the noise network: its initial noise has a standard deviation of about 0.02 to 0.03, instead of 1."""
+
 
 class PDM(Generator):
     """The probabilistic degradation model of PDM-SR (Luo et al. 2022, arXiv 2203.04962): blur, decimate, add noise.
@@ -71,6 +74,9 @@ class PDM(Generator):
             channels = 2 * CHANNELS if noise_sees_image else CHANNELS
             outputs = 1 if gray_noise else 3
             self.noise = nn.Sequential(*_layers(channels, noise_width, noise_blocks, 3, outputs))
+            with torch.no_grad():  # batch normalization would give the initial noise the contrast of an image
+                self.noise[-1].weight.mul_(INITIAL_NOISE)
+                self.noise[-1].bias.zero_()
             self.adds_noise, self.radius = True, 2 * noise_blocks + 2
 
     def initial_logits(self, sigma: float | None) -> Tensor:
