@@ -19,7 +19,7 @@ CHANNELS = 3
 """Channels of the random fields, one number or one map each."""
 
 INITIAL_NOISE = 0.02
-"""Factor on the last layer of the noise network: its initial noise has a standard deviation of about 0.02 to 0.03, instead of 1."""
+"""Factor on the last layer of the noise network; its initial noise has a standard deviation of about 0.03, not 1."""
 
 
 class PDM(Generator):
