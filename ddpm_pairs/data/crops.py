@@ -58,10 +58,13 @@ class CroppedImages(StreamedImages):
     Attributes:
         train_pictures: Images for training, after ``find()``.
         val_pictures: Images for validation, after ``find()``.
+        option_per_pixel: Value of ``--data.crop_size`` per pixel of these crops, for error messages.
 
     Raises:
         UserError: If an option is out of range.
     """
+
+    option_per_pixel: float = 1
 
     def __init__(
         self,
@@ -99,7 +102,7 @@ class CroppedImages(StreamedImages):
             failures = failures + more
         self.failures = failures
         sizes = (read_size(picture.path) for picture in self.train_pictures)
-        check_crop_size(self.crop_size, sizes, self._option)
+        check_crop_size(self.crop_size, sizes, self._option, self.option_per_pixel)
 
     def training_samples(self) -> Dataset:
         """Return a dataset whose sample i is a random crop; the seed determines the order of images."""
@@ -116,13 +119,14 @@ def stack(crops: list[Crop]) -> tuple[Tensor, list[Failure]]:
     return torch.stack([crop.pixels for crop in crops]), [failure for crop in crops for failure in crop.failures]
 
 
-def check_crop_size(crop_size: int, sizes: Iterable[tuple[int, int]], option: str) -> None:
+def check_crop_size(crop_size: int, sizes: Iterable[tuple[int, int]], option: str, option_per_pixel: float = 1) -> None:
     """Check that at least one image is as large as a crop; otherwise all crops would be mostly padding.
 
     Args:
         crop_size: Side of the crops in pixels.
         sizes: (height, width) of the images; no more are read than necessary.
         option: The command-line option that named the folder, for the error message.
+        option_per_pixel: Value of ``--data.crop_size`` per pixel of these crops, for the error message.
 
     Raises:
         UserError: If both sides of all images are shorter than ``crop_size``.
@@ -133,7 +137,8 @@ def check_crop_size(crop_size: int, sizes: Iterable[tuple[int, int]], option: st
         if largest >= crop_size:
             return
     raise UserError(
-        f"--data.crop_size: got {crop_size}; expected {largest} or less, the longest side of all images in {option}"
+        f"--data.crop_size: got {crop_size * option_per_pixel:g}; expected {largest * option_per_pixel:g} or less, as "
+        f"the longest side of all images in {option} is {largest} px"
     )
 
 

@@ -72,9 +72,11 @@ class UnpairedCrops(StreamedImages):
         shared = {"batch_size": batch_size, "flip": flip, "val_fraction": val_fraction, "num_workers": num_workers}
         self._hq = HighQualityCrops(hq_dir, crop_size, seed=seed, **shared)
         self._lq = LowQualityImages(lq_dir, crop_size // scale, seed=seed_of(seed, "real LQ"), **shared)
+        self._lq.option_per_pixel = scale
         self._halved = None
         if halved_lq:
             self._halved = LowQualityImages(lq_dir, 2 * crop_size, seed=seed_of(seed, "halved LQ"), **shared)
+            self._halved.option_per_pixel = 0.5
 
     def _find(self) -> None:
         parts = [part for part in (self._hq, self._lq, self._halved) if part is not None]

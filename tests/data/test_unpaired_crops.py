@@ -105,3 +105,9 @@ def test_names_the_option_of_a_missing_folder(folders, tmp_path):
         built((folders[0], str(tmp_path / "none")))
     with pytest.raises(UserError, match="--data.hq_dir"):
         built((str(tmp_path / "none"), folders[1]))
+
+
+def test_too_large_crops_of_lq_are_refused_in_the_unit_of_the_option(folders, tmp_path):
+    large = images(tmp_path / "large", range(3), 192)
+    with pytest.raises(UserError, match="--data.crop_size: got 160; expected 128 or less, .* --data.lq_dir is 32 px"):
+        built((large, folders[1]), crop_size=160)

@@ -1,5 +1,6 @@
 """Train a network that turns HQ into LQ against a discriminator that sees real LQ."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -233,7 +234,7 @@ class DegradationGAN(L.LightningModule):
             "weights": self.weights,
         }
         data = self.trainer.datamodule
-        folders = {name: getattr(data, name) for name in ("hq_dir", "lq_dir", "crop_size") if hasattr(data, name)}
+        folders = {name: Path(getattr(data, name)).name for name in ("hq_dir", "lq_dir") if hasattr(data, name)}
         checkpoint["ddpm_pairs"] = describe(self.net, training | folders)
 
     def _adversarial(self, lq: Tensor, real: Tensor) -> Tensor:
