@@ -1,7 +1,9 @@
 """Orderly stops: SIGTERM and SIGHUP do what Ctrl-C does."""
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -32,6 +34,28 @@ def stop(number: int, frame: FrameType | None) -> None:
             return
         handled = handled.__context__
     raise Stopped(number)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back signals until the block ends; processes started in it hold them back until they call ``let_through``.
+
+    Such a process thus gets no signal before it has its own handlers. Windows cannot do this.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_through() -> None:
+    """Let signals reach this process, which was started while they were held back."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def exit_status(error: BaseException) -> int:

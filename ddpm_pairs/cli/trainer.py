@@ -91,11 +91,15 @@ def _work(cli: "TrainerCLI", work: Callable[[], None]) -> int:
 
 @contextlib.contextmanager
 def interruptions() -> Iterator[None]:
-    """Raise interruptions inside the block as ``KeyboardInterrupt``; Lightning turns them into ``SystemExit``."""
+    """Raise interruptions inside the block as ``KeyboardInterrupt``.
+
+    Lightning turns them into ``SystemExit``; if one comes while the loaders start, its teardown fails.
+    """
     try:
         yield
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
+    except (SystemExit, RuntimeError) as error:
+        ended = isinstance(error, SystemExit) or "call `iter(combined_loader)` first" in str(error)
+        if ended and isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
 

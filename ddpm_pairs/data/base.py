@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from ddpm_pairs.data.workers import begin_worker, little_shared_memory
+from ddpm_pairs.data.workers import Loader, begin_worker, little_shared_memory
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
@@ -106,7 +106,8 @@ class PictureDataModule(L.LightningDataModule, ABC):
                 file=sys.stderr,
             )
         # Keyword arguments only: Lightning rebuilds the predict loader and loses positional arguments.
-        return DataLoader(
+        kind = Loader if self.num_workers > 0 else DataLoader
+        return kind(
             dataset=dataset,
             sampler=sampler,
             batch_size=batch_size,

@@ -1,22 +1,25 @@
-"""Initialization of loader processes, and the way in which they send batches."""
+"""Loader processes: how they start, and how they send batches."""
 
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import cv2
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.data import DataLoader
 
-from ddpm_pairs.stopping import STOPS
+from ddpm_pairs.stopping import STOPS, held_back, let_through
 
 SHARED_MEMORY = Path("/dev/shm")
 """Where torch puts batches for the main process, on Linux."""
@@ -26,6 +29,18 @@ RESERVE = 1 << 30
 
 GRACE = 60.0
 """Seconds that a process has after SIGTERM to finish its step with the batches of its workers."""
+
+
+class Loader(DataLoader):
+    """A ``DataLoader`` whose processes handle no signals before ``begin_worker``, which must be its ``worker_init_fn``.
+
+    Until then they have the handlers of their parent, which would end them.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        """Start the processes."""
+        with held_back():
+            return super().__iter__()
 
 
 def begin_worker(worker: int) -> None:
@@ -45,6 +60,8 @@ def begin_worker(worker: int) -> None:
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(time.monotonic()))
+    let_through()
+    sys.excepthook = _report  # threads of multiprocessing call it
     threading.Thread(target=_end_with, args=(os.getppid(), asked), daemon=True).start()
 
 
@@ -78,8 +95,14 @@ def _restore(values: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
 
 def _fail(error: Exception, batch: Any) -> None:  # noqa: ANN401 - whatever could not be sent
     """End the process if a batch cannot be sent; by default, it would be dropped and awaited forever."""
-    traceback.print_exception(error)
+    _report(type(error), error, error.__traceback__)
     os._exit(1)
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error, unless the parent is ending and no longer receives what it asked for."""
+    if not isinstance(error, ConnectionError | EOFError):
+        traceback.print_exception(kind, error, trace)
 
 
 def _end_with(parent: int, asked: list[float]) -> None:

@@ -17,6 +17,7 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch.cli import LightningCLI
 from PIL import Image
 from tiny_ddpm import save_ckpt, save_folder, save_safetensors, tiny_denoiser
+from torch.utils.data import DataLoader
 
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.cli.parser import configs_first
@@ -512,6 +513,14 @@ def test_a_signal_in_predict_names_the_command_that_goes_on(place, capsys, numbe
     assert again == words
     assert main([*again, "--trainer.callbacks.at=9"]) == 0
     assert content(Path("my pairs")) == content(Path("unbroken"))
+
+
+@pytest.mark.parametrize("command", [FIT, f"{PREDICT} {CKPT}"])
+def test_a_signal_while_the_loaders_start_is_an_interruption_too(place, capsys, monkeypatch, command):
+    """Lightning's teardown fails then, because it asks for the length of what has not started."""
+    monkeypatch.setattr(DataLoader, "__iter__", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(shlex.split(command)) == 143
+    assert f"interrupted; to resume, run: lightning {command.split()[0]} " in capsys.readouterr().err
 
 
 def test_an_exit_that_is_no_interruption_stays_one(place):

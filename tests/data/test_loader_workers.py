@@ -1,6 +1,9 @@
 import os
 import signal
+import socket
+import sys
 import time
+from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ddpm_pairs.data import HighQualityImages, workers
 from ddpm_pairs.data.workers import RESERVE, begin_worker
+from ddpm_pairs.stopping import held_back
 
 
 class Much(Dataset):
@@ -118,6 +122,69 @@ def test_a_worker_leaves_signals_of_others_to_its_parent(tmp_path, number):
 
     assert in_child(other_process) == 0
     assert len(list(batches)) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_does_not_end_a_worker_that_has_just_been_started(tmp_path, monkeypatch, number):
+    """Before it has its own handlers, it has those of its parent, which raise an exception."""
+
+    def late(worker):
+        os.kill(os.getpid(), number)
+        begin_worker(worker)
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ddpm_pairs.data.base.begin_worker", late)
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    data = HighQualityImages(str(tmp_path), num_workers=1)
+    before = signal.signal(number, stop)
+    try:
+        assert len(list(data._loader(Tensors(), range(5), batch_size=None))) == 5
+    finally:
+        signal.signal(number, before)
+
+
+def test_signals_to_the_parent_are_held_back_only_while_workers_start():
+    """In a child, which has one thread; the mask of one thread does not count for the others."""
+
+    def work():
+        seen = []
+        signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+        with held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert seen == []
+        assert seen == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert len(seen) == 2
+
+    assert in_child(work) == 0
+
+
+def test_a_worker_says_nothing_if_its_parent_leaves_in_the_middle_of_receiving(tmp_path):
+    """One that shares a batch by its file descriptor; other errors of such threads are still printed."""
+    ours, its = torch.multiprocessing.get_context("fork").Pipe()
+
+    def share():
+        with (tmp_path / "said").open("w") as said:
+            os.dup2(said.fileno(), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        begin_worker(0)
+        shared = resource_sharer.DupFd(its.fileno())
+        its.send(shared)
+        its.recv()
+        sys.excepthook(*[ValueError, ValueError("another error"), None])
+
+    worker = torch.multiprocessing.get_context("fork").Process(target=share)
+    worker.start()
+    shared = ours.recv()
+    with socket.socket(socket.AF_UNIX) as leaving:
+        leaving.connect(shared._id[0])
+        leaving.recv(1)  # and no more of the challenge
+    os.close(shared.detach())  # the thread is ready for others
+    ours.send("end")
+    worker.join(60)
+    assert worker.exitcode == 0 and (tmp_path / "said").read_text() == "ValueError: another error\n"
 
 
 def test_a_worker_that_is_stuck_ends_some_time_after_it_was_asked_to(monkeypatch):
