@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ddpm_pairs.plain_text import printable
+
 
 def differs(root: Path, contents: str, changed: list[str]) -> str:
     """Return the first part of the error message for a folder made with different settings."""
@@ -43,7 +45,7 @@ def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401 - pl
 
 
 def _shortened(value: Any) -> str:  # noqa: ANN401
-    text = str(value)
+    text = printable(" ".join(str(value).split()))
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

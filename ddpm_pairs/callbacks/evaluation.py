@@ -15,6 +15,7 @@ from ddpm_pairs.files import encode_png, write_atomically
 from ddpm_pairs.images.before_after import BeforeAfter, choose, cut_center, grid
 from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.metrics.evaluated import METRICS, Collector, Evaluated
+from ddpm_pairs.plain_text import printable
 from ddpm_pairs.run import Run
 
 PARTS = ("restored", "hq", "lq", "key")
@@ -179,7 +180,7 @@ class Evaluation(L.Callback):
         self.failures = dict(sorted(_of_all_ranks(list(self.failures.items()))))
         if self.failures:
             key, reason = next(iter(self.failures.items()))
-            rank_zero_warn(f"{len(self.failures)} images could not be scored, such as {key}: {reason}")
+            rank_zero_warn(printable(f"{len(self.failures)} images could not be scored, such as {key}: {reason}"))
         return found
 
     def _show(self, trainer: L.Trainer) -> None:

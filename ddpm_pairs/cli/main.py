@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from ddpm_pairs import __version__
 from ddpm_pairs.errors import UserError, limit_of_machine
+from ddpm_pairs.plain_text import printable
 from ddpm_pairs.stopping import STOPS, exit_status, stop
 from ddpm_pairs.trust import HELP as TRUST_HELP
 from ddpm_pairs.trust import OPTION as TRUST_OPTION
@@ -54,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"ddpm-pairs: error: {message}; see '{self.prog} --help'\n")
+        self.exit(2, printable(f"ddpm-pairs: error: {message}; see '{self.prog} --help'\n"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -135,7 +136,7 @@ def _hand_over(word: str) -> int:
 
 
 def _user_error(message: str) -> int:
-    print(f"ddpm-pairs: error: {message}", file=sys.stderr)
+    print(printable(f"ddpm-pairs: error: {message}"), file=sys.stderr)
     return 2
 
 

@@ -38,6 +38,7 @@ from ddpm_pairs.callbacks import LastCheckpoint
 from ddpm_pairs.cli.parser import LINKED, ConfigFile, Parser, building, configs_first, one_seed, parse
 from ddpm_pairs.cli.plain_errors import one_line
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.plain_text import printable
 from ddpm_pairs.run import Run
 from ddpm_pairs.stopping import STOPS, exit_status, stop
 
@@ -73,7 +74,7 @@ def run(argv: list[str]) -> int:
     except UserError as error:
         if os.environ.get("JSONARGPARSE_DEBUG", "").lower() == "true":
             raise
-        print(f"ddpm-pairs: error: {one_line(error)}", file=sys.stderr)
+        print(printable(f"ddpm-pairs: error: {one_line(error)}"), file=sys.stderr)
         return USER_ERROR
 
 

@@ -15,6 +15,7 @@ from ddpm_pairs.data.workers import Loader, begin_worker, little_shared_memory
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.decode import UnreadablePicture
 from ddpm_pairs.images.find import Failure, Picture
+from ddpm_pairs.plain_text import printable
 from ddpm_pairs.run import Run
 
 WINDOW = 8
@@ -89,7 +90,7 @@ class PictureDataModule(L.LightningDataModule, ABC):
         for failure in failures:
             if failure not in self.failures:
                 self.failures.append(failure)
-                warnings.warn(f"{failure.source} is left out: {failure.reason}", stacklevel=2)
+                warnings.warn(printable(f"{failure.source} is left out: {failure.reason}"), stacklevel=2)
 
     def _loader(
         self,

@@ -23,6 +23,7 @@ from ddpm_pairs.images.decode import decode_with_alpha
 from ddpm_pairs.images.find import Picture, find_pictures
 from ddpm_pairs.pairset.pairs import PicturePair
 from ddpm_pairs.pairset.sources import find_pairs, tell_apart
+from ddpm_pairs.plain_text import printable
 
 NAMED_IN_WARNING = 5
 
@@ -181,7 +182,7 @@ class RestorationPairs(StreamedImages, WholePictures):
     def _warn_of_shift(self) -> None:
         shifted, estimated = shifted_pairs([pair for place in self.train_pairs for pair in place], self.seed)
         if shifted:
-            some = [f"{key} ({down:+.1f}, {right:+.1f})" for key, (down, right) in shifted.items()]
+            some = [f"{printable(key)} ({down:+.1f}, {right:+.1f})" for key, (down, right) in shifted.items()]
             more = f" and {len(some) - NAMED_IN_WARNING} more" if len(some) > NAMED_IN_WARNING else ""
             warnings.warn(
                 f"LQ appears shifted relative to HQ by more than 1 HQ pixel (down, right) in {len(shifted)} of "

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.metrics.features import LAYERS
+from ddpm_pairs.metrics.tensor_file import encode_tensors, read_tensors
 
 Features = dict[str, Tensor]
 
@@ -24,7 +23,7 @@ def cached_features(
 
     They are stored in ``$XDG_CACHE_HOME/ddpm_pairs`` (``~/.cache/ddpm_pairs``) under a hash of the settings and of
     every file's path, size and modification time. The folder may be deleted at any time. A file in it that is
-    torn, or contains something else, is replaced.
+    torn or damaged, or contains something else, is replaced.
 
     Args:
         paths: The files.
@@ -47,17 +46,14 @@ def cached_features(
     if any(len(values) != rows for values in features.values()):
         return features
     # runs share the cache, so each process needs a temporary file of its own
-    write_atomically(kept, save({key: values.contiguous() for key, values in features.items()}), rank=os.getpid())
+    write_atomically(kept, encode_tensors(features), rank=os.getpid())
     return features
 
 
 def _load(path: Path, rows: int) -> Features | None:
-    """Read cached features; ``None`` if there are none, or the file is torn or contains something else."""
-    try:
-        if not path.is_file():
-            return None
-        features = load_file(path)
-    except (OSError, SafetensorError):
+    """Read cached features; ``None`` if there are none, or the file is damaged or contains something else."""
+    features = read_tensors(path)
+    if features is None:
         return None
     shapes = [(values.ndim, len(values) if values.ndim else 0) for values in features.values()]
     fits = features.keys() == set(LAYERS) and shapes == [(2, rows)] * len(LAYERS)

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_warn
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddpm_pairs.diffusion.runtime.runtime import DTYPES
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
 from ddpm_pairs.metrics.features import LAYERS
+from ddpm_pairs.metrics.tensor_file import encode_tensors, read_tensors
 from ddpm_pairs.run_folder import RunFolder
 
 
@@ -97,14 +96,12 @@ class StudyFolder(RunFolder):
         """
         tensors = {"hq": result.hq, "patches": result.patches, "psnr": result.psnr}
         tensors |= {f"features.{name}": values for name, values in result.features.items()}
-        tensors = {name: values.contiguous() for name, values in tensors.items()}
-        write_atomically(self._path(result.key), save(tensors, {"key": result.key}), self.rank)
+        write_atomically(self._path(result.key), encode_tensors(tensors, key=result.key), self.rank)
 
     def load(self, key: str) -> PictureResult | None:
-        """Load a finished image; ``None`` if it is not finished, or its file is torn or contains something else."""
-        try:
-            tensors = load_file(self._path(key)) if self._path(key).is_file() else {}
-        except (OSError, SafetensorError):
+        """Load a finished image; ``None`` if it is not finished, or its file is damaged or contains something else."""
+        tensors = read_tensors(self._path(key))
+        if tensors is None:
             return None
         names = [f"features.{name}" for name in LAYERS]
         shapes = {"hq": (torch.uint8, 3), "patches": (torch.uint8, 5), "psnr": (torch.float64, 2)}

@@ -24,6 +24,7 @@ from ddpm_pairs.files import write_atomically
 from ddpm_pairs.images.decode import UnreadablePicture, decode_picture
 from ddpm_pairs.images.find import Failure, Picture, find_pictures
 from ddpm_pairs.pairset.folder import PairsFolder, read_run
+from ddpm_pairs.plain_text import printable
 from ddpm_pairs.synthesis.old_runs import modern_run
 
 BANDS = 8
@@ -92,7 +93,7 @@ def main(arguments: Namespace) -> int:
     gains = found.gains()
     write_atomically(arguments.out, _config(arguments, gains, found.scale).encode())
     for failure in found.failures:
-        print(f"skipped {failure.source}: {failure.reason}", file=sys.stderr)
+        print(printable(f"skipped {failure.source}: {failure.reason}"), file=sys.stderr)
     print(_table(found, gains))
     print(f"wrote {arguments.out}; make pairs with --config pairs_natural.yaml --config {arguments.out}")
     return 0

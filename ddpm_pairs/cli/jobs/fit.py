@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import write_atomically
+from ddpm_pairs.plain_text import printable
 from ddpm_pairs.run import Run
 from ddpm_pairs.run_folder import FAILURES, failure_lines
 
@@ -128,4 +129,4 @@ def _report_failures(output_dir: Path, data: L.LightningDataModule | None) -> No
     write_atomically(path, failure_lines(failures))
     print(f"{len(failures)} images were skipped; see {path}:", file=sys.stderr)
     for failure in failures[:10]:
-        print(f"  {failure.source}: {failure.reason}", file=sys.stderr)
+        print(printable(f"  {failure.source}: {failure.reason}"), file=sys.stderr)

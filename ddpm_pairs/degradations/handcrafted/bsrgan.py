@@ -13,6 +13,7 @@ Order and sizes differ between images, so the chain runs image by image; see ``d
 """
 
 import math
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -154,7 +155,13 @@ def _draw_noise(generator: torch.Generator) -> dict[str, Any]:
 
 
 def _kernels(parameters: list[dict[str, Any]]) -> list[list[Tensor]]:
-    """Kernels (1, side, side) of each image's blurs in their order, built in one batch."""
+    """Kernels (1, side, side) of each image's blurs in their order, built in one batch.
+
+    Raises:
+        ValueError: If an image has a step more often than the degradation does, as only another program writes it.
+    """
+    if any(Counter(step["operation"] for step in entry["operations"]) - Counter(STEPS) for entry in parameters):
+        raise ValueError(f"operations: expected no more than {', '.join(STEPS)}")
     blurs = [[step["blur"] for step in entry["operations"] if "blur" in step] for entry in parameters]
     squares = iter(build_kernels([entry for row in blurs for entry in row], KERNEL_SIDE).split(1))
     margins = [[(KERNEL_SIDE - entry["side"]) // 2 for entry in row] for row in blurs]

@@ -151,6 +151,8 @@ class RealESRGAN(BuiltIn):
 
 def _kernels(parameters: list[dict[str, Any]]) -> Tensor:
     """Kernels (N, 3, side, side) of the two rounds and of the final sinc, built in one batch."""
+    if any(len(row["stages"]) != len(STAGES) for row in parameters):
+        raise ValueError(f"stages: expected {len(STAGES)}")
     blurs = [
         entry for row in parameters for entry in (*(stage["blur"] for stage in row["stages"]), row["tail"]["sinc"])
     ]

@@ -58,7 +58,13 @@ def absolute_covariance(basis: Matrix, diagonal: list[float]) -> Matrix:
 
 
 def square_root(covariance: Matrix) -> Matrix:
-    """Symmetric square root of ``covariance``, a symmetric 3x3 matrix, positive semidefinite up to rounding errors."""
+    """Symmetric square root of ``covariance``, a symmetric 3x3 matrix, positive semidefinite up to rounding errors.
+
+    Raises:
+        ValueError: If it is not 3x3.
+    """
+    if [len(row) for row in covariance] != [len(CHANNELS)] * len(CHANNELS):
+        raise ValueError("covariance: expected 3x3 numbers")
     values, vectors = eigen(covariance)
     roots = [math.sqrt(max(value, 0.0)) for value in values]
     return [
