@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -32,6 +33,24 @@ MOVED = {
     r"preset: *['\"]?natural": "remove it",
 }
 """Class paths and options in configs of version 0.1, each with its replacement."""
+
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_options(text: str) -> Any:  # noqa: ANN401 - plain values of any kind
+    """Load YAML, but refuse plain text of several lines.
+
+    jsonargparse reads every file that is given where a class is expected. Without options in it, the file is not a
+    config, and its content must not be printed in an error.
+    """
+    value = _load_yaml(text)
+    if isinstance(value, str) and "\n" in text:
+        raise yaml.YAMLError("got a file without options; expected a class path, or a YAML file with one")
+    return value
+
+
+set_loader("yaml", _load_options, (yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):

@@ -17,6 +17,7 @@ _CLASS = re.compile(r"given class_path '([^']+)':")
 # The text about a class that can be imported starts with the same words; what is wrong with its arguments follows.
 _NO_CLASS = re.compile(r"given class_path '([^']+)':\s*((?:No module|module|cannot import|Not a|Import)[^\n]*)")
 _NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
+_WORD = re.compile(r"[\w.-]{1,80}")
 _NO_PROTOCOL = re.compile(r"Import path (\S+) does not implement protocol (\w+)")
 _EXPECTED = re.compile(r"Expected an? (.+?)(?:\. Got value: .*)?$", re.MULTILINE)
 _GOT = re.compile(r"(?:Got|Given) value: (.*)")
@@ -74,7 +75,8 @@ def _unknown_class(text: str) -> str | None:
     elif found := _NO_PROTOCOL.search(text):
         line = f"class {found[1]} does not implement {found[2]} (missing or incompatible methods)"
     elif found := _NO_PATH.search(text):
-        line = f"got {found[1]}; expected a class path such as package.module.Class"
+        got = found[1] if _WORD.fullmatch(found[1]) else "a text"  # perhaps of a file that was read as a list
+        line = f"got {got}; expected a class path such as package.module.Class"
     return f"{_option(text[: found.start()])}: {line}" if found else None
 
 

@@ -143,10 +143,8 @@ def _from_word(word: str, scale: int | None) -> Degradation:
     if "." in word:
         return build({"class_path": word}, scale)
     known = ", ".join(NAMES)
-    raise UserError(
-        f"degradation: got {_shortened(word)!r}; expected one of {known}, a class path, a YAML file or a file of "
-        "weights"
-    )
+    got = repr(word) if re.fullmatch(r"[\w-]{1,40}", word) else "a text"  # perhaps the content of a file
+    raise UserError(f"degradation: got {got}; expected one of {known}, a class path, a YAML file or a file of weights")
 
 
 def _named(kind: Callable[..., Degradation], scale: int | None) -> Degradation:

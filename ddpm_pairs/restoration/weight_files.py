@@ -157,10 +157,13 @@ def _without_weights(content: dict[str, Any]) -> str:
     )
 
 
-def _of_bytes(path: Path, error: Exception) -> str:
+def _of_bytes(path: Path, refused: Exception) -> str:
     """Identify an unreadable file by its first bytes or the error."""
-    with path.open("rb") as file:
-        start = file.read(256)
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError as error:
+        return f"a file that cannot be read ({error.strerror})"
     for magic, name in _SUFFIXES.items():
         if start.startswith(magic):
             return name
@@ -171,10 +174,10 @@ def _of_bytes(path: Path, error: Exception) -> str:
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "a web page that was saved instead of the file"
     if b"\0" not in start and all(byte >= 32 or byte in b"\t\n\r" for byte in start):
-        return f"text ({start.decode(errors='replace').split()[0][:40]!r})" if start.split() else "text"
-    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if refused:
-        return f"a pickle with Python objects ({refused[1]}), which are not loaded for safety"
-    if "TorchScript" in str(error):
+        return "text"
+    found = re.search(r"GLOBAL ([\w.]+)", str(refused))
+    if found:
+        return f"a pickle with Python objects ({found[1]}), which are not loaded for safety"
+    if "TorchScript" in str(refused):
         return "a TorchScript archive"
-    return f"a damaged file, or one of another type ({type(error).__name__})"
+    return f"a damaged file, or one of another type ({type(refused).__name__})"

@@ -515,6 +515,19 @@ def test_a_signal_in_predict_names_the_command_that_goes_on(place, capsys, numbe
     assert content(Path("my pairs")) == content(Path("unbroken"))
 
 
+@pytest.mark.parametrize("suffix", [".yaml", ".safetensors", ""])
+@pytest.mark.parametrize("option", ["--model", "--model.degradation", "--data", "--trainer.callbacks", "--config"])
+def test_the_content_of_a_file_that_is_no_config_is_not_printed(place, capsys, option, suffix):
+    Path(f"secret{suffix}").write_text("root:x:0:0:root:/root:/bin/bash\nkey:y\n")
+    line = user_error(f"{PREDICT} {CKPT} {option} secret{suffix}", capsys)
+    assert not any(part in line for part in ("root:", "bash", "key:y"))
+
+
+def test_errors_escape_control_characters(place, capsys):
+    line = user_error(f"{PREDICT} --ckpt_path 'a\x1b[31m.ckpt'", capsys)
+    assert "a\\x1b[31m.ckpt" in line and "\x1b" not in line
+
+
 @pytest.mark.parametrize("command", [FIT, f"{PREDICT} {CKPT}"])
 def test_a_signal_while_the_loaders_start_is_an_interruption_too(place, capsys, monkeypatch, command):
     """Lightning's teardown fails then, because it asks for the length of what has not started."""
