@@ -140,7 +140,7 @@ def test_verb_gets_its_arguments_and_gives_the_status(implementation, capsys):
         )
         == 5
     )
-    expected = {"pairs": Path("made/pairs"), "key": "a/b", "ckpt_path": None, "output_dir": None}
+    expected = {"pairs": Path("made/pairs"), "key": "a/b", "ckpt_path": None, "degradation": None, "output_dir": None}
     expected["trust_classes"] = None
     assert capsys.readouterr().out == f"{expected}\n"
 

@@ -429,7 +429,7 @@ def usage(name):
     shown = [line.lstrip("# ") for line in lines if line.lstrip("# ").startswith("lightning ")]
     if not shown:
         return None
-    words = shlex.split(shown[0])[1:]
+    words = shlex.split(shown[0].removesuffix("\\"))[1:]  # its next line names files of the user
     for place, word in enumerate(words[:-1]):
         if word.startswith("--data.") and word.endswith("_dir"):
             words[place + 1] = "../hq"

@@ -213,7 +213,7 @@ def test_wrong_weights_are_named(tmp_path, content, said):
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
         (b"<!DOCTYPE html><html>Not found</html>", "a web page"),
-        (b"model:\n  x: 1\n", r"text \('model:'\)"),
+        (b"model:\n  x: 1\n", r"text;"),
         (bytes(range(256)), "a damaged file, or one of another type"),
     ],
 )

@@ -138,7 +138,7 @@ def test_exact_pairs_in_bf16_depend_on_no_neighbour_and_are_remade(hq_folder, tm
         (tmp_path / "pairs" / name).unlink()
     run(batch_size=1)
     assert content(tmp_path / "pairs") == whole
-    assert main(Namespace(pairs=tmp_path / "pairs", key="b", ckpt_path=None, output_dir=None)) == 0
+    assert main(Namespace(pairs=tmp_path / "pairs", key="b", ckpt_path=None, degradation=None, output_dir=None)) == 0
 
 
 def test_a_run_yaml_from_before_there_was_a_choice_is_adopted():
