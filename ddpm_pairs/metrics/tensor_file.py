@@ -10,18 +10,17 @@ from torch import Tensor, uint8
 _CHECKSUM = "blake2b"
 
 
-def encode_tensors(tensors: dict[str, Tensor], **facts: str) -> bytes:
+def encode_tensors(tensors: dict[str, Tensor]) -> bytes:
     """Encode tensors with their checksum.
 
     Args:
         tensors: The tensors by name, on the CPU.
-        facts: Further texts for the header.
 
     Returns:
         The bytes of a safetensors file.
     """
     tensors = {name: values.contiguous() for name, values in tensors.items()}
-    return save(tensors, {**facts, _CHECKSUM: _checksum(tensors)})
+    return save(tensors, {_CHECKSUM: _checksum(tensors)})  # safetensors would store two texts in any order
 
 
 def read_tensors(path: Path) -> dict[str, Tensor] | None:

@@ -96,7 +96,7 @@ class StudyFolder(RunFolder):
         """
         tensors = {"hq": result.hq, "patches": result.patches, "psnr": result.psnr}
         tensors |= {f"features.{name}": values for name, values in result.features.items()}
-        write_atomically(self._path(result.key), encode_tensors(tensors, key=result.key), self.rank)
+        write_atomically(self._path(result.key), encode_tensors(tensors), self.rank)
 
     def load(self, key: str) -> PictureResult | None:
         """Load a finished image; ``None`` if it is not finished, or its file is damaged or contains something else."""
