@@ -95,7 +95,7 @@ def tiny(words: list[str]) -> list[str]:
         added += ["--trainer.val_check_interval", "2"] if main else ["--trainer.limit_val_batches", "0"]
         added += ["--trainer.log_every_n_steps", "1"] + ([] if main else ["--data.batch_size", "2"])
         added += ["--data.crop_size", "64"] if "--data.crop_size" in words else []
-    elif main == "ablation":
+    elif main in ("ablation", "table3"):
         added += ["--model.features", "random", "--model.pictures", "4", "--model.patch", "32", "--model.ts", "[0, 50]"]
         added += ["--model.threads", "1"]
     elif verb == "predict" and main.startswith("pairs"):

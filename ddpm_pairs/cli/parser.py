@@ -5,6 +5,7 @@ import re
 import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,10 +72,9 @@ class ConfigFile(ActionConfigFile):
         if isinstance(values, str) and values.endswith((".yaml", ".yml")) and not Path(values).is_file():
             found = shipped_config(values)
             if found is None:
-                mains = [name for name in config_names() if "/" not in name]
+                nearest = ", ".join(get_close_matches(values, config_names(), n=6, cutoff=0))
                 parser.error(
-                    f"config {values} does not exist; expected a file or a shipped config ({', '.join(mains)}, or an "
-                    "overlay in parts/)"
+                    f"config {values} does not exist; expected a file or a shipped config (nearest names: {nearest})"
                 )
             values = str(found)
         elif isinstance(values, str) and Path(values).is_file():

@@ -305,8 +305,8 @@ class TrainerCLI(LightningCLI):
 
     def _check_folders(self) -> None:
         """Refuse empty names, which would be the current folder."""
-        arguments = self.config_dump().get("data", {}).get("init_args", {})
-        folders = {f"--data.{name}": value for name, value in arguments.items() if name.endswith("_dir")}
+        arguments = (self._get(self.config, "data") or {}).get("init_args") or jsonargparse.Namespace()
+        folders = {f"--data.{name}": value for name, value in vars(arguments).items() if name.endswith("_dir")}
         for option, value in ({"--output_dir": self._get(self.config, "output_dir")} | folders).items():
             if value == "":
                 raise UserError(f"{option}: got an empty name; expected a folder")
@@ -327,9 +327,8 @@ class TrainerCLI(LightningCLI):
 
     def config_dump(self) -> dict[str, Any]:
         """Return the resolved config as plain values."""
-        text = self._parser(self.subcommand).dump(
-            self.config[self.subcommand], skip_link_targets=False, skip_none=False
-        )
+        parser, config = self._parser(self.subcommand), self.config[self.subcommand]
+        text = parser.dump(config, skip_link_targets=False, skip_unset=False, skip_validation=True)  # parsed, so valid
         return yaml.safe_load(text)
 
 
