@@ -180,7 +180,7 @@ def test_small_pictures_are_padded_by_reflection(tmp_path, photos):
 def test_crops_larger_than_all_pictures_are_refused(tmp_path, photos):
     for number, (height, width) in enumerate([(40, 63), (62, 20)]):
         Image.fromarray(photos[0][:height, :width]).save(tmp_path / f"{number}.png")
-    with pytest.raises(UserError, match="^--data.crop_size: got 64; expected 63 or less, the longest side of all"):
+    with pytest.raises(UserError, match="^--data.crop_size: got 64; expected 63 or less, as the longest side of all"):
         data_of(tmp_path, Bicubic(4)).find()
 
 

@@ -232,7 +232,9 @@ def test_a_folder_with_large_pictures_resumes_and_is_remade(tmp_path, predict, c
         key: None if key[0] == "2" else 64 for key in ("0", "0~1", "1", "1~1", "2", "2~1")
     }
     for key in ("0", "1~1", "2~1"):
-        assert main(Namespace(pairs=tmp_path / "pairs", key=key, ckpt_path=None, output_dir=None)) == 0
+        assert (
+            main(Namespace(pairs=tmp_path / "pairs", key=key, ckpt_path=None, degradation=None, output_dir=None)) == 0
+        )
     for name in ("lq/0~1.png", "hq/1.png"):
         (tmp_path / "pairs" / name).unlink()
     assert run()["made"] == 2

@@ -48,7 +48,13 @@ def test_old_pairs_are_remade(name):
 
 
 def test_the_command_takes_them(capsys):
-    words = {"pairs": OLD / "hand_x1_faces_classical", "key": "1", "ckpt_path": None, "output_dir": None}
+    words = {
+        "pairs": OLD / "hand_x1_faces_classical",
+        "key": "1",
+        "ckpt_path": None,
+        "degradation": None,
+        "output_dir": None,
+    }
     assert main(Namespace(**words)) in (0, 1)
     assert "1: " in capsys.readouterr().out
 

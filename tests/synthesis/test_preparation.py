@@ -31,7 +31,7 @@ def read(path):
 
 
 def remade(pairs, key):
-    return main(Namespace(pairs=pairs, key=key, ckpt_path=None, output_dir=None))
+    return main(Namespace(pairs=pairs, key=key, ckpt_path=None, degradation=None, output_dir=None))
 
 
 def test_the_prepared_picture_is_the_hq_of_the_pair(hq_folder, tmp_path, predict):

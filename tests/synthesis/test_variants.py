@@ -54,7 +54,9 @@ def test_each_variant_has_its_own_draws_and_its_own_hq_file(few, tmp_path, predi
     run = yaml.safe_load((tmp_path / "pairs" / "run.yaml").read_text())
     assert run["settings"]["variants"] == 3
     for key in ("a~2", "sub/c~1"):
-        assert main(Namespace(pairs=tmp_path / "pairs", key=key, ckpt_path=None, output_dir=None)) == 0
+        assert (
+            main(Namespace(pairs=tmp_path / "pairs", key=key, ckpt_path=None, degradation=None, output_dir=None)) == 0
+        )
 
 
 def test_what_is_lost_is_made_again_and_a_folder_may_get_more_but_not_fewer(few, tmp_path, predict, content):

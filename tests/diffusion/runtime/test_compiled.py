@@ -118,7 +118,7 @@ def test_a_compiled_folder_is_resumed_and_remade_bit_for_bit(hq_folder, tmp_path
         (tmp_path / "pairs" / name).unlink()
     assert isinstance(run(False).walk.running(CPU), CompiledDenoiser)
     assert content(tmp_path / "pairs") == whole
-    assert main(Namespace(pairs=tmp_path / "pairs", key="a", ckpt_path=None, output_dir=None)) == 0
+    assert main(Namespace(pairs=tmp_path / "pairs", key="a", ckpt_path=None, degradation=None, output_dir=None)) == 0
 
 
 SCRIPT = """
