@@ -53,7 +53,7 @@ def held_back() -> Iterator[None]:
 
 
 def let_through() -> None:
-    """Let signals reach this process, which was started while they were held back."""
+    """Let signals reach this process, which was started while they were blocked."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 

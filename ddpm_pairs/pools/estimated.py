@@ -1,4 +1,4 @@
-"""Estimate the kernels of images in several processes, and record each one, so that an interrupted run goes on."""
+"""Estimate the kernels of images in several processes, and record each one, so that an interrupted run can resume."""
 
 import json
 import signal
