@@ -32,25 +32,10 @@ class LearnedSamples(Periodic):
     def __init__(self, pictures: int = 6, every_n_steps: int = 1000) -> None:
         super().__init__(every_n_steps)
         self.pictures = pictures
-        self._batch: dict[str, Any] = {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - Lightning's signature
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Work on the first batch if it is due."""
-        self._batch = batch
-        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        self._batch = {}
-
-    def work(self, trainer: L.Trainer, module: DegradationGAN) -> None:
+    def work(self, trainer: L.Trainer, module: DegradationGAN, batch: dict[str, Any]) -> None:
         """Log the grid."""
-        log_image(trainer, "samples", self.grid(module, self._batch["hq"], self._batch["lq"]))
+        log_image(trainer, "samples", self.grid(module, batch["hq"], batch["lq"]))
 
     @torch.no_grad()
     def grid(self, module: DegradationGAN, hq: Tensor, real: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ class Periodic(L.Callback):
         self._last_step = 0
 
     @abstractmethod
-    def work(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Do the periodic work."""
+    def work(self, trainer: L.Trainer, module: L.LightningModule, batch: Any) -> None:  # noqa: ANN401 - of the data
+        """Do the periodic work; ``batch`` is the first one of the validation, on the module's device."""
 
     def on_validation_batch_end(
         self,
@@ -41,7 +41,7 @@ class Periodic(L.Callback):
         if trainer.sanity_checking or step - self._last_step < self.every_n_steps or not trainer.is_global_zero:
             return
         self._last_step = step
-        self.work(trainer, pl_module)
+        self.work(trainer, pl_module, batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step of the last work."""

@@ -1,7 +1,7 @@
 """Measure how close synthesized LQ is to real LQ while the DDPM trains."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -139,7 +139,7 @@ class Realism(Periodic):
             self.check()
             self.check_against(pl_module, _pictures(trainer.datamodule))
 
-    def work(self, trainer: L.Trainer, module: DDPM) -> None:
+    def work(self, trainer: L.Trainer, module: DDPM, batch: Any) -> None:  # noqa: ANN401 - the base
         """Measure and log."""
         with trainer.precision_plugin.val_step_context():
             found = self.measure(module, _pictures(trainer.datamodule))

@@ -1,6 +1,7 @@
 """Grids of fixed images while the DDPM trains: what pairs would look like if training ended now."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -56,7 +57,7 @@ class SampleGrid(Periodic):
         self.parameters = [self.degradation.draw(generator_for(0, key, "degradation")) for key in keys]
         self.seeds = [{name: seed_of(0, key, name) for name in ("noise_seed", "steps_seed")} for key in keys]
 
-    def work(self, trainer: L.Trainer, module: DDPM) -> None:
+    def work(self, trainer: L.Trainer, module: DDPM, batch: Any) -> None:  # noqa: ANN401 - the base
         """Log the grid."""
         log_image(trainer, "samples", self.grid(module))
 
