@@ -74,11 +74,12 @@ def keep_measured(measured: Path, folder: Path) -> None:
             write_atomically(folder / path.relative_to(measured), path.read_bytes())
 
 
-def study_parser(description: str, iterations: int) -> argparse.ArgumentParser:
-    """Return a parser with the options of all studies: ``--work``, ``--only``, ``--iterations``, and ``--threads``."""
+def study_parser(description: str, iterations: int | None = None) -> argparse.ArgumentParser:
+    """Return a parser with the options of all studies; without ``iterations``, those that train no restorer."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of all outputs")
     parser.add_argument("--only", nargs="+", help="names of the steps to run (default: all)")
-    parser.add_argument("--iterations", type=int, default=iterations, help="training iterations per restorer")
+    if iterations is not None:
+        parser.add_argument("--iterations", type=int, default=iterations, help="training iterations per restorer")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     return parser

@@ -190,7 +190,7 @@ def _from_content(name: str, content: Any, scale: int | None) -> Degradation:  #
 
 def _from_weights(path: Path) -> Degradation:
     """Build a learned degradation from weights with a description."""
-    if not path.suffix.endswith(WEIGHTS) or not path.is_file():
+    if path.suffix not in WEIGHTS or not path.is_file():
         raise UserError(f"degradation {path} is not a file of weights; {_EXPECTED}")
     from ddpm_pairs.diffusion.loading import read_kind
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ CURVES = {"fid": "floor_fid", "fid192": "floor_fid192", "kid": "floor_kid", "psn
 """Scores plotted over t, one line per degradation; each with the column of its floor, which is plotted as a line."""
 
 
-def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> None:
+def log_study(
+    loggers: Iterable[Logger],
+    root: Path,
+    chosen: Recommendation,
+    more: Callable[[Path], dict[str, Any]] = lambda root: {},
+) -> None:
     """Log a finished t study to each W&B logger.
 
     ``study/cells`` is the table, ``study/<score>_over_t`` its curves, ``study/plot`` and ``study/grid`` the images; the
@@ -30,6 +35,7 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
         loggers: The Trainer's loggers.
         root: The study's folder.
         chosen: Its recommendation.
+        more: Returns further entries to log, from the study's folder.
     """
     runs = wandb_runs(loggers)
     if not runs:
@@ -58,7 +64,7 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
             logged[f"study/{score}_over_t"] = wandb.plot.line_series(
                 ts, list(lines.values()), keys=list(lines), title=f"{score} over t", xname="t"
             )
-        run.log(logged)
+        run.log(logged | more(root))
         run.define_metric("cell/t", hidden=True)
         for name in names:
             for score in CURVES:
@@ -75,28 +81,17 @@ def log_study(loggers: Iterable[Logger], root: Path, chosen: Recommendation) -> 
         write_atomically(kept, "".join(f"{line}\n" for line in earlier).encode())
 
 
-def log_starts(loggers: Iterable[Logger], root: Path) -> None:
-    """Log the table of starts with its plot and grid to each W&B logger, as ``starts/...``.
-
-    Args:
-        loggers: The Trainer's loggers.
-        root: The study's folder.
-    """
-    runs = wandb_runs(loggers)
-    if not runs:
-        return
+def starts_entries(root: Path) -> dict[str, Any]:
+    """Return the table of starts with its plot and grid as entries ``starts/...`` of a W&B run."""
     import wandb  # as above
 
     with (root / "starts.csv").open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
-    for run in runs:
-        run.log(
-            {
-                "starts/rows": wandb.Table(columns=head, data=[[_value(text) for text in row] for row in rows]),
-                "starts/plot": wandb.Image(str(root / "starts.png")),
-                "starts/grid": wandb.Image(str(root / "starts_grid.png")),
-            }
-        )
+    return {
+        "starts/rows": wandb.Table(columns=head, data=[[_value(text) for text in row] for row in rows]),
+        "starts/plot": wandb.Image(str(root / "starts.png")),
+        "starts/grid": wandb.Image(str(root / "starts_grid.png")),
+    }
 
 
 def _digest(root: Path, chosen: Recommendation) -> str:

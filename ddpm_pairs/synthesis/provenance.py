@@ -24,7 +24,7 @@ FORMAT = 2
 """Version of ``run.yaml`` and of the random draws. A folder of another version is not resumed if it has a walk."""
 
 _WEIGHTS = ("denoiser", "weights")
-"""Arguments of degradations that are paths of weights."""
+"""Arguments that are paths of weights, in descriptions with a hash of the weights."""
 
 _PACKAGES = ("ddpm_pairs", "torch", "lightning", "kornia", "diffusers", "numpy", "pillow", "opencv-python-headless")
 
@@ -101,7 +101,10 @@ def _class_paths(value: Any) -> Iterator[str]:  # noqa: ANN401 - plain values of
 def _comparable(value: Any) -> Any:  # noqa: ANN401 - plain values of any kind
     """Remove the paths of weights from a value, because weights are compared by their hash."""
     if isinstance(value, dict):
-        return {name: _comparable(one) for name, one in value.items() if name not in _WEIGHTS}
+        if "weights_sha256" in value and isinstance(value.get("init_args"), dict):
+            arguments = {name: one for name, one in value["init_args"].items() if name not in _WEIGHTS}
+            value = value | {"init_args": arguments}
+        return {name: _comparable(one) for name, one in value.items()}
     return [_comparable(one) for one in value] if isinstance(value, list) else value
 
 

@@ -11,6 +11,7 @@ from ddpm_pairs.data.high_quality import Work
 from ddpm_pairs.degradations import OnHQGrid, Walk
 from ddpm_pairs.degradations.base import facts_of
 from ddpm_pairs.degradations.by_name import build
+from ddpm_pairs.degradations.learned.degradation import LEARNED_PATH
 from ddpm_pairs.diffusion.denoiser import Denoiser
 from ddpm_pairs.diffusion.loading import load_denoiser
 from ddpm_pairs.errors import UserError
@@ -170,7 +171,10 @@ def _with_weights(value: Any, weights: str) -> Any:  # noqa: ANN401 - plain valu
         return [_with_weights(one, weights) for one in value]
     if not isinstance(value, dict):
         return value
-    return {name: weights if name == "weights" else _with_weights(one, weights) for name, one in value.items()}
+    value = {name: _with_weights(one, weights) for name, one in value.items()}
+    if value.get("class_path") == LEARNED_PATH:
+        value["init_args"] = {"weights": weights}
+    return value
 
 
 def _fitted(spec: dict[str, Any], entry: dict[str, Any], scale: int) -> dict[str, Any]:

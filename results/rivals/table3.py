@@ -41,7 +41,7 @@ HEADS = {
 
 def main() -> None:
     """Read the command line, run all unfinished steps, and print the table."""
-    parser = study_parser(__doc__, 0)
+    parser = study_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with hq_natural/ and blind_camera/")
     arguments = parser.parse_args()
     steps, data = Steps(arguments.work, arguments.threads), arguments.data.resolve()

@@ -12,6 +12,7 @@ from ddpm_pairs.degradations.by_name import build, label_of
 from ddpm_pairs.degradations.learned.files import content_sha256, describe, load_synthesizer, save_synthesizer
 from ddpm_pairs.degradations.learned.synthesizer import Synthesizer
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.synthesis.provenance import _comparable
 from ddpm_pairs.trust import trust_classes
 
 
@@ -115,3 +116,18 @@ def test_a_class_of_your_own_must_be_trusted(saved, monkeypatch):
     monkeypatch.setattr("ddpm_pairs.trust._trusted", set())
     with pytest.raises(UserError, match="trust_classes"):
         Learned(str(saved))
+
+
+def test_only_paths_of_hashed_weights_may_differ_when_a_folder_is_resumed():
+    def settings(name, path, sha="a"):
+        learned = {"class_path": "x.Learned", "init_args": {"weights": path}, "weights_sha256": sha}
+        return {
+            "degradation": {"class_path": "x.Own", "init_args": {"weights": [1, 2], "start": learned, "name": name}}
+        }
+
+    before = _comparable(settings("one", "here"))
+    assert before == _comparable(settings("one", "there"))
+    assert before != _comparable(settings("one", "here", "b"))
+    other = settings("one", "here")
+    other["degradation"]["init_args"]["weights"] = [2, 1]  # of a class of your own, these are no path
+    assert before != _comparable(other)

@@ -12,6 +12,9 @@ from ddpm_pairs.degradations.learned.synthesizer import Synthesizer
 from ddpm_pairs.degradations.ops.side_by_side import degrade_one_by_one
 from ddpm_pairs.shipped import weights_file
 
+LEARNED_PATH = "ddpm_pairs.degradations.Learned"
+"""Class path of every learned degradation in ``run.yaml``."""
+
 
 class Learned(BuiltIn):
     """A degradation that was learned from images; images are processed one by one, so no image depends on others.
@@ -59,7 +62,7 @@ class Learned(BuiltIn):
         """Describe the degradation for ``run.yaml``: the file of its weights, and a hash of its content."""
         return {
             "name": self.name,
-            "class_path": "ddpm_pairs.degradations.Learned",
+            "class_path": LEARNED_PATH,
             "init_args": {"weights": self.weights},
             "weights_sha256": content_sha256(self.net),
         }

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ from ddpm_pairs.study.module import Findings, TStudy
 from ddpm_pairs.study.recommendation import Recommendation
 from ddpm_pairs.study.starts.figures import save_start_grid, save_start_plot
 from ddpm_pairs.study.starts.report import starts_report
-from ddpm_pairs.study.starts.rows import Row, rows_of, starts_table, write_starts_csv
-from ddpm_pairs.study.wandb_log import log_starts
+from ddpm_pairs.study.starts.rows import rows_of, starts_table, write_starts_csv
+from ddpm_pairs.study.wandb_log import log_study, starts_entries
 from ddpm_pairs.tensors import generator_for
 
 ROUNDS = 2
@@ -57,14 +57,12 @@ class StartsStudy(TStudy):
         if reference is not None and reference not in self.degradations:
             raise UserError(f"--model.reference: got {reference!r}; expected one of {', '.join(self.degradations)}")
         self.reference = reference or self.degradations[0]
-        self._rows: list[Row] = []
 
     def write(self, found: Findings) -> None:
         """Write the files of the t study, and ``starts.csv``, ``starts.png``, ``starts_grid.png``, ``starts.html``."""
         super().write(found)
         root, limits = self.folder.root, (self.psnr_drop, self.psnr_floor)
         rows = rows_of(found.cells, found.real.floor, self.reference, limits, self._milliseconds(found.together.hq))
-        self._rows = rows
         write_starts_csv(root / "starts.csv", rows, found.real)
         save_start_plot(root / "starts.png", rows, found.real)
         save_start_grid(root / "starts_grid.png", rows, self.degradations, self.ts, found)
@@ -74,9 +72,7 @@ class StartsStudy(TStudy):
 
     def log(self, loggers: Iterable[Logger], chosen: Recommendation) -> None:
         """Log the t study and the table of starts to W&B."""
-        loggers = list(loggers)
-        super().log(loggers, chosen)
-        log_starts(loggers, self.folder.root)
+        log_study(loggers, self.folder.root, chosen, starts_entries)
 
     @torch.inference_mode()
     def _milliseconds(self, hq: Tensor) -> dict[tuple[str, int], float]:
@@ -101,7 +97,7 @@ class StartsStudy(TStudy):
                 found[label, t] = (start + walking[t]) / len(batch)
         return found
 
-    def _fastest(self, work: Any) -> float:  # noqa: ANN401 - a function without arguments
+    def _fastest(self, work: Callable[[], Tensor]) -> float:
         """Return the milliseconds of the fastest of ``ROUNDS`` calls."""
         least = math.inf
         for number in range(ROUNDS + 1):
