@@ -299,3 +299,19 @@ def test_every_panel_of_the_dashboard_shows_what_is_logged(place, capsys):
 def test_without_any_logger(place, capsys):
     run(FIT.replace(OVERLAY, "") + " --trainer.logger false --trainer.max_steps 2", capsys)
     assert {path.name for path in (place / "a run").iterdir()} == {"config.yaml", "last.ckpt"}
+
+
+@pytest.mark.slow
+def test_study_of_starts_is_logged_once_with_its_table(place, capsys):
+    words = STUDY.replace("ablation.yaml", "table3.yaml")
+    run(words, capsys)
+    run(words, capsys)
+    first, again = logged_runs("study")
+    with (place / "study" / "starts.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    table = first.media("starts/rows")
+    assert table["columns"] == rows[0] and len(table["data"]) == len(rows) - 1
+    assert [row[0] for row in table["data"]] == [row[0] for row in rows[1:]]
+    for name, file in (("plot", "starts.png"), ("grid", "starts_grid.png")):
+        assert first.media(f"starts/{name}").stat().st_size > 1000, file
+    assert not any("starts/rows" in row for row in again.rows)
