@@ -58,6 +58,7 @@ class CroppedImages(StreamedImages):
     Attributes:
         train_pictures: Images for training, after ``find()``.
         val_pictures: Images for validation, after ``find()``.
+        option: The command-line option that named the folder, for error messages.
         option_per_pixel: Value of ``--data.crop_size`` per pixel of these crops, for error messages.
 
     Raises:
@@ -84,7 +85,7 @@ class CroppedImages(StreamedImages):
         require("--data.crop_size", crop_size, 1)
         if center_crop is not None and center_crop < crop_size:
             raise UserError(f"--data.center_crop: got {center_crop}; expected {crop_size} (--data.crop_size) or more")
-        self._folder, self._option = folder, option
+        self._folder, self.option = folder, option
         self.crop_size = crop_size
         self.center_crop = center_crop
         self.flip = flip
@@ -93,7 +94,7 @@ class CroppedImages(StreamedImages):
         self.val_pictures: list[Picture] = []
 
     def _find(self) -> None:
-        pictures, failures = find_large_enough(self._folder, self._option)
+        pictures, failures = find_large_enough(self._folder, self.option)
         if self.val_dir is None:
             self.train_pictures, self.val_pictures = split(pictures, self.val_fraction)
         else:
@@ -102,7 +103,7 @@ class CroppedImages(StreamedImages):
             failures = failures + more
         self.failures = failures
         sizes = (read_size(picture.path) for picture in self.train_pictures)
-        check_crop_size(self.crop_size, sizes, self._option, self.option_per_pixel)
+        check_crop_size(self.crop_size, sizes, self.option, self.option_per_pixel)
 
     def training_samples(self) -> Dataset:
         """Return a dataset whose sample i is a random crop; the seed determines the order of images."""

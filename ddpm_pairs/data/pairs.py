@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ class RestorationPairs(StreamedImages, WholePictures):
 
     def collate(self, training: bool) -> Callable[[list[PairCrop]], dict[str, Any]]:
         """Return a function that makes batches of ``hq``, ``lq``, ``key`` and ``failures``."""
-        return _collate
+        return collate_pairs
 
     def test_dataloader(self) -> Decodable:
         """Return whole pairs in batches of 1; rank r gets pairs r, r + world_size, ..."""
@@ -228,7 +228,8 @@ class RestorationPairs(StreamedImages, WholePictures):
         return batch | {side: batch[side].float().div_(255) for side in ("hq", "lq")}
 
 
-def _collate(crops: list[PairCrop]) -> dict[str, Any]:
+def collate_pairs(crops: Sequence[PairCrop]) -> dict[str, Any]:
+    """Batch crops: ``hq``, ``lq``, ``key``, and the ``failures`` of all samples."""
     return {
         "hq": torch.stack([crop.hq for crop in crops]),
         "lq": torch.stack([crop.lq for crop in crops]),

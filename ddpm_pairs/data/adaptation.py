@@ -1,0 +1,167 @@
+"""Pairs with real LQ images without HQ, for restorers that adapt to real LQ while they train."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from ddpm_pairs.data.crops import Crop, CroppedImages
+from ddpm_pairs.data.high_quality_crops import HighQualityCrops
+from ddpm_pairs.data.low_quality import LowQualityImages
+from ddpm_pairs.data.pairs import RestorationPairs, collate_pairs
+from ddpm_pairs.errors import UserError
+from ddpm_pairs.tensors import seed_of
+
+UNPAIRED = ("real", "clean")
+"""What a batch contains besides pairs; ``clean`` only if there is a folder of clean images."""
+
+
+class AdaptationImages(RestorationPairs):
+    """Pairs and, drawn independently, real LQ images without HQ and clean images without LQ.
+
+    Training batches are ``{"hq": (N, 3, S, S), "lq": (N, 3, S / scale, S / scale), "real": (N, 3, S / scale,
+    S / scale), "key": list[str]}`` and, with ``clean_dir``, ``"clean": (N, 3, S, S)``, float32 RGB in [0, 1]. Real and
+    clean images are native crops, which nothing resizes; smaller images are padded by reflection. They are flipped and
+    rotated as pairs are, but independently of them. Training sample number i, counted over all ranks from the first
+    step of the run, is a pure function of (seed, i). In validation, pair j comes with real image j, and the real images
+    start again if there are fewer. Test and predict are those of ``RestorationPairs``, and need no real images.
+
+    Args:
+        real_dir: Folder of real LQ images, searched recursively; ``val_fraction`` of them are used for validation.
+        clean_dir: Folder of clean images, searched recursively; ``None`` for none.
+        pairs_dir: As in ``RestorationPairs``, as are all that follow.
+        lq_dir: LQ images to restore.
+        mix: Share of each place of pairs.
+        crop_size: Side S of the crops in HQ pixels.
+        batch_size: Number of pairs, of real crops, and of clean crops in the batch of one process.
+        include_rejected: Whether to use rejected pairs.
+        psnr_floor: Minimum PSNR of a pair in dB.
+        flip: Whether to flip training crops.
+        rotate: Whether to rotate training crops by a random multiple of 90 degrees.
+        val_dir: Place of validation pairs.
+        val_fraction: Share used for validation.
+        num_workers: Number of loader processes per process of the trainer.
+        seed: Seed of everything random in training.
+
+    Raises:
+        UserError: If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        real_dir: str | None = None,
+        clean_dir: str | None = None,
+        pairs_dir: list[str] | str | None = None,
+        lq_dir: str | None = None,
+        mix: list[float] | None = None,
+        crop_size: int = 256,
+        batch_size: int = 16,
+        include_rejected: bool = False,
+        psnr_floor: float | None = None,
+        flip: bool = True,
+        rotate: bool = True,
+        val_dir: str | None = None,
+        val_fraction: float = 0.05,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        """Check the options; files are not read before ``find()``."""
+        super().__init__(
+            pairs_dir,
+            lq_dir,
+            mix,
+            crop_size,
+            batch_size,
+            include_rejected,
+            psnr_floor,
+            flip,
+            rotate,
+            val_dir,
+            val_fraction,
+            num_workers,
+            seed,
+        )
+        self.real_dir, self.clean_dir = real_dir, clean_dir
+        self.unpaired: dict[str, CroppedImages] = {}
+
+    def setup(self, stage: str) -> None:
+        """Find the files.
+
+        Raises:
+            UserError: As in ``RestorationPairs``, or if a fit has no real images.
+        """
+        if stage in ("fit", "validate") and self.real_dir is None:
+            raise UserError("--data.real_dir: got none; expected a folder of real LQ images")
+        self.find()
+        if stage in ("fit", "validate") and not self.unpaired:
+            self._find_unpaired()
+        super().setup(stage)
+
+    def _find_unpaired(self) -> None:
+        shared = {"batch_size": self.batch_size, "flip": self.flip, "val_fraction": self.val_fraction}
+        real = LowQualityImages(self.real_dir, self.crop_size // self.scale, seed=seed_of(self.seed, "real"), **shared)
+        real.option_per_pixel = self.scale
+        self.unpaired = {"real": real}
+        if self.clean_dir is not None:
+            seed = seed_of(self.seed, "clean")
+            self.unpaired["clean"] = HighQualityCrops(self.clean_dir, self.crop_size, seed=seed, **shared)
+        for name, part in self.unpaired.items():
+            part.option = f"--data.{name}_dir"
+            part.find()
+            self.failures = self.failures + [one for one in part.failures if one not in self.failures]
+
+    def training_samples(self) -> Dataset:
+        """Return a dataset whose sample i is a crop of a pair, one of a real image and, if any, one of a clean one."""
+        parts = {name: _Turned(part.training_samples(), self.rotate, part.seed) for name, part in self.unpaired.items()}
+        return _Joined(super().training_samples(), parts)
+
+    def validation_samples(self) -> Dataset:
+        """Return the center crop of each validation pair, each with a crop of a real image."""
+        return _Joined(
+            super().validation_samples(), {name: part.validation_samples() for name, part in self.unpaired.items()}
+        )
+
+    def collate(self, training: bool) -> Callable[[list[tuple]], dict[str, Any]]:
+        """Return a function that makes batches of ``hq``, ``lq``, ``real``, ``clean`` if any, ``key``, ``failures``."""
+        return _batch
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Convert crops and whole pairs from uint8 to [0, 1]."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        return batch | {name: batch[name].float().div_(255) for name in UNPAIRED if name in batch}
+
+
+class _Joined(Dataset):
+    """Samples of pairs and of other datasets, by name; those with a length start again if it is shorter."""
+
+    def __init__(self, pairs: Dataset, parts: dict[str, Dataset]) -> None:
+        self.pairs, self.parts = pairs, parts
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> tuple:
+        crops = {name: part[i % len(part) if hasattr(part, "__len__") else i] for name, part in self.parts.items()}
+        return self.pairs[i], crops
+
+
+class _Turned(Dataset):
+    """Crops rotated by a random multiple of 90 degrees."""
+
+    def __init__(self, crops: Dataset, rotate: bool, seed: int) -> None:
+        self.crops, self.rotate, self.seed = crops, rotate, seed
+
+    def __getitem__(self, i: int) -> Crop:
+        crop = self.crops[i]
+        turns = seed_of(self.seed, "turn", i) % 4 if self.rotate else 0
+        return crop._replace(pixels=crop.pixels.rot90(turns, (1, 2)).contiguous())
+
+
+def _batch(samples: list[tuple]) -> dict[str, Any]:
+    pairs, crops = zip(*samples, strict=True)
+    batch = collate_pairs(pairs)
+    for name in crops[0]:
+        batch[name] = torch.stack([one[name].pixels for one in crops])
+        batch["failures"] += [failure for one in crops for failure in one[name].failures]
+    return batch
