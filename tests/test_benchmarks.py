@@ -127,3 +127,12 @@ def test_parts_of_the_gpu_report_run_on_a_cpu(tmp_path):
     subprocess.run([sys.executable, BENCHMARKS / "gpu_report.py", *words], check=True, capture_output=True)
     text = (tmp_path / "gpu.md").read_text()
     assert all(f"## {part}" in text for part in parts) and "failed" not in text
+
+
+@pytest.mark.slow
+def test_learned_degradations_are_timed_against_real_esrgan():
+    rows = run("learned_degradations.py", "--rounds", "1")
+    assert [row["degradation"] for row in rows][:2] == ["real_esrgan", "dsgan"] and rows[0]["ratio"] == "1.00"
+    assert {row["degradation"]: row["parameters"] for row in rows}["dasr"] == "0.668 M"
+    for row in rows:
+        assert float(row["ratio"]) == pytest.approx(float(row["images/s"]) / float(rows[0]["images/s"]), abs=0.02)
