@@ -48,7 +48,7 @@ def test_report_of_a_real_run(tmp_path, hq_dir, scale, capsys):
     report_pairs(root, *make_pairs(root, hq_dir, scale))
     text = capsys.readouterr().out
     assert "pairs made now      2 (total in the folder: 2)\n" in text
-    assert "pairs/s" in text and "evaluations per pair" in text
+    assert "pairs/s" in text and "evaluations" in text
     assert "notes.txt: no image suffix" in text
     assert f"{root / 'contact_sheet.png'}\n" in text  # whole, however long
     assert "\x1b" not in text
@@ -140,7 +140,7 @@ def test_numbers_of_the_summary(tmp_path):
     assert texts["speed"] == "0.50 pairs/s (8.0 s)"
     assert texts["PSNR of LQ"] == "21.0 / 22.0 / 23.0 dB (quartiles)"
     assert texts["PSNR of initial LQ"] == "31.0 / 32.0 / 33.0 dB (quartiles)"
-    assert texts["evaluations per pair"] == "4.0 on average"
+    assert texts["evaluations"] == "4.0 per pair on average"
     assert texts["t"] == "20 on average"
     assert texts["network slots used"] == "98.7%"
     assert texts["sources skipped"] == f"12; see {tmp_path / 'failures.jsonl'}"

@@ -185,7 +185,7 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
             ("PSNR of LQ", _quartiles(folder.psnr)),
             ("PSNR of initial LQ", _quartiles(folder.psnr_initial)),
             ("accepted", _accepted(folder)),
-            ("evaluations per pair", f"{folder.evaluations / folder.pairs:.1f} on average"),
+            ("evaluations", f"{folder.evaluations / folder.pairs:.1f} per pair on average"),
             ("t", f"{folder.t / folder.pairs:.0f} on average"),
         ]
     if failures:
