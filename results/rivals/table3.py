@@ -23,6 +23,8 @@ from results.steps import Steps, keep_measured, study_parser
 MEASURED = Path(__file__).with_name("measured")
 GANS = ("dsgan", "dasr", "pdm")
 HANDCRAFTED = ("real_esrgan", "bicubic", "bsrgan", "classical")
+KERNELS = 24
+"""Kernels of the pools; estimating 100, the default, takes longer than an hour of one core."""
 SEEDS = (0, 1, 2)
 PICTURES, TS = 150, "[0,50,100,150]"
 HEADS = {
@@ -74,7 +76,7 @@ def add_learned(steps: Steps, hq: str, lq: str) -> dict[str, str]:
         places = f"--data.hq_dir {hq} --data.lq_dir {lq} --ckpt_path last --output_dir {{work}}/{name}"
         steps.command(f"fit_{name}", f"fit --config {name}_small.yaml {places}")
         steps.command(f"export_{name}", f"export {{work}}/{name}/last.ckpt {{work}}/{name}.safetensors")
-    steps.command("pools", f"pools {lq} {{work}}/realsr.safetensors")
+    steps.command("pools", f"pools {lq} {{work}}/realsr.safetensors --kernels {KERNELS}")
     return {name: f"{{work}}/{name}.safetensors" for name in (*GANS, "realsr")}
 
 
