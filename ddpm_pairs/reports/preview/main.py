@@ -79,8 +79,9 @@ def _show(name: str, generator: PairGenerator, pictures: list[Picture], argument
         UserError: If none of the images can be used.
     """
     root, seed, start = arguments.output_dir, arguments.seed, generator.degradation
-    drawn = columns([start.draw(generator_for(seed, str(n), "draws")) for n in range(HISTOGRAM_DRAWS)])
-    rows = [_row(picture, generator, arguments.draws if drawn else 1) for picture in pictures]
+    draws = [start.draw(generator_for(seed, str(n), "draws")) for n in range(HISTOGRAM_DRAWS)]
+    drawn, is_random = columns(draws), any(one != draws[0] for one in draws)
+    rows = [_row(picture, generator, arguments.draws if is_random else 1) for picture in pictures]
     rows = [row for row in rows if row is not None]
     if not rows:
         raise UserError(
@@ -94,6 +95,8 @@ def _show(name: str, generator: PairGenerator, pictures: list[Picture], argument
     if drawn:
         save_histograms(histograms, drawn, f"{what}: parameters of {HISTOGRAM_DRAWS} draws")
         print(f"parameters  {histograms}")
+    elif is_random:
+        print(f"parameters  none but seeds: all random values of {name} come from them")
     else:
         print(f"parameters  none: nothing is random in {name}")
     return rows

@@ -79,7 +79,8 @@ def _facts(row: Row) -> list[str]:
 def _parameters(pair: Work) -> list[str]:
     """Return the caption of LQ: its parameters in lines as wide as an image, broken only between phrases."""
     lines: list[str] = []
-    for phrase in phrases(pair.record["degradation"]["parameters"]) or ["nothing random"]:
+    parameters = pair.record["degradation"]["parameters"]
+    for phrase in phrases(parameters) or ["random by seed" if parameters else "nothing random"]:
         joined = f"{lines[-1]}, {phrase}" if lines else phrase
         a_stage = phrase[0].isdigit()
         if lines and not a_stage and font_of(_TEXT).getlength(joined + ",") <= TILE:

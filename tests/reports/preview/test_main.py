@@ -1,15 +1,18 @@
 """``ddpm-pairs preview`` through the real command line."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image, ImageDraw
+from tiny_learned import small_pdm
 
 from ddpm_pairs.cli.main import main
 from ddpm_pairs.data.high_quality import Work
+from ddpm_pairs.degradations.learned.files import save_synthesizer
 from ddpm_pairs.reports.contact_sheet import GAP, MARGIN, TILE, font_of
 from ddpm_pairs.reports.preview import main as preview
 from ddpm_pairs.reports.preview.sheet import Row, draw_preview
@@ -96,6 +99,14 @@ def test_nothing_is_random_in_bicubic(place, capsys):
     assert [path.name for path in (place / "out").iterdir()] == ["bicubic_draws.png"]
     with Image.open("out/bicubic_draws.png") as sheet:
         assert sheet.width == 2 * MARGIN + 2 * (TILE + GAP) - GAP
+
+
+def test_all_draws_of_a_degradation_whose_only_parameters_are_seeds_are_shown(place, capsys):
+    save_synthesizer(small_pdm(), Path("pdm.safetensors"), {})
+    assert run("--degradation", "pdm.safetensors", "--draws", "3") == 0
+    assert "parameters  none but seeds: all random values of pdm come from them" in capsys.readouterr().out
+    with Image.open("out/pdm_draws.png") as sheet:
+        assert sheet.width == 2 * MARGIN + 4 * (TILE + GAP) - GAP
 
 
 def test_the_first_draw_is_the_pair_that_predict_makes(place, photos):
