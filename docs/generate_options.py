@@ -16,7 +16,6 @@ import yaml
 from ddpm_pairs.cli.main import OWN_VERBS, _verb_parsers
 
 UNNAMED = (
-    "ddpm_pairs.data.DegradedImages",
     "ddpm_pairs.callbacks.Realism",
     "ddpm_pairs.degradations.BSRGAN",
     "ddpm_pairs.degradations.BandGain",

@@ -1,6 +1,7 @@
 """Restorers: networks, losses, and the modules that train them on pairs."""
 
 from ddpm_pairs.restoration.adversarial import Adversarial
+from ddpm_pairs.restoration.domain_weighted import DomainWeighted
 from ddpm_pairs.restoration.gan_prior import Prior
 from ddpm_pairs.restoration.networks.gpen import GPEN, StyleDecoder, StyleDiscriminator
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
@@ -14,6 +15,7 @@ from ddpm_pairs.training.losses.perceptual import Perceptual
 __all__ = [
     "GPEN",
     "Adversarial",
+    "DomainWeighted",
     "Perceptual",
     "Prior",
     "RRDBNet",

@@ -61,19 +61,21 @@ def start_decoder(decoder: nn.Module, path: str) -> None:
     _fill(decoder, {name: tensors[name] for name in tensors.keys() - fixed_noise}, "init_from", path)
 
 
-def start_discriminator(discriminator: nn.Module, path: str) -> None:
+def start_discriminator(discriminator: nn.Module, path: str, option: str = "discriminator_from") -> None:
     """Load the weights of a discriminator.
 
     Args:
         discriminator: The discriminator; changed in place.
-        path: A checkpoint of ``Prior`` or ``Adversarial``, or a file of weights only, such as Real-ESRGAN's netD or
-            GPEN's training state. From a checkpoint, the trained weights are taken, not their moving average.
+        path: A checkpoint of ``Prior``, ``Adversarial``, or ``DegradationGAN``, or a file of weights only, such as
+            Real-ESRGAN's netD or GPEN's training state. From a checkpoint, the trained weights are taken, not their
+            moving average.
+        option: The option that names the file, for error messages.
 
     Raises:
         UserError: If the file contains something else, or its weights do not fit.
     """
     path = weights_file(path)
-    _fill(discriminator, _discriminator_weights(path), "discriminator_from", path)
+    _fill(discriminator, _discriminator_weights(path), option, path)
 
 
 def _discriminator_weights(path: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_gan import SIZE, TinyPairs, batch_of, gpen_gan, prior, rrdb_gan, trainer
+from tiny_gan import RRDB_PAIRS, SIZE, TinyPairs, batch_of, dasr_rrdb, dsgan_rrdb, gpen_gan, prior, rrdb_gan, trainer
 from torch import nn
 
 from ddpm_pairs.callbacks import EMA, LastCheckpoint
@@ -21,8 +21,6 @@ from ddpm_pairs.restoration.adversarial import parameter_groups
 from ddpm_pairs.tensors import seed_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
-
-RRDB_PAIRS = {"side": 32, "scale": 4}
 
 
 class Edges(nn.Module):
@@ -192,9 +190,9 @@ def flat(state):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [rrdb_gan, gpen_gan, pytest.param(prior, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make", [rrdb_gan, dsgan_rrdb, dasr_rrdb, gpen_gan, prior])
 def test_a_checkpoint_resumes_bit_exactly(make, tmp_path):
-    data = RRDB_PAIRS if make is rrdb_gan else {}
+    data = {} if make in (gpen_gan, prior) else RRDB_PAIRS
 
     def run(folder, steps, resume=None):
         callbacks = [EMA(decay=0.9, every_n_steps=1), LastCheckpoint(str(tmp_path / folder))]
@@ -209,6 +207,20 @@ def test_a_checkpoint_resumes_bit_exactly(make, tmp_path):
     assert different == []
     assert any(name.startswith("optimizer_states/1") for name in whole)
     assert any(name.startswith("current_model_state") for name in whole)
+
+
+def test_a_checkpoint_from_before_schedules_halves_the_learning_rates_at_its_step(tmp_path):
+    def run(folder, steps, resume=None):
+        fit = trainer(steps, callbacks=[LastCheckpoint(str(tmp_path / folder))], limit_val_batches=0)
+        fit.fit(rrdb_gan(halve_at=(1, 3)), TinyPairs(**RRDB_PAIRS), ckpt_path=resume, weights_only=True)
+        return tmp_path / folder / "last.ckpt"
+
+    part = run("parts", 2)
+    saved = torch.load(part, weights_only=True)
+    torch.save(saved | {"lr_schedulers": []}, part)
+    whole, resumed = (torch.load(path, weights_only=True) for path in (run("whole", 5), run("parts", 5, part)))
+    assert resumed["lr_schedulers"] == whole["lr_schedulers"] == [{"last_epoch": 5}] * 2
+    assert all(torch.equal(resumed["state_dict"][name], value) for name, value in whole["state_dict"].items())
 
 
 class TestFit:
@@ -253,7 +265,9 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"pixel_loss": "l2"}, "--model.pixel_loss: got 'l2'; expected l1 or smooth_l1"),
+            ({"pixel_loss": "l2"}, "--model.pixel_loss: got 'l2'; expected l1, smooth_l1, low_l1"),
+            ({"adversarial_loss": "hinge"}, "--model.adversarial_loss: got 'hinge'; expected logistic, least_squares"),
+            ({"adversarial_loss": "wasserstein"}, "--model.gradient_penalty: got 0; expected more"),
             ({"learning_rate": 0.0}, "--model.learning_rate: got 0.0; expected a positive number"),
             ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate: got -1.0"),
             (
@@ -278,9 +292,10 @@ import torch
 import tiny_gan
 ranks, kind, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
-options = {"compare_batch": False} if kind != "rrdb_gan" else {}
+rrdb = "rrdb" in kind
+options = {} if rrdb else {"compare_batch": False}
 module = getattr(tiny_gan, kind)(gradient_clip=0.5, **options)
-data = tiny_gan.TinyPairs(4 // ranks, **({"side": 32, "scale": 4} if kind == "rrdb_gan" else {}))
+data = tiny_gan.TinyPairs(4 // ranks, **(tiny_gan.RRDB_PAIRS if rrdb else {}))
 options = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
 fit = tiny_gan.trainer(4, precision="64-true", limit_val_batches=0, **options)
 fit.fit(module, data)
@@ -289,7 +304,7 @@ torch.save(module.state_dict(), f"{out}.{fit.global_rank}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["rrdb_gan", "gpen_gan", "prior"])
+@pytest.mark.parametrize("kind", ["rrdb_gan", "dsgan_rrdb", "dasr_rrdb", "gpen_gan", "prior"])
 def test_two_ranks_step_like_one_with_the_doubled_batch(kind, tmp_path):
     script = tmp_path / "fit.py"
     script.write_text(SCRIPT)

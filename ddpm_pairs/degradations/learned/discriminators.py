@@ -1,11 +1,12 @@
 """Patch discriminators that see the image or its high frequencies only."""
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_pairs.degradations.ops.bands import box_high, haar
+from ddpm_pairs.degradations.ops.bands import BOX_SIDE, box_high, gaussian_high, haar
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.training.ranks import BatchNorm2d
 
@@ -19,11 +20,13 @@ class PatchDiscriminator(nn.Module):
     PDM's sees the image through three layers of 64 channels with instance normalization.
 
     Args:
-        view: ``box``: the image minus its 5x5 box average; ``haar``: the three high bands of the Haar wavelet, side by
-            side as channels; both are mapped by 0.5 x + 0.5. ``image``: the image.
+        view: ``box``: the image minus its box average; ``gaussian``: the image minus its Gaussian average of 9x9;
+            ``haar``: the three high bands of the Haar wavelet, side by side as channels; all three are mapped by
+            0.5 x + 0.5. ``image``: the image.
         widths: Channels of the convolutions.
         side: Side of their kernels, odd.
         norm: Normalization after all convolutions but the first: ``batch``, ``instance``, or ``none``.
+        window: Side of the box average in pixels, odd.
 
     Attributes:
         multiple: Input sides must be multiples of this.
@@ -35,21 +38,24 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(
         self,
-        view: Literal["box", "haar", "image"] = "box",
+        view: Literal["box", "gaussian", "haar", "image"] = "box",
         widths: tuple[int, ...] = (64, 128, 256),
         side: int = 5,
         norm: Literal["batch", "instance", "none"] = "batch",
+        window: int = BOX_SIDE,
     ) -> None:
         super().__init__()
-        views = {"box": (_box, 3, 1), "haar": (_haar, 9, 2), "image": (_image, 3, 1)}
+        box = partial(_box, side=window)
+        views = {"box": (box, 3, 1), "gaussian": (_gaussian, 3, 1), "haar": (_haar, 9, 2), "image": (_image, 3, 1)}
         norms = {"batch": BatchNorm2d, "instance": nn.InstanceNorm2d, "none": nn.Identity}
         for name, value, known in (("view", view, views), ("norm", norm, norms)):
             if value not in known:
                 raise UserError(f"--model.discriminator.{name}: got {value!r}; expected {', '.join(known)}")
         if not widths or min(widths) < 1:
             raise UserError(f"--model.discriminator.widths: got {list(widths)}; expected one or more positive numbers")
-        if side < 1 or side % 2 == 0:
-            raise UserError(f"--model.discriminator.side: got {side}; expected an odd number")
+        for name, value, least in (("side", side, 1), ("window", window, 3)):
+            if value < least or value % 2 == 0:
+                raise UserError(f"--model.discriminator.{name}: got {value}; expected an odd number from {least}")
         self.view, channels, self.multiple = views[view]
         layers, before = [], channels
         for number, width in enumerate(widths):
@@ -77,8 +83,12 @@ def _image(images: Tensor) -> Tensor:
     return images
 
 
-def _box(images: Tensor) -> Tensor:
-    return 0.5 * box_high(images) + 0.5
+def _box(images: Tensor, side: int) -> Tensor:
+    return 0.5 * box_high(images, side) + 0.5
+
+
+def _gaussian(images: Tensor) -> Tensor:
+    return 0.5 * gaussian_high(images) + 0.5
 
 
 def _haar(images: Tensor) -> Tensor:

@@ -17,16 +17,10 @@ from ddpm_pairs.metrics.texture import band_power, power_gap_db
 from ddpm_pairs.run import Run
 from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.learning_rate import LinearOrHalved
-from ddpm_pairs.training.losses.competition import LeastSquares, Logistic, RelativisticAverage, Wasserstein
+from ddpm_pairs.training.losses.competition import competition
 from ddpm_pairs.training.optimizer import check_positive, check_weights_type
 from ddpm_pairs.training.steps import check_precision, generators
 
-LOSSES = {
-    "logistic": Logistic,
-    "least_squares": LeastSquares,
-    "relativistic": RelativisticAverage,
-    "wasserstein": Wasserstein,
-}
 LOW_PASSES = {"box": box_low, "haar": lambda images: haar(images).low / 2}
 """The low frequencies that the content loss compares, by name."""
 
@@ -94,9 +88,9 @@ class DegradationGAN(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, known in (("adversarial_loss", adversarial_loss, LOSSES), ("content", content, LOW_PASSES)):
-            if value not in known:
-                raise UserError(f"--model.{name}: got {value!r}; expected {', '.join(known)}")
+        loss = competition(adversarial_loss, gradient_penalty)
+        if content not in LOW_PASSES:
+            raise UserError(f"--model.content: got {content!r}; expected {', '.join(LOW_PASSES)}")
         critic_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
         for name, rate in (("learning_rate", learning_rate), ("discriminator_learning_rate", critic_rate)):
             check_positive(f"--model.{name}", rate)
@@ -109,8 +103,6 @@ class DegradationGAN(L.LightningModule):
         for name, weight in weights.items():
             if not weight >= 0:
                 raise UserError(f"--model.{name}_weight: got {weight}; expected 0 or more")
-        if adversarial_loss == "wasserstein" and gradient_penalty == 0:
-            raise UserError("--model.gradient_penalty: got 0; expected more, such as 10, for the wasserstein loss")
         if noise_mean_weight > 0 and not net.adds_noise:
             raise UserError(
                 f"--model.noise_mean_weight: got {noise_mean_weight}; expected 0 for {net.name}, which adds no noise"
@@ -120,7 +112,6 @@ class DegradationGAN(L.LightningModule):
         self.adversarial_loss, self.content, self.weights = adversarial_loss, content, weights
         self.low_pass = LOW_PASSES[content]
         self.rates, self.decay_from, self.halve_at = (learning_rate, critic_rate), decay_from, tuple(halve_at)
-        loss = LOSSES[adversarial_loss]()
         self.steps = AdversarialSteps(r1_weight, 16, 0.0, 1, betas, gradient_clip, seed, loss, gradient_penalty)
         self.seed, self.watch = seed, IdentityWatch()
         self._powers: list[Tensor] = []

@@ -1,5 +1,6 @@
 """PDM: a random blur kernel and random noise, each made by a small network."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ CHANNELS = 3
 INITIAL_NOISE = 0.02
 """Factor on the last layer of the noise network; its initial noise has a standard deviation of about 0.03, not 1."""
 
+HARMONICS = 10
+"""Sines with which ``quantized`` approximates rounding."""
+
 
 class PDM(Generator):
     """The probabilistic degradation model of PDM-SR (Luo et al. 2022, arXiv 2203.04962): blur, decimate, add noise.
@@ -33,7 +37,8 @@ class PDM(Generator):
         scale: HQ sides over LQ sides.
         width: Number of channels of the kernel network.
         blocks: Number of its residual blocks.
-        noise_width: Number of channels of the noise network; ``None`` adds no noise.
+        noise_width: Number of channels of the noise network; ``None`` adds no noise, but trains with LQ that is
+            rounded to 8 bits by ``quantized``.
         noise_blocks: Number of its residual blocks.
         noise_sees_image: Give the blurred image to the noise network, so that noise can depend on it.
         gray_noise: Add the same noise to all three channels.
@@ -95,7 +100,7 @@ class PDM(Generator):
         """Turn a batch into LQ; see ``Generator.make``. The noise gives no gradient to the kernel."""
         blurred = self.blur(hq, self.kernels_of(normal(rows, (CHANNELS, 1, 1)).to(hq.dtype)))
         if self.noise is None:
-            return Made(blurred)
+            return Made(quantized(blurred))
         fields = normal(rows, (CHANNELS, *blurred.shape[-2:])).to(hq.dtype)
         noise = self.noise(self._noise_input(fields, blurred.detach()))
         return Made(blurred + noise, noise)
@@ -126,6 +131,23 @@ class PDM(Generator):
 
     def _noise_input(self, fields: Tensor, blurred: Tensor) -> Tensor:
         return torch.cat([fields, blurred], dim=1) if self.noise_sees_image else fields
+
+
+def quantized(images: Tensor) -> Tensor:
+    """Round images to multiples of 1/255 with a sine series, which has a gradient.
+
+    x - round(x) is the sawtooth sum over k of (-1)^(k + 1) sin(2 pi k x) / (pi k); the series stops at ``HARMONICS``.
+    At a distance d from the middle between two levels, its error is at most 1 / (11 pi sin(pi d)) levels.
+
+    Args:
+        images: (N, C, H, W), nominally in [0, 1].
+
+    Returns:
+        The same shape, float32 or more.
+    """
+    levels = 255 * images.to(torch.promote_types(images.dtype, torch.float32))
+    terms = ((-1) ** (k + 1) * torch.sin(2 * math.pi * k * levels) / (math.pi * k) for k in range(1, HARMONICS + 1))
+    return (levels - sum(terms)) / 255
 
 
 def _layers(channels: int, width: int, blocks: int, side: int, outputs: int) -> list[nn.Module]:

@@ -1,11 +1,16 @@
-"""Split images into low and high frequencies: by a box average, or by one level of the Haar wavelet."""
+"""Split images into low and high frequencies: by a box average, a Gaussian, or one level of the Haar wavelet."""
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 BOX_SIDE = 5
+
+TAPS, SIGMA = 9, 1.5
+"""Side and standard deviation in px of the Gaussian, which ends at three standard deviations."""
 
 
 class Haar(NamedTuple):
@@ -32,6 +37,17 @@ def box_low(images: Tensor, side: int = BOX_SIDE) -> Tensor:
 def box_high(images: Tensor, side: int = BOX_SIDE) -> Tensor:
     """Return what ``box_low`` removes: the two sum to the images."""
     return images - box_low(images, side)
+
+
+def gaussian_low(images: Tensor) -> Tensor:
+    """Average (N, C, H, W) with a Gaussian of 9 taps per direction; the border is mirrored, so sides are 5 or more."""
+    with torch.autocast(images.device.type, enabled=False):
+        return gaussian_blur2d(images, (TAPS, TAPS), (SIGMA, SIGMA))
+
+
+def gaussian_high(images: Tensor) -> Tensor:
+    """Return what ``gaussian_low`` removes: the two sum to the images."""
+    return images - gaussian_low(images)
 
 
 def haar(images: Tensor) -> Haar:

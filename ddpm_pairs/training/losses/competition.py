@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddpm_pairs.errors import UserError
 from ddpm_pairs.training.losses.adversarial import discriminator_loss, generator_loss
 from ddpm_pairs.training.ranks import mean_over_ranks
 
@@ -95,6 +96,32 @@ class Wasserstein(Competition):
     def discriminator(self, real: Tensor, made: Tensor) -> Tensor:
         """Mean logit of generated minus that of real."""
         return _exact(made).mean() - _exact(real).mean()
+
+
+COMPETITIONS: dict[str, type[Competition]] = {
+    "logistic": Logistic,
+    "least_squares": LeastSquares,
+    "relativistic": RelativisticAverage,
+    "wasserstein": Wasserstein,
+}
+"""The adversarial losses by their names in configs."""
+
+
+def competition(adversarial_loss: str, gradient_penalty: float) -> Competition:
+    """Return an adversarial loss from the options of a module.
+
+    Args:
+        adversarial_loss: A name in ``COMPETITIONS``.
+        gradient_penalty: Weight of the gradient penalty.
+
+    Raises:
+        UserError: If there is no such loss, or it needs the gradient penalty and has none.
+    """
+    if adversarial_loss not in COMPETITIONS:
+        raise UserError(f"--model.adversarial_loss: got {adversarial_loss!r}; expected {', '.join(COMPETITIONS)}")
+    if adversarial_loss == "wasserstein" and gradient_penalty == 0:
+        raise UserError("--model.gradient_penalty: got 0; expected more, such as 10, for the wasserstein loss")
+    return COMPETITIONS[adversarial_loss]()
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:

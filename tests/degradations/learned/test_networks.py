@@ -79,7 +79,7 @@ class TestSizes:
         assert (made.noise is not None) == net.adds_noise
         assert net.synthesize(hq[:1], net.draw(torch.Generator())).shape == (1, *expected[1:])
 
-    @pytest.mark.parametrize("view", ["box", "haar", "image"])
+    @pytest.mark.parametrize("view", ["box", "gaussian", "haar", "image"])
     def test_a_logit_per_patch(self, view):
         judge = PatchDiscriminator(view, (4, 4), norm="instance")
         assert judge(photo(16, 24, 2)).shape == (2, 1, 16 // judge.multiple, 24 // judge.multiple)
@@ -97,9 +97,13 @@ class TestSizes:
             (lambda: DSGAN(width=0), "dsgan width: got 0; expected 1 or more"),
             (lambda: DASR(scale=3), "dasr scale: got 3"),
             (lambda: PDM(initial_sigma=0.0), "pdm initial_sigma: got 0.0"),
-            (lambda: PatchDiscriminator("edges"), "discriminator.view: got 'edges'; expected box, haar, image"),
+            (
+                lambda: PatchDiscriminator("edges"),
+                "discriminator.view: got 'edges'; expected box, gaussian, haar, image",
+            ),
             (lambda: PatchDiscriminator(widths=()), r"discriminator.widths: got \[\]"),
-            (lambda: PatchDiscriminator(side=4), "discriminator.side: got 4; expected an odd number"),
+            (lambda: PatchDiscriminator(side=4), "discriminator.side: got 4; expected an odd number from 1"),
+            (lambda: PatchDiscriminator(window=1), "discriminator.window: got 1; expected an odd number from 3"),
         ],
     )
     def test_wrong(self, make, said):
@@ -109,7 +113,7 @@ class TestSizes:
 
 class TestHighFrequencies:
     def test_of_a_constant_are_gray(self):
-        for view in ("box", "haar"):
+        for view in ("box", "gaussian", "haar"):
             judge = PatchDiscriminator(view)
             seen = judge.view(torch.full((1, 3, 8, 8), 0.9))
             torch.testing.assert_close(seen, torch.full_like(seen, 0.5))
