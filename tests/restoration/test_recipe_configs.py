@@ -58,13 +58,7 @@ def fit(name, **options):
     return cli.main(words)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("rrdb_dsgan_small", "rrdb_dasr_small", "rrdb_pdm_small"),
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("rrdb_dsgan", "rrdb_dasr", "rrdb_pdm")),
-    ],
-)
+@pytest.mark.parametrize("name", [f"rrdb_{one}{size}" for one in DATA for size in ("", "_small")])
 def test_a_fit_makes_a_restorer(name, folders, capsys):
     assert fit(name) == 0, capsys.readouterr().err
     checkpoint = f"runs/{name}/last.ckpt"

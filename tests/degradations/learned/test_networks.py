@@ -13,7 +13,7 @@ from ddpm_pairs.degradations.learned.dasr import DASR
 from ddpm_pairs.degradations.learned.discriminators import PatchDiscriminator
 from ddpm_pairs.degradations.learned.dsgan import DSGAN
 from ddpm_pairs.degradations.learned.files import load_synthesizer, save_synthesizer
-from ddpm_pairs.degradations.learned.pdm import KERNEL_SIDE, PDM
+from ddpm_pairs.degradations.learned.pdm import HARMONICS, KERNEL_SIDE, PDM, quantized
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.images.pixels import resize_bicubic
 
@@ -117,6 +117,35 @@ class TestHighFrequencies:
             judge = PatchDiscriminator(view)
             seen = judge.view(torch.full((1, 3, 8, 8), 0.9))
             torch.testing.assert_close(seen, torch.full_like(seen, 0.5))
+
+
+class TestQuantization:
+    """In levels of 1/255; tolerances are those of the docstring of ``quantized``."""
+
+    def test_is_close_to_rounding_away_from_the_middle_between_levels(self):
+        levels = torch.linspace(0, 3, 3001, dtype=torch.float64)
+        found = 255 * quantized(levels.view(1, 1, 1, -1) / 255).flatten()
+        distance = (levels - levels.floor() - 0.5).abs()
+        bound = 1 / ((HARMONICS + 1) * torch.pi * torch.sin(torch.pi * distance))
+        away = distance > 0.1
+        error = (found - levels.round()).abs()
+        assert (error <= bound)[away].all()
+        assert error[away].max() < 0.1 and error[distance > 0.4].max() < 0.031
+
+    def test_has_the_gradient_of_the_image_on_average(self):
+        images = (torch.arange(256 * 32, dtype=torch.float64) / 32 / 255).view(1, 1, 1, -1).requires_grad_()
+        quantized(images).sum().backward()
+        assert images.grad.mean().item() == pytest.approx(1, abs=1e-6)
+
+    def test_is_what_a_pdm_without_a_noise_network_trains_with(self):
+        net = PDM(4, 8, 1, noise_width=None)
+        hq, rows = photo(64, 64, 2), [torch.Generator().manual_seed(n) for n in range(2)]
+        made = net.make(hq, rows)
+        assert made.noise is None
+        rows = [torch.Generator().manual_seed(n) for n in range(2)]
+        net.kernels.eval()
+        levels = 255 * net.make(hq, rows).lq
+        assert (levels - levels.round()).abs().mean() < 0.1
 
 
 class TestTiles:
