@@ -21,6 +21,7 @@ UNNAMED = (
     "ddpm_pairs.degradations.BandGain",
     "ddpm_pairs.degradations.Bicubic",
     "ddpm_pairs.degradations.Classical",
+    "ddpm_pairs.degradations.GaussianNoise",
     "ddpm_pairs.degradations.HQPreparation",
     "ddpm_pairs.degradations.RealESRGAN",
 )

@@ -5,6 +5,7 @@ from ddpm_pairs.callbacks.evaluation import Evaluation
 from ddpm_pairs.callbacks.last_checkpoint import LastCheckpoint
 from ddpm_pairs.callbacks.learned_samples import LearnedSamples
 from ddpm_pairs.callbacks.prior_samples import PriorSamples
+from ddpm_pairs.callbacks.real_samples import RealSamples
 from ddpm_pairs.callbacks.realism import Realism
 from ddpm_pairs.callbacks.sample_grid import SampleGrid
 from ddpm_pairs.callbacks.training_monitor import TrainingMonitor
@@ -15,6 +16,7 @@ __all__ = [
     "LastCheckpoint",
     "LearnedSamples",
     "PriorSamples",
+    "RealSamples",
     "Realism",
     "SampleGrid",
     "TrainingMonitor",

@@ -198,8 +198,8 @@ def _verb_parsers() -> dict[str, _Parser]:
         required=True,
         nargs="+",
         metavar="NAME",
-        help="a name (bicubic, classical, classical_faces, bsrgan, real_esrgan), a class path, a YAML file, or "
-        "a weights file; if there are several, they are also shown side by side",
+        help="a name (bicubic, classical, classical_faces, bsrgan, real_esrgan, gaussian_noise), a class path, a YAML "
+        "file, or a weights file; if there are several, they are also shown side by side",
     )
     preview.add_argument(
         "--data.hq_dir", dest="hq_dir", type=_path, required=True, metavar="DIR", help="folder of HQ images"

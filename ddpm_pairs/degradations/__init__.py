@@ -12,6 +12,7 @@ from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
 from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
 from ddpm_pairs.degradations.handcrafted.chain import Chain
 from ddpm_pairs.degradations.handcrafted.classical import Classical, ClassicalFaces
+from ddpm_pairs.degradations.handcrafted.gaussian_noise import GaussianNoise
 from ddpm_pairs.degradations.handcrafted.on_hq_grid import OnHQGrid
 from ddpm_pairs.degradations.handcrafted.operations import Blur, Jpeg, Noise, Resize
 from ddpm_pairs.degradations.handcrafted.preparation import HQPreparation
@@ -28,6 +29,7 @@ __all__ = [
     "Classical",
     "ClassicalFaces",
     "Degradation",
+    "GaussianNoise",
     "HQPreparation",
     "Jpeg",
     "Learned",

@@ -2,7 +2,8 @@
 
 A degradation is given as
 
-* a short name: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``;
+* a short name: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``,
+  ``gaussian_noise``;
 * a class path, ``package.module.Class``, or ``{"class_path": ..., "init_args": {...}}``;
 * a YAML file with a list of operations or a mapping, a config of pairs, or the output of ``ddpm-pairs calibrate``;
 * the weights of a learned degradation: the checkpoint of its fit, an export, or the name of shipped weights;
@@ -25,6 +26,7 @@ from ddpm_pairs.degradations.handcrafted.bicubic import Bicubic
 from ddpm_pairs.degradations.handcrafted.bsrgan import BSRGAN
 from ddpm_pairs.degradations.handcrafted.chain import Chain
 from ddpm_pairs.degradations.handcrafted.classical import Classical, ClassicalFaces
+from ddpm_pairs.degradations.handcrafted.gaussian_noise import GaussianNoise
 from ddpm_pairs.degradations.handcrafted.real_esrgan import RealESRGAN
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.shipped import shipped_config, shipped_weights
@@ -35,6 +37,7 @@ NAMES = {
     ClassicalFaces.name: ClassicalFaces,
     BSRGAN.name: BSRGAN,
     RealESRGAN.name: RealESRGAN,
+    GaussianNoise.name: GaussianNoise,
 }
 DEFAULT_SCALE = 4
 YAML, WEIGHTS = (".yaml", ".yml"), (".safetensors", ".ckpt")

@@ -45,10 +45,7 @@ class UNet(UNet2DModel):
         norm_groups: int = 32,
     ) -> None:
         channels, attention_levels = tuple(channels), tuple(attention_levels)
-        if any(width % norm_groups for width in channels):
-            raise UserError(
-                f"channels: got {list(channels)}; expected multiples of norm_groups, which is {norm_groups}"
-            )
+        check_widths(channels, norm_groups)
         if any(not 0 <= level < len(channels) for level in attention_levels):
             raise UserError(
                 f"attention_levels: got {list(attention_levels)}; expected levels from 0 to {len(channels) - 1}"
@@ -201,6 +198,12 @@ def predict_clean(x_t: Tensor, output: Tensor, index: Tensor, alpha_bars: Tensor
     if prediction_type == "epsilon":
         return ((x_t - sigma * output) / signal).clamp(-1, 1)
     return (signal * x_t - sigma * output if prediction_type == "v_prediction" else output).clamp(-1, 1)
+
+
+def check_widths(channels: Sequence[int], norm_groups: int) -> None:
+    """Raise ``UserError`` unless all widths of a U-Net are multiples of ``norm_groups``."""
+    if any(width % norm_groups for width in channels):
+        raise UserError(f"channels: got {list(channels)}; expected multiples of norm_groups, which is {norm_groups}")
 
 
 def check_prediction_type(prediction_type: str) -> None:

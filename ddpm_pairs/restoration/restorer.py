@@ -105,7 +105,7 @@ class Restorer(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Restore a batch of crops; ``Evaluation`` scores the returned batch."""
-        return batch | {"restored": self._restore(batch["lq"])}
+        return batch | {"restored": self.restore(batch["lq"])}
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Restore one whole image, a batch of 1; ``Evaluation`` scores the returned batch."""
@@ -137,7 +137,8 @@ class Restorer(L.LightningModule):
         checkpoint["ddpm_pairs"] = {"kind": "restorer"}
 
     @torch.no_grad()
-    def _restore(self, lq: Tensor) -> Tensor:
+    def restore(self, lq: Tensor) -> Tensor:
+        """Restore crops (N, 3, h, w) in [0, 1] to (N, 3, H, W), float32 in [0, 1]."""
         with torch.autocast(lq.device.type, enabled=False):
             return self.net(lq.float()).clamp(0, 1)
 

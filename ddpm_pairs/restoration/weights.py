@@ -10,6 +10,8 @@ from ddpm_pairs.restoration.networks.gpen.network import SIGNS as GPEN_SIGNS
 from ddpm_pairs.restoration.networks.gpen.network import build_gpen
 from ddpm_pairs.restoration.networks.rrdb_weights import build_rrdb, official_names
 from ddpm_pairs.restoration.networks.spandrel_net import SpandrelNet, describe, extra_hint
+from ddpm_pairs.restoration.networks.unet import SIGNS as UNET_SIGNS
+from ddpm_pairs.restoration.networks.unet import build_unet
 from ddpm_pairs.restoration.weight_files import EXPECTED, MisfitError, first_misfit, looks_like, read_weights
 from ddpm_pairs.tensors import SizeLimit
 
@@ -17,9 +19,10 @@ from ddpm_pairs.tensors import SizeLimit
 def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.Module:
     """Load a restoration network; the names and shapes of the weights determine its class and sizes.
 
-    ``RRDBNet`` (with the names of Real-ESRGAN, of "new" ESRGAN such as BSRGAN, or of "old" ESRGAN) and ``GPEN`` are
-    classes of this package. For other weights, the config's network is used if they match it exactly; otherwise
-    spandrel builds the network. If the file contains several sets of weights, the moving average is preferred.
+    ``RRDBNet`` (with the names of Real-ESRGAN, of "new" ESRGAN such as BSRGAN, or of "old" ESRGAN), ``GPEN``, and
+    ``RestorationUNet`` are classes of this package. For other weights, the config's network is used if they match it
+    exactly; otherwise spandrel builds the network. If the file contains several sets of weights, the moving average is
+    preferred.
 
     Args:
         path: A ``.ckpt``, ``.safetensors``, or ``.pth`` file. No code from the file is run.
@@ -53,18 +56,21 @@ def load_restorer(path: str | Path, config_net: nn.Module | None = None) -> nn.M
 
 
 def _own_network(tensors: dict[str, Tensor]) -> nn.Module | None:
-    """Build an RRDBNet or a GPEN and load the weights; return ``None`` for weights of another network."""
+    """Build one of this package's networks and load the weights; return ``None`` for weights of another network."""
     rrdb = official_names(tensors)
-    if rrdb is None and not tensors.keys() >= GPEN_SIGNS:
+    if rrdb is not None:
+        name, build, tensors = "RRDBNet", build_rrdb, rrdb
+    elif tensors.keys() >= GPEN_SIGNS:
+        name, build = "GPEN", build_gpen
+    elif tensors.keys() >= UNET_SIGNS:
+        name, build = "RestorationUNet", build_unet
+    else:
         return None
-    name = "GPEN" if rrdb is None else "RRDBNet"
     try:
         with SizeLimit(tensors.values()):
-            net = build_gpen(tensors) if rrdb is None else build_rrdb(rrdb)
-        if rrdb is None:  # released files differ in their number of fixed kernels
-            own = net.state_dict().keys()
-            tensors = {name: value for name, value in tensors.items() if name in own or not name.endswith(".kernel")}
-        net.load_state_dict(tensors if rrdb is None else rrdb)
+            net = build(tensors)
+        own = net.state_dict().keys()  # released GPEN files differ in their number of fixed kernels
+        net.load_state_dict({name: one for name, one in tensors.items() if name in own or not name.endswith(".kernel")})
     except MisfitError:
         raise
     except Exception as error:  # contradictory shapes can raise any error

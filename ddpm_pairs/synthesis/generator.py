@@ -40,9 +40,9 @@ class PairGenerator(L.LightningModule):
     passes through the network ``slots`` tiles at a time.
 
     Args:
-        degradation: The start: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``, a class
-            path with its arguments, a YAML file with a chain or a config, the weights of a learned degradation, or any
-            object with the methods of ``ddpm_pairs.degradations.Degradation``.
+        degradation: The start: ``bicubic``, ``classical``, ``classical_faces``, ``bsrgan``, ``real_esrgan``,
+            ``gaussian_noise``, a class path with its arguments, a YAML file with a chain or a config, the weights of a
+            learned degradation, or any object with the methods of ``ddpm_pairs.degradations.Degradation``.
         scale: HQ sides over LQ sides: 1 (LQ on the HQ grid), 2 or 4. Null uses the degradation's own, and 4 for a name.
         sharpen_hq: Sharpen HQ first, as in Real-ESRGAN's training; the HQ of the pair is the sharpened image.
         gray_hq: Share of HQ images that are converted to gray first, 0..1; GPEN uses 0.2.

@@ -59,9 +59,14 @@ class Adam(torch.optim.Adam):
 
 
 def adam(
-    parameters: Iterable[Any], trainer: L.Trainer, learning_rate: float, warmup_steps: int, cosine_decay: bool
+    parameters: Iterable[Any],
+    trainer: L.Trainer,
+    learning_rate: float,
+    warmup_steps: int,
+    cosine_decay: bool,
+    betas: tuple[float, float] = (0.9, 0.99),
 ) -> dict[str, Any]:
-    """Build Adam with betas 0.9 and 0.99 and its learning-rate schedule, in the form for ``configure_optimizers``.
+    """Build Adam and its learning-rate schedule, in the form for ``configure_optimizers``.
 
     Args:
         parameters: The trained parameters.
@@ -69,12 +74,13 @@ def adam(
         learning_rate: Adam's step size.
         warmup_steps: Steps of linear warmup.
         cosine_decay: Whether to decay the learning rate along a half cosine, to 1% at ``max_steps``.
+        betas: Adam's.
 
     Raises:
         UserError: If ``cosine_decay`` is set without ``max_steps``.
     """
     check_decay(cosine_decay, trainer)
-    optimizer = Adam(parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+    optimizer = Adam(parameters, lr=learning_rate, betas=betas, fused=True)
     scheduler = WarmupDecay(optimizer, warmup_steps, trainer.max_steps if cosine_decay else None)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,4 +1,4 @@
-"""Warnings about a discriminator that is always right or learns nothing."""
+"""Warnings about a discriminator that is always right or learns nothing, and about a denoiser with a shortcut."""
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -46,4 +46,37 @@ class DiscriminatorWatch:
             )
         if warning is not None:
             rank_zero_warn(warning)
+        return warning
+
+
+class ShortcutWatch:
+    """Warn if the denoiser of noise-space adaptation does not tell good conditions from bad ones.
+
+    The bad ones carry each other's residuals. If the denoiser's error is not larger with them, it ignores the restored
+    images or has found a shortcut, so its gradient does not improve real images.
+
+    Args:
+        window: Iterations between checks. Only a check synchronizes with the device.
+    """
+
+    def __init__(self, window: int = 1000) -> None:
+        self.window = window
+        self._seen, self._sums = 0, torch.zeros(2)
+
+    def update(self, e_plus: Tensor, e_minus: Tensor) -> str | None:
+        """Add an iteration's two errors; at the end of a window, issue and return the warning, if any."""
+        self._sums = self._sums.to(e_plus.device) + torch.stack([e_plus, e_minus]).detach().float()
+        self._seen += 1
+        if self._seen < self.window:
+            return None
+        plus, minus = (self._sums / self._seen).tolist()
+        self._seen, self._sums = 0, torch.zeros(2)
+        if minus > plus:
+            return None
+        warning = (
+            f"over the last {self.window} iterations, the denoiser's error with swapped residuals (e_minus {minus:.4f})"
+            f" was no larger than without (e_plus {plus:.4f}): it has found a shortcut or ignores the restored images. "
+            "Keep --model.shuffle true, raise --model.margin, or lower --model.weight"
+        )
+        rank_zero_warn(warning)
         return warning
