@@ -35,13 +35,13 @@ class TinyReal(TinyPairs):
         super().__init__(n, SIDE, SCALE)
 
     def train_dataloader(self):
-        trainer = self.trainer
+        trainer, n = self.trainer, self.n
 
         class Stream(IterableDataset):
-            def __iter__(inner):
+            def __iter__(self):
                 step = trainer.global_step
                 while True:
-                    yield real_batch(step, self.n, trainer.global_rank, trainer.world_size)
+                    yield real_batch(step, n, trainer.global_rank, trainer.world_size)
                     step += 1
 
         return DataLoader(Stream(), batch_size=None)
