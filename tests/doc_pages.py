@@ -106,6 +106,8 @@ def tiny(words: list[str]) -> list[str]:
 
 
 def _overlays(config: str) -> list[str]:
+    if config.startswith("noise_da"):
+        return [f"parts/debug_noise_da_{'rrdb' if 'rrdb' in config else 'unet'}.yaml"]
     family = config.split("_")[0]
     learned = dict.fromkeys(("dsgan", "dasr", "pdm"), ["debug_gan"])
     names = {"ddpm": ["debug"], "gpen": ["debug_gpen"], "rrdb": ["debug_rrdb"], "": [], **learned}[family]
