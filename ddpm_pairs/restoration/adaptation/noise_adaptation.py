@@ -66,7 +66,7 @@ class NoiseAdaptation(Adaptation):
         t_range: Numbers of steps, 1 to 1000, between which the noise level is drawn. After 1, 100, 500, 900, and 1000
             steps, the signal level is 0.999999, 0.9516, 0.2862, 0.0172, and 0.0066.
         adapted: Images of each batch on which the denoiser is trained, to save time; ``None`` for all.
-        weight: Final weight of the adaptation loss, 1 / 0.987 times the one actually reached.
+        weight: Weight of the adaptation loss, of which the ramp reaches 98.7%.
         ramp: Length of the weight's rise.
         ramp_unit: ``epochs`` (passes over the training pairs, the first one counts as 1) or ``steps``.
         loss: Pixel loss: ``l1``, ``charbonnier``, or ``mse``, see ``Regression``.
