@@ -38,9 +38,9 @@ class RealSamples(Periodic):
         Raises:
             UserError: If it has none.
         """
-        if run.verb == "fit" and getattr(run.data, "real_dir", None) is None:
+        if run.verb == "fit" and "real" not in getattr(run.data, "unpaired_dirs", ()):
             raise UserError(
-                "RealSamples: the data has no real images; use AdaptationImages with --data.real_dir, or remove the "
+                "RealSamples: the data has no real images; use AdaptationImages with --data.lq_dir, or remove the "
                 "callback"
             )
 

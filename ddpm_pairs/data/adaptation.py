@@ -28,11 +28,11 @@ class AdaptationImages(RestorationPairs):
     start again if there are fewer. Test and predict are those of ``RestorationPairs``, and need no real images.
 
     Args:
-        real_dir: Folder of real LQ images, searched recursively; ``val_fraction`` of them are used for validation.
+        pairs_dir: One or more places of pairs, see ``RestorationPairs``.
+        lq_dir: Folder of real LQ images, searched recursively; ``val_fraction`` of them are used for validation. In
+            predict, the LQ images to restore.
         clean_dir: Folder of clean images, searched recursively; ``None`` for none.
-        pairs_dir: As in ``RestorationPairs``, as are all that follow.
-        lq_dir: LQ images to restore.
-        mix: Share of each place of pairs.
+        mix: As in ``RestorationPairs``, as are all that follow.
         crop_size: Side S of the crops in HQ pixels.
         batch_size: Number of pairs, of real crops, and of clean crops in the batch of one process.
         include_rejected: Whether to use rejected pairs.
@@ -44,16 +44,18 @@ class AdaptationImages(RestorationPairs):
         num_workers: Number of loader processes per process of the trainer.
         seed: Seed of everything random in training.
 
+    Attributes:
+        unpaired_dirs: The folders of unpaired images by their names in batches, ``real`` and ``clean``.
+
     Raises:
         UserError: If an option is out of range.
     """
 
     def __init__(
         self,
-        real_dir: str | None = None,
-        clean_dir: str | None = None,
         pairs_dir: list[str] | str | None = None,
         lq_dir: str | None = None,
+        clean_dir: str | None = None,
         mix: list[float] | None = None,
         crop_size: int = 256,
         batch_size: int = 16,
@@ -82,8 +84,10 @@ class AdaptationImages(RestorationPairs):
             num_workers,
             seed,
         )
-        self.real_dir, self.clean_dir = real_dir, clean_dir
-        self.unpaired: dict[str, CroppedImages] = {}
+        self.clean_dir = clean_dir
+        places = {"real": lq_dir, "clean": clean_dir}
+        self.unpaired_dirs = {name: place for name, place in places.items() if place is not None}
+        self._unpaired: dict[str, CroppedImages] = {}
 
     def setup(self, stage: str) -> None:
         """Find the files.
@@ -91,35 +95,37 @@ class AdaptationImages(RestorationPairs):
         Raises:
             UserError: As in ``RestorationPairs``, or if a fit has no real images.
         """
-        if stage in ("fit", "validate") and self.real_dir is None:
-            raise UserError("--data.real_dir: got none; expected a folder of real LQ images")
+        if stage in ("fit", "validate") and self.lq_dir is None:
+            raise UserError("--data.lq_dir: got none; expected a folder of real LQ images")
         self.find()
-        if stage in ("fit", "validate") and not self.unpaired:
+        if stage in ("fit", "validate") and not self._unpaired:
             self._find_unpaired()
         super().setup(stage)
 
     def _find_unpaired(self) -> None:
         shared = {"batch_size": self.batch_size, "flip": self.flip, "val_fraction": self.val_fraction}
-        real = LowQualityImages(self.real_dir, self.crop_size // self.scale, seed=seed_of(self.seed, "real"), **shared)
+        real = LowQualityImages(self.lq_dir, self.crop_size // self.scale, seed=seed_of(self.seed, "real"), **shared)
         real.option_per_pixel = self.scale
-        self.unpaired = {"real": real}
+        self._unpaired = {"real": real}
         if self.clean_dir is not None:
             seed = seed_of(self.seed, "clean")
-            self.unpaired["clean"] = HighQualityCrops(self.clean_dir, self.crop_size, seed=seed, **shared)
-        for name, part in self.unpaired.items():
-            part.option = f"--data.{name}_dir"
+            self._unpaired["clean"] = HighQualityCrops(self.clean_dir, self.crop_size, seed=seed, **shared)
+            self._unpaired["clean"].option = "--data.clean_dir"
+        for part in self._unpaired.values():
             part.find()
             self.failures = self.failures + [one for one in part.failures if one not in self.failures]
 
     def training_samples(self) -> Dataset:
         """Return a dataset whose sample i is a crop of a pair, one of a real image and, if any, one of a clean one."""
-        parts = {name: _Turned(part.training_samples(), self.rotate, part.seed) for name, part in self.unpaired.items()}
+        parts = {
+            name: _Turned(part.training_samples(), self.rotate, part.seed) for name, part in self._unpaired.items()
+        }
         return _Joined(super().training_samples(), parts)
 
     def validation_samples(self) -> Dataset:
         """Return the center crop of each validation pair, each with a crop of a real image."""
         return _Joined(
-            super().validation_samples(), {name: part.validation_samples() for name, part in self.unpaired.items()}
+            super().validation_samples(), {name: part.validation_samples() for name, part in self._unpaired.items()}
         )
 
     def collate(self, training: bool) -> Callable[[list[tuple]], dict[str, Any]]:

@@ -109,10 +109,10 @@ class DomainWeighted(Adversarial):
         super().check_run(run)
         if run.verb != "fit":
             return
-        if not hasattr(run.data, "real_dir"):
+        if "real" not in getattr(run.data, "unpaired_dirs", ()):
             raise UserError(
-                f"--data: got {type(run.data).__name__}; expected AdaptationImages, or a DataModule of your own with a "
-                "`real_dir`, whose batches contain `real`"
+                f"--data: got {type(run.data).__name__}; expected AdaptationImages, or a DataModule of your own whose "
+                "`unpaired_dirs` and batches contain `real`"
             )
         multiple = self._domain[0].multiple * self.net.scale
         if (side := getattr(run.data, "crop_size", multiple)) % multiple:

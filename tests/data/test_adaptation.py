@@ -23,7 +23,7 @@ def folders(tmp_path):
     images(tmp_path / "pairs" / "lq", range(1, 40, 4), 32)
     return {
         "pairs_dir": str(tmp_path / "pairs"),
-        "real_dir": images(tmp_path / "real", range(100, 107), 48),
+        "lq_dir": images(tmp_path / "real", range(100, 107), 48),
         "clean_dir": images(tmp_path / "clean", range(200, 205), 80),
     }
 
@@ -82,7 +82,7 @@ def test_pairs_stay_pairs_and_the_rest_is_drawn_independently(folders):
 
 
 def parts(data):
-    return [data.unpaired[name] for name in ("real", "clean")]
+    return [data._unpaired[name] for name in ("real", "clean")]
 
 
 def test_pairs_are_those_of_restoration_pairs(folders):
@@ -116,7 +116,7 @@ def test_real_crops_are_turned_and_flipped_but_not_resized(tmp_path, folders):
         Image.fromarray(corner).save(folder / f"{number}.png")
 
     def found(**options):
-        dataset = built(folders, real_dir=str(folder), **options).training_samples()
+        dataset = built(folders, lq_dir=str(folder), **options).training_samples()
         return {dataset[i][1]["real"].pixels.numpy().tobytes() for i in range(100)}
 
     eight = {
@@ -134,15 +134,16 @@ def test_unreadable_real_images_are_reported(folders, tmp_path):
 
 
 def test_a_fit_needs_real_images_but_a_test_does_not(folders):
-    with pytest.raises(UserError, match="--data.real_dir: got none"):
-        built(folders, real_dir=None)
-    data = AdaptationImages(folders["pairs_dir"] + "/none", pairs_dir=folders["pairs_dir"], num_workers=0)
+    with pytest.raises(UserError, match="--data.lq_dir: got none"):
+        built(folders, lq_dir=None)
+    data = AdaptationImages(folders["pairs_dir"], num_workers=0)
     data.setup("test")
     assert next(iter(data.test_dataloader()))["hq"].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize(("side", "option"), [("real", "--data.real_dir"), ("clean", "--data.clean_dir")])
-def test_names_the_option_of_a_missing_folder_and_of_small_images(folders, side, option, tmp_path):
+@pytest.mark.parametrize("side", ["lq", "clean"])
+def test_names_the_option_of_a_missing_folder_and_of_small_images(folders, side, tmp_path):
+    option = f"--data.{side}_dir"
     with pytest.raises(UserError, match=option):
         built(folders | {f"{side}_dir": str(tmp_path / "none")})
     small = images(tmp_path / "small", range(3), 16)

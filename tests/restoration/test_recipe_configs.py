@@ -29,8 +29,7 @@ FEW_STEPS = {
 PAIRS = {"data.pairs_dir": "pairs"}
 DATA = {
     "dsgan": PAIRS,
-    "dasr": PAIRS
-    | {"data.real_dir": "real", "model.domain_from": "dasr.ckpt", "model.domain.init_args.widths": "[4,4]"},
+    "dasr": PAIRS | {"data.lq_dir": "real", "model.domain_from": "dasr.ckpt", "model.domain.init_args.widths": "[4,4]"},
     "pdm": {"data.hq_dir": "pairs/hq", "data.degradation": "pdm.safetensors"},
 }
 

@@ -72,15 +72,17 @@ class Adaptation(Regression):
     def check_run(self, run: Run) -> None:
         """Check that a fit has real images, besides the checks of ``Regression``."""
         super().check_run(run)
-        if run.verb == "fit" and self.folders() and not all(getattr(run.data, one, None) for one in self.folders()):
+        given = getattr(run.data, "unpaired_dirs", {})
+        if run.verb == "fit" and (missing := [name for name in self.needs() if name not in given]):
+            options = {"real": "--data.lq_dir", "clean": "--data.clean_dir"}
             raise UserError(
-                f"--data: got {type(run.data).__name__} without {' and '.join(self.folders())}; expected "
-                f"AdaptationImages with {' and '.join(f'--data.{one}' for one in self.folders())}"
+                f"--data: got {type(run.data).__name__} without {' and '.join(missing)} images; expected "
+                f"AdaptationImages with {' and '.join(options[name] for name in self.needs())}"
             )
 
-    def folders(self) -> tuple[str, ...]:
-        """Return the folders of ``AdaptationImages`` that the adaptation needs."""
-        return ("real_dir",)
+    def needs(self) -> tuple[str, ...]:
+        """Return the unpaired images in batches, ``real`` or ``clean``, that the adaptation needs."""
+        return ("real",)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the pixel loss of the pairs plus the term on real images.

@@ -136,9 +136,9 @@ class NoiseAdaptation(Adaptation):
         self.adapted, self.weight, self.ramp, self.ramp_unit = adapted, weight, ramp, ramp_unit
         self.watch = ShortcutWatch()
 
-    def folders(self) -> tuple[str, ...]:
-        """Return the folders of ``AdaptationImages`` that the mode needs."""
-        return {"full": ("real_dir",), "clean": ("real_dir", "clean_dir"), "vanilla": ()}[self.mode]
+    def needs(self) -> tuple[str, ...]:
+        """Return the unpaired images in batches that the mode needs."""
+        return {"full": ("real",), "clean": ("real", "clean"), "vanilla": ()}[self.mode]
 
     def check_run(self, run: Run) -> None:
         """Check that the crops suit the denoiser, besides the checks of ``Adaptation``."""

@@ -33,7 +33,7 @@ def folders(tmp_path, photos, monkeypatch):
 
 
 def fit(folders, name, part, scale, *more):
-    words = ["fit", "--config", name, "--config", part, "--data.pairs_dir", f"x{scale}", "--data.real_dir", "real"]
+    words = ["fit", "--config", name, "--config", part, "--data.pairs_dir", f"x{scale}", "--data.lq_dir", "real"]
     few = {"max_steps": 2, "val_check_interval": 2, "accelerator": "cpu", "precision": "32-true"}
     few |= {"enable_progress_bar": "false", "enable_model_summary": "false"}
     words += [word for option, value in few.items() for word in (f"--trainer.{option}", str(value))]

@@ -253,10 +253,10 @@ def test_what_is_missing():
         NoiseAdaptation(network())
     run = SimpleNamespace(verb="fit", trainer=SimpleNamespace(precision="32-true"))
     run.data = SimpleNamespace(scale=4, crop_size=16)
-    with pytest.raises(UserError, match="without real_dir; expected AdaptationImages with --data.real_dir"):
+    with pytest.raises(UserError, match="without real images; expected AdaptationImages with --data.lq_dir"):
         adaptation().check_run(run)
-    run.data = SimpleNamespace(scale=4, crop_size=20, real_dir="LQ", clean_dir=None)
-    with pytest.raises(UserError, match="AdaptationImages with --data.real_dir and --data.clean_dir"):
+    run.data = SimpleNamespace(scale=4, crop_size=20, unpaired_dirs={"real": "LQ"})
+    with pytest.raises(UserError, match="AdaptationImages with --data.lq_dir and --data.clean_dir"):
         adaptation(mode="clean").check_run(run)
     with pytest.raises(UserError, match="--data.crop_size: got 20; expected a multiple of 8"):
         adaptation(denoiser=DENOISER | {"patch": 4}).check_run(run)
