@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from ddpm_pairs.data.adaptation import AdaptationImages
+    from ddpm_pairs.data.adaptation import AdaptationImages, DegradedAdaptationImages
     from ddpm_pairs.data.degraded import DegradedImages
     from ddpm_pairs.data.high_quality import HighQualityImages
     from ddpm_pairs.data.high_quality_crops import HighQualityCrops
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "adaptation": ["AdaptationImages"],
+        "adaptation": ["AdaptationImages", "DegradedAdaptationImages"],
         "degraded": ["DegradedImages"],
         "high_quality": ["HighQualityImages"],
         "high_quality_crops": ["HighQualityCrops"],

@@ -105,6 +105,11 @@ class CroppedImages(StreamedImages):
         sizes = (read_size(picture.path) for picture in self.train_pictures)
         check_crop_size(self.crop_size, sizes, self.option, self.option_per_pixel)
 
+    @property
+    def epoch_samples(self) -> int:
+        """Number of training images, after ``find()``."""
+        return len(self.train_pictures)
+
     def training_samples(self) -> Dataset:
         """Return a dataset whose sample i is a random crop; the seed determines the order of images."""
         crop = NativeCrop(self.crop_size, self.center_crop, self.flip)

@@ -43,6 +43,11 @@ class StreamedImages(PictureDataModule):
             raise UserError(f"--data.val_fraction: got {val_fraction}; expected 0 or more and less than 1")
         self.val_fraction = val_fraction
 
+    @property
+    @abstractmethod
+    def epoch_samples(self) -> int:
+        """Number of training samples in which each image, or each pair, is visited once, after ``find()``."""
+
     @abstractmethod
     def training_samples(self) -> Dataset:
         """Return a dataset whose item i, for any i >= 0, is training sample number i."""

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,11 @@ class RestorationPairs(StreamedImages, WholePictures):
                 stacklevel=2,
             )
 
+    @property
+    def epoch_samples(self) -> int:
+        """Number of training pairs, after ``find()``."""
+        return sum(len(place) for place in self.train_pairs)
+
     def training_samples(self) -> TrainingPairs:
         """Return a dataset whose sample i is a random crop; the seed determines the order of pairs."""
         shares = self.mix or [float(len(place)) for place in self.train_pairs]
@@ -203,7 +208,7 @@ class RestorationPairs(StreamedImages, WholePictures):
 
     def collate(self, training: bool) -> Callable[[list[PairCrop]], dict[str, Any]]:
         """Return a function that makes batches of ``hq``, ``lq``, ``key`` and ``failures``."""
-        return collate_pairs
+        return _collate
 
     def test_dataloader(self) -> Decodable:
         """Return whole pairs in batches of 1; rank r gets pairs r, r + world_size, ..."""
@@ -228,8 +233,7 @@ class RestorationPairs(StreamedImages, WholePictures):
         return batch | {side: batch[side].float().div_(255) for side in ("hq", "lq")}
 
 
-def collate_pairs(crops: Sequence[PairCrop]) -> dict[str, Any]:
-    """Batch crops: ``hq``, ``lq``, ``key``, and the ``failures`` of all samples."""
+def _collate(crops: list[PairCrop]) -> dict[str, Any]:
     return {
         "hq": torch.stack([crop.hq for crop in crops]),
         "lq": torch.stack([crop.lq for crop in crops]),

@@ -84,6 +84,11 @@ class UnpairedCrops(StreamedImages):
             part.find()
         self.failures = self._hq.failures + [one for one in self._lq.failures if one not in self._hq.failures]
 
+    @property
+    def epoch_samples(self) -> int:
+        """Number of training images that serve as HQ, after ``find()``."""
+        return self._hq.epoch_samples + (0 if self._halved is None else self._halved.epoch_samples)
+
     def training_samples(self) -> Dataset:
         """Return a dataset whose item i is an HQ crop and an LQ crop, for any i >= 0."""
         hq = self._hq.training_samples()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_pairs.data import AdaptationImages, RestorationPairs
+from ddpm_pairs.data import AdaptationImages, DegradedAdaptationImages, DegradedImages, RestorationPairs
 from ddpm_pairs.errors import UserError
 
 
@@ -72,7 +72,8 @@ def test_without_clean_images_there_are_none(folders):
 
 def test_pairs_stay_pairs_and_the_rest_is_drawn_independently(folders):
     data = built(folders)
-    pairs, real, clean = (len(one) for one in (data.train_pairs[0], *(part.train_pictures for part in parts(data))))
+    pairs, real, clean = data.epoch_samples, *(part.epoch_samples for part in parts(data))
+    assert pairs == len(data.train_pairs[0])
     rows = drawn(data, 4 * pairs * real)
     assert (rows[:, 1] == rows[:, 0] + 1).all()
     for first in range(0, len(rows) - real + 1, real):  # each real image once per epoch
@@ -139,6 +140,21 @@ def test_a_fit_needs_real_images_but_a_test_does_not(folders):
     data = AdaptationImages(folders["pairs_dir"], num_workers=0)
     data.setup("test")
     assert next(iter(data.test_dataloader()))["hq"].shape == (1, 3, 64, 64)
+
+
+def test_pairs_can_be_made_on_the_fly(folders):
+    hq_dir, options = folders["pairs_dir"] + "/hq", {"crop_size": 32, "batch_size": 5, "num_workers": 0, "scale": 2}
+    data = DegradedAdaptationImages(hq_dir, "bicubic", folders["lq_dir"], folders["clean_dir"], **options)
+    plain = DegradedImages(hq_dir, "bicubic", **options)
+    batches = []
+    for one in (data, plain):
+        one.setup("fit")
+        batches.append(one.on_after_batch_transfer(next(iter(one.train_dataloader())), 0))
+    assert set(batches[0]) == {"hq", "lq", "real", "clean", "key"}
+    assert all(torch.equal(batches[0][name], batches[1][name]) for name in ("hq", "lq"))
+    assert data.epoch_samples == len(data.train_pictures) < 10
+    assert batches[0]["real"].shape == (5, 3, 16, 16) and 100 / 255 <= batches[0]["real"].min() < 107 / 255
+    assert batches[0]["clean"].shape == (5, 3, 32, 32) and batches[0]["clean"].min() >= 200 / 255
 
 
 @pytest.mark.parametrize("side", ["lq", "clean"])

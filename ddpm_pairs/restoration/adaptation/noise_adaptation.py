@@ -204,10 +204,9 @@ class NoiseAdaptation(Adaptation):
     def _epoch(self, draw: int) -> int:
         """Return the number of the current pass over the training pairs, from 1."""
         data = self.trainer.datamodule
-        if not hasattr(data, "train_pairs"):  # a finite loader of your own
+        if not hasattr(data, "epoch_samples"):  # a finite loader of your own
             return self.trainer.current_epoch + 1
-        pairs = sum(len(place) for place in data.train_pairs)
-        return 1 + draw * data.batch_size * self.trainer.world_size // pairs
+        return 1 + draw * data.batch_size * self.trainer.world_size // data.epoch_samples
 
     def _enlarged(self, lq: Tensor, restored: Tensor) -> Tensor:
         if self.net.scale > 1:

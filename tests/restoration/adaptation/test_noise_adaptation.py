@@ -227,7 +227,7 @@ def test_what_is_logged_and_shown():
 
 def test_alpha_in_epochs_counts_passes_over_the_pairs():
     module = adaptation(ramp=300, ramp_unit="epochs", weight=0.2)
-    data = SimpleNamespace(train_pairs=[[0] * 30, [0] * 20], batch_size=5)
+    data = SimpleNamespace(epoch_samples=50, batch_size=5)
     module.trainer = SimpleNamespace(accumulate_grad_batches=2, world_size=2, datamodule=data)
     found = [round(module.alpha(draw), 4) for draw in (0, 4, 49 * 5, 300 * 5)]
     assert found == [0.0017, 0.0017, 0.0788, 0.1973]
