@@ -125,9 +125,9 @@ class FeatureAlignment(Adaptation):
         self.features, self.weight, self.ramp = features, weight, ramp
         self._seen: list[Tensor] = []
 
-    def folders(self) -> tuple[str, ...]:
-        """Return the folders of ``AdaptationImages`` that the adaptation needs."""
-        return ("real_dir",) if self.weight > 0 else ()
+    def needs(self) -> tuple[str, ...]:
+        """Return the unpaired images in batches that the adaptation needs; none if the weight is 0."""
+        return ("real",) if self.weight > 0 else ()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the losses of a batch; see ``Adaptation``."""

@@ -78,9 +78,9 @@ class SelfConsistency(Adaptation):
         self.degraded_by, self.t_range, self.weight = degraded_by, tuple(t_range), weight
         self.consistency: Consistency | None = None
 
-    def folders(self) -> tuple[str, ...]:
-        """Return the folders of ``AdaptationImages`` that the adaptation needs."""
-        return ("real_dir",) if self.weight > 0 else ()
+    def needs(self) -> tuple[str, ...]:
+        """Return the unpaired images in batches that the adaptation needs; none if the weight is 0."""
+        return ("real",) if self.weight > 0 else ()
 
     def check_run(self, run: Run) -> None:
         """Load the frozen model, and check that it fits, besides the checks of ``Adaptation``."""

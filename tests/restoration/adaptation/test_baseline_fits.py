@@ -113,7 +113,7 @@ def test_configs_fit_predict_and_export(config, more, folders, tmp_path, capsys)
     few = {"max_steps": 2, "val_check_interval": 2, "accelerator": "cpu", "precision": "bf16-mixed"}
     few |= {"enable_progress_bar": "false", "enable_model_summary": "false"}
     options = [word for option, value in few.items() for word in (f"--trainer.{option}", str(value))]
-    data = ["--data.pairs_dir", "pairs", "--data.real_dir", "real"]
+    data = ["--data.pairs_dir", "pairs", "--data.lq_dir", "real"]
     assert cli.main(["fit", *words, *options, *data, "--output_dir", "run"]) == 0, capsys.readouterr().err
     words = ["predict", "--config", config, "--ckpt_path", "run/last.ckpt", "--data.lq_dir", "real"]
     options = ["--output_dir", "restored", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]

@@ -117,7 +117,7 @@ def test_weight_zero_is_regression_bit_for_bit():
     module, plain = alignment(weight=0, **options), Regression(network(), **options)
     fitted(module, 4)
     fitted(plain, 4)
-    assert module.folders() == () and module.state_dict().keys() == plain.state_dict().keys()
+    assert module.needs() == () and module.state_dict().keys() == plain.state_dict().keys()
     assert_equal(module, plain)
 
 

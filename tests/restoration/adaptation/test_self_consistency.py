@@ -177,7 +177,7 @@ def test_weight_zero_is_regression_bit_for_bit():
     module, plain = SelfConsistency(network(), weight=0, **options), Regression(network(), **options)
     fitted(module, 4)
     fitted(plain, 4)
-    assert module.folders() == ()
+    assert module.needs() == ()
     assert_equal(module, plain)
 
 
@@ -204,9 +204,9 @@ def test_what_is_missing_or_does_not_fit(tmp_path):
             SelfConsistency(network(), **options)
     run = SimpleNamespace(verb="fit", trainer=SimpleNamespace(precision="32-true"))
     run.data = SimpleNamespace(scale=4, crop_size=16)
-    with pytest.raises(UserError, match="without real_dir"):
+    with pytest.raises(UserError, match="without real images"):
         SelfConsistency(network()).check_run(run)
-    run.data.real_dir = "LQ"
+    run.data.unpaired_dirs = {"real": "LQ"}
     with pytest.raises(UserError, match="--model.degraded_by: got none"):
         SelfConsistency(network()).check_run(run)
     save_synthesizer(DSGAN(2, 8, 1), tmp_path / "x2.safetensors", {})
