@@ -1,6 +1,12 @@
 """Restorers: networks, losses, and the modules that train them on pairs."""
 
-from ddpm_pairs.restoration.adaptation import ConditionalUNet, NoiseAdaptation
+from ddpm_pairs.restoration.adaptation import (
+    ConditionalUNet,
+    FeatureAlignment,
+    FeatureDiscriminator,
+    NoiseAdaptation,
+    SelfConsistency,
+)
 from ddpm_pairs.restoration.adversarial import Adversarial
 from ddpm_pairs.restoration.domain_weighted import DomainWeighted
 from ddpm_pairs.restoration.gan_prior import Prior
@@ -19,6 +25,8 @@ __all__ = [
     "Adversarial",
     "ConditionalUNet",
     "DomainWeighted",
+    "FeatureAlignment",
+    "FeatureDiscriminator",
     "NoiseAdaptation",
     "Perceptual",
     "Prior",
@@ -26,6 +34,7 @@ __all__ = [
     "Regression",
     "RestorationUNet",
     "Restorer",
+    "SelfConsistency",
     "SpandrelNet",
     "StyleDecoder",
     "StyleDiscriminator",
