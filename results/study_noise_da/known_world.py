@@ -1,8 +1,8 @@
 """Does adaptation in noise space add to pairs that already look real, if the ground truth is known?
 
 The world is that of ``results/known_world``. ``rrdb_small`` is trained on Real-ESRGAN's pairs, on ours, and on true
-pairs; with the first two, it is also trained with adaptation to the camera's 200 LQ images, for equally many
-iterations.
+pairs. With the first two, it is also trained with adaptation to the camera's 200 LQ images, for equally many
+iterations: in noise space, by feature alignment, and by self-consistency with the DDPM.
 
     python -m results.study_noise_da.known_world --photographs web_photos/ --work /tmp/known_world
 
@@ -19,8 +19,14 @@ from results.rivals.table2 import FOLDER
 from results.steps import Steps, keep_measured, study_parser
 
 MEASURED = Path(__file__).with_name("measured") / "known_world"
-ADAPTED = ("handcrafted", "ours")
+KINDS = ("handcrafted", "ours")
 """Kinds of pairs with which the restorer also adapts."""
+ADAPTATIONS = {
+    "noise_da": "noise_da_rrdb_small.yaml --model.ramp {half}",
+    "aligned": "align_rrdb_small.yaml --model.ramp {half}",
+    "consistent": "consistency_rrdb_small.yaml --model.degraded_by {{work}}/ddpm/last.ckpt",
+}
+"""Configs and options of the adaptations; ``half`` is half of the iterations."""
 
 
 def main() -> None:
@@ -33,24 +39,33 @@ def main() -> None:
     for kind, options in STARTS.items():
         add_pairs(steps, kind, options)
         add_restorer(steps, kind, variants(kind), arguments.iterations, FOLDER)
-    for kind in ADAPTED:
-        add_adapted(steps, kind, arguments.iterations)
-    names = [*STARTS, *(f"{kind}_adapted" for kind in ADAPTED)]
+    names = list(STARTS)
+    for kind in KINDS:
+        for way, options in ADAPTATIONS.items():
+            names.append(f"{kind}_{way}")
+            add_adapted(steps, kind, names[-1], options.format(half=arguments.iterations // 2), arguments.iterations)
     scores = [measured / f"scores_{name}" for name in names]
     steps.always("keep", lambda: [keep_measured(one, MEASURED / one.name) for one in scores])
     steps.always("table", lambda: print(table(measured, names)))
     steps.run(arguments.only)
 
 
-def add_adapted(steps: Steps, kind: str, iterations: int) -> None:
-    """Add the training of a restorer that adapts to the camera's LQ, and its scores on the test."""
+def add_adapted(steps: Steps, kind: str, name: str, options: str, iterations: int) -> None:
+    """Add the training of a restorer that adapts to the camera's LQ, and its scores on the test.
+
+    Args:
+        steps: The study.
+        kind: Kind of the pairs.
+        name: Name of the restorer.
+        options: Its config and options.
+        iterations: Training iterations.
+    """
     folders = ",".join(f"{{work}}/pairs/{one}" for one in variants(kind))
-    run, scores = f"{{work}}/{FOLDER}rrdb_{kind}_adapted", f"{{work}}/measured/{FOLDER}scores_{kind}_adapted"
-    data = f"--data.pairs_dir '[{folders}]' --data.lq_dir {{work}}/camera/lq"
-    options = f"--trainer.max_steps {iterations} --model.ramp {iterations // 2} --ckpt_path last --output_dir {run}"
-    steps.command(f"{FOLDER}fit_{kind}_adapted", f"fit --config noise_da_rrdb_small.yaml {data} {options}")
+    run, scores = f"{{work}}/{FOLDER}rrdb_{name}", f"{{work}}/measured/{FOLDER}scores_{name}"
+    data = f"--data.pairs_dir '[{folders}]' --data.lq_dir {{work}}/camera/lq --trainer.max_steps {iterations}"
+    steps.command(f"{FOLDER}fit_{name}", f"fit --config {options} {data} --ckpt_path last --output_dir {run}")
     places = f"--ckpt_path {run}/last.ckpt --data.pairs_dir {{work}}/test_pairs --output_dir {scores}"
-    steps.command(f"{FOLDER}test_{kind}_adapted", f"test --config rrdb_small.yaml {places}")
+    steps.command(f"{FOLDER}test_{name}", f"test --config rrdb_small.yaml {places}")
 
 
 def table(measured: Path, names: list[str]) -> str:
