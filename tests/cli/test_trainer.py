@@ -425,7 +425,7 @@ def test_seed_reaches_model_and_data(place):
 
 
 def usage(name):
-    """The command that a config shows in its head, with real folders; None where it shows none."""
+    """The command that a config shows in its head, with real folders and degradations; None where it shows none."""
     lines = (configs_folder() / name).read_text().splitlines()
     shown = [line.lstrip("# ") for line in lines if line.lstrip("# ").startswith("lightning ")]
     if not shown:
@@ -434,6 +434,8 @@ def usage(name):
     for place, word in enumerate(words[:-1]):
         if word.startswith("--data.") and word.endswith("_dir"):
             words[place + 1] = "../hq"
+        if word == "--data.degradation":
+            words[place + 1] = "bicubic"
     return words
 
 

@@ -191,7 +191,8 @@ def test_models_follow_the_protocol(model):
     [
         (
             ("bsrgam", 4),
-            "degradation: got 'bsrgam'; expected one of bicubic, classical, classical_faces, bsrgan, real_esrgan, a",
+            "degradation: got 'bsrgam'; expected one of bicubic, classical, classical_faces, bsrgan, real_esrgan, "
+            "gaussian_noise, a",
         ),
         (("real_esrgan", 3), "real_esrgan scale: got 3; expected one of 1, 2, 4"),
         (("classical_faces", 4), "scale: got 4; expected 1, the scale of degradation classical_faces; leave scale out"),
