@@ -70,15 +70,6 @@ def average_gradients(parameters: Iterable[nn.Parameter], strategy: Strategy) ->
         gradient.copy_(part.view_as(gradient))
 
 
-def mean_over_ranks(value: Tensor, strategy: Strategy) -> Tensor:
-    """Return the mean of a tensor over the ranks, without its gradient; the host does not wait for it."""
-    mean = value.detach().clone()
-    if isinstance(strategy, ParallelStrategy) and strategy.world_size > 1:
-        torch.distributed.all_reduce(mean)
-        mean /= strategy.world_size
-    return mean
-
-
 def generators(module: L.LightningModule, stream: str, n: int, seed: int, step: int) -> list[torch.Generator]:
     """Return generators for n images on the module's device, seeded by seed, stream, step, and position in the batch.
 

@@ -21,7 +21,8 @@ from ddpm_pairs.restoration.adaptation.noise_space import (
 from ddpm_pairs.run import Run
 from ddpm_pairs.tensors import seed_of
 from ddpm_pairs.training.optimizer import check_positive
-from ddpm_pairs.training.steps import generators, mean_over_ranks, normal
+from ddpm_pairs.training.ranks import mean_over_ranks
+from ddpm_pairs.training.steps import generators, normal
 from ddpm_pairs.training.watch import ShortcutWatch
 
 CHOICES = {
@@ -188,7 +189,7 @@ class NoiseAdaptation(Adaptation):
         if self.contrast == "none":
             return plus
         difference = errors[0] - errors[1]
-        mean = None if self.contrast == "sample" else mean_over_ranks(difference.mean(), self.trainer.strategy)
+        mean = None if self.contrast == "sample" else mean_over_ranks(difference.detach().mean())
         contrast = hinge(difference, self.margin, mean)
         minus = errors[1].detach().mean()
         self.log_dict({"train/e_minus": minus, "train/contrast": contrast.detach()})
