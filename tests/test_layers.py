@@ -21,7 +21,7 @@ FLOORS = [
     {"run_folder"},
     {"pairset"},
     {"metrics"},
-    {"training"},
+    {"layers", "training"},
     {"diffusion"},
     {"degradations"},
     {"data"},

@@ -198,6 +198,10 @@ def _from_weights(path: Path) -> Degradation:
     from ddpm_pairs.diffusion.loading import read_kind
 
     kind = read_kind(path)
+    if kind == "redegnet":
+        raise UserError(
+            f"degradation {path} reads codes and contains none; make a bank with `ddpm-pairs bank {path} FACES OUT`"
+        )
     if kind not in LEARNED:
         contains = "weights without a description" if kind is None else f"a {kind}"
         raise UserError(f"degradation {path} contains {contains}; {_EXPECTED}")

@@ -3,12 +3,12 @@
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, NotRequired, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_pairs.degradations.classes import checked_arguments, class_of
 from ddpm_pairs.degradations.learned.synthesizer import Synthesizer
@@ -33,18 +33,21 @@ class DegradationDescription(Description):
     training: NotRequired[dict[str, Any]]
 
 
+Net = TypeVar("Net", bound=nn.Module)
+
 _FORM = TypeAdapter(DegradationDescription)
 
 
-def describe(net: Synthesizer, training: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the description of a learned degradation, for the key ``ddpm_pairs`` of its file.
+def describe(net: nn.Module, training: dict[str, Any] | None = None, kind: str = KIND) -> dict[str, Any]:
+    """Return the description of a learned network, for the key ``ddpm_pairs`` of its file.
 
     Args:
-        net: The network or pool.
+        net: The network or pool, with its constructor's arguments as ``init_args``.
         training: What it was learned from: steps, numbers of images, settings; plain values.
+        kind: What the file contains.
     """
     path = f"{type(net).__module__}.{type(net).__qualname__}"
-    return {"kind": KIND, "net": {"class_path": path, "init_args": net.init_args}, "training": training or {}}
+    return {"kind": kind, "net": {"class_path": path, "init_args": net.init_args}, "training": training or {}}
 
 
 def load_synthesizer(path: str | Path) -> tuple[Synthesizer, dict[str, Any]]:
@@ -61,19 +64,38 @@ def load_synthesizer(path: str | Path) -> tuple[Synthesizer, dict[str, Any]]:
             does not fit its own description.
     """
     path = Path(path)
-    spec, weights = read_described(path, EXPECTED)
-    if spec is None or spec["kind"] != KIND:
+    spec, weights = described_weights(path, KIND, EXPECTED)
+    class_path = spec["net"]["class_path"]
+    with classes_named_by(f"degradation {path}"):
+        kind = class_of(class_path)
+    if not issubclass(kind, Synthesizer):
+        raise UserError(f"degradation {path} names {class_path}, which is not a Synthesizer; {EXPECTED}")
+    return filled(kind, spec["net"], path, weights), spec.get("training", {})
+
+
+def described_weights(path: Path, kind: str, expected: str) -> tuple[DegradationDescription, dict[str, Tensor]]:
+    """Read the description and the weights of a file of this kind.
+
+    Args:
+        path: A Lightning ``.ckpt`` (its averaged weights) or a ``.safetensors`` file.
+        kind: The kind that the description must have.
+        expected: What the file should be, for messages.
+
+    Raises:
+        UserError: If the file is missing or unreadable, or contains something else.
+    """
+    spec, weights = read_described(path, expected)
+    if spec is None or spec["kind"] != kind:
         found = f"a {spec['kind']}" if spec else "weights without a description"
-        raise UserError(f"degradation {path} contains {found}; {EXPECTED}")
+        raise UserError(f"degradation {path} contains {found}; {expected}")
     try:
         spec = _FORM.validate_python(spec)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise UserError(f"degradation {path} has an unusable description ({reason}); {EXPECTED}") from None
+        raise UserError(f"degradation {path} has an unusable description ({reason}); {expected}") from None
     check_tensors(weights, path)
-    net = _built(spec["net"], path, weights)
-    return net.float().eval(), spec.get("training", {})
+    return spec, weights
 
 
 def save_synthesizer(net: Synthesizer, path: Path, training: dict[str, Any]) -> None:
@@ -100,15 +122,23 @@ def content_sha256(net: Synthesizer) -> str:
     return digest.hexdigest()
 
 
-def _built(spec: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> Synthesizer:
-    """Build the network in the sizes of its weights, and fill it."""
-    class_path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
-    file = f"degradation {path}"
-    with classes_named_by(file):
-        kind = class_of(class_path)
-    if not issubclass(kind, Synthesizer):
-        raise UserError(f"{file} names {class_path}, which is not a Synthesizer; {EXPECTED}")
-    arguments = checked_arguments(kind, class_path, arguments)
+def filled(kind: type[Net], spec: NetworkDescription, path: Path, weights: dict[str, Tensor]) -> Net:
+    """Build a network in the sizes of its weights, and fill it.
+
+    Args:
+        kind: Its class.
+        spec: Its description.
+        path: The file, for messages.
+        weights: The weights of the file.
+
+    Returns:
+        The network in eval mode, float32, on the CPU.
+
+    Raises:
+        UserError: If the arguments do not suit the class, or the weights do not fit the network.
+    """
+    class_path, file = spec["class_path"], f"degradation {path}"
+    arguments = checked_arguments(kind, class_path, dict(spec.get("init_args") or {}))
     try:
         with SizeLimit(weights.values()):
             net = kind(**arguments)
@@ -117,4 +147,4 @@ def _built(spec: dict[str, Any], path: Path, weights: dict[str, Tensor]) -> Synt
     if found := misfit(net.state_dict(), weights):
         raise UserError(f"{file} contains weights that do not fit its network ({found})")
     net.load_state_dict(weights)
-    return net
+    return net.float().eval()

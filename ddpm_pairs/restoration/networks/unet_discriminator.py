@@ -1,11 +1,11 @@
 """The U-Net discriminator of Real-ESRGAN, with spectral normalization."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_pairs.layers.spectral import SpectralConv2d
+
 SLOPE = 0.2
-EPSILON = 1e-12
 
 
 class UNetDiscriminator(nn.Module):
@@ -55,45 +55,3 @@ class UNetDiscriminator(nn.Module):
         for conv in (self.conv7, self.conv8):
             features = F.leaky_relu(conv(features), SLOPE)
         return self.conv9(features)
-
-
-class SpectralConv2d(nn.Conv2d):
-    """Convolution without bias whose weight is divided by its largest singular value (arXiv 1802.05957).
-
-    It computes the same result as ``torch.nn.utils.spectral_norm`` and uses the same names in checkpoints
-    (``weight_orig``, ``weight_u``, ``weight_v``), but it can be deep-copied after a forward pass. torch's cannot,
-    because it stores the normalized weight as an attribute.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Side of the kernel. The input is padded with one pixel of zeros.
-        stride: Step between output pixels, in input pixels.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding=1, bias=False)
-        weight = self.weight
-        del self.weight
-        self.weight_orig = weight
-        rows, columns = weight.flatten(1).shape
-        self.register_buffer("weight_u", F.normalize(torch.randn(rows), dim=0, eps=EPSILON))
-        self.register_buffer("weight_v", F.normalize(torch.randn(columns), dim=0, eps=EPSILON))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve; in training, first update ``weight_u`` and ``weight_v`` by one power iteration."""
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.weight_orig / self._singular_value()
-        return self._conv_forward(x, weight, None)
-
-    def _singular_value(self) -> Tensor:
-        matrix = self.weight_orig.flatten(1)
-        # Copies, because DDP or a second forward pass before the backward pass overwrites the buffers in place.
-        u, v = self.weight_u.clone(), self.weight_v.clone()
-        if self.training:
-            with torch.no_grad():
-                v = F.normalize(torch.mv(matrix.t(), u), dim=0, eps=EPSILON)
-                u = F.normalize(torch.mv(matrix, v), dim=0, eps=EPSILON)
-                self.weight_u.copy_(u)
-                self.weight_v.copy_(v)
-        return torch.dot(u, torch.mv(matrix, v))

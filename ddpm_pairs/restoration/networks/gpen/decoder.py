@@ -3,18 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from ddpm_pairs.restoration.networks.gpen.layers import Activation, EqualLinear, ModulatedConv, Upsample, channels_at
+from ddpm_pairs.layers.stylegan2 import Activation, EqualLinear, ModulatedConv, PixelNorm, Upsample, channels_at
 
 STYLE_DIM = 512
 """Length of z and w."""
-
-
-class PixelNorm(nn.Module):
-    """Divide each vector by its root mean square."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C) -> (N, C)."""
-        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 class Noise(nn.Module):

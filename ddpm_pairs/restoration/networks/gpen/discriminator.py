@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer, minibatch_stddev
+from ddpm_pairs.layers.stylegan2 import EqualLinear, channels_at, conv_layer, minibatch_stddev
 
 
 class ResidualDown(nn.Module):

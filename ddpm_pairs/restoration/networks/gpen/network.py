@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ddpm_pairs.layers.stylegan2 import EqualLinear, channels_at, conv_layer
 from ddpm_pairs.restoration.networks.gpen.decoder import STYLE_DIM, StyleDecoder
-from ddpm_pairs.restoration.networks.gpen.layers import EqualLinear, channels_at, conv_layer
 from ddpm_pairs.restoration.weight_files import MisfitError
 
 SIGNS = {"ecd0.0.0.weight", "generator.input.input", "generator.to_rgb1.conv.weight"}

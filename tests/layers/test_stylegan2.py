@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.signal import convolve2d, correlate2d, upfirdn
 
-from ddpm_pairs.restoration.networks.gpen.layers import (
+from ddpm_pairs.layers.stylegan2 import (
     Activation,
     Blur,
     EqualLinear,

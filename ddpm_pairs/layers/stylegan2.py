@@ -39,6 +39,14 @@ def channels_at(size: int, channel_multiplier: int, narrow: float) -> dict[int, 
     return widths
 
 
+class PixelNorm(nn.Module):
+    """Divide each vector by its root mean square."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) -> (N, C)."""
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
 class Blur(nn.Module):
     """FIR low-pass filter with zero padding: (N, C, H, W) -> (N, C, H + 2 pad - 3, W + 2 pad - 3).
 
