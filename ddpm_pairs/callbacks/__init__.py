@@ -1,5 +1,6 @@
 """Callbacks: EMA, last checkpoint, sample grids, gradient norm and speed, and scores."""
 
+from ddpm_pairs.callbacks.code_samples import CodeSamples
 from ddpm_pairs.callbacks.ema import EMA
 from ddpm_pairs.callbacks.evaluation import Evaluation
 from ddpm_pairs.callbacks.last_checkpoint import LastCheckpoint
@@ -12,6 +13,7 @@ from ddpm_pairs.callbacks.training_monitor import TrainingMonitor
 
 __all__ = [
     "EMA",
+    "CodeSamples",
     "Evaluation",
     "LastCheckpoint",
     "LearnedSamples",

@@ -1,6 +1,7 @@
 """Adversarial training: the steps of an iteration in which a generator and a discriminator compete."""
 
 import math
+from collections.abc import Callable
 
 import lightning as L
 import torch
@@ -126,7 +127,7 @@ class AdversarialSteps:
         self,
         module: L.LightningModule,
         optimizer: LightningOptimizer,
-        discriminator: nn.Module,
+        discriminator: Callable[[Tensor], Tensor],
         real: Tensor,
         made: Tensor,
         step: int,
@@ -159,7 +160,12 @@ class AdversarialSteps:
         self.watch.update(loss)
 
     def _penalty(
-        self, module: L.LightningModule, discriminator: nn.Module, real: Tensor, made: Tensor, step: int
+        self,
+        module: L.LightningModule,
+        discriminator: Callable[[Tensor], Tensor],
+        real: Tensor,
+        made: Tensor,
+        step: int,
     ) -> Tensor:
         """Compute the gradient penalty at random points between pairs of a real and a generated image."""
         rows = generators(module, "gradient penalty", len(real), self.seed, step)

@@ -63,6 +63,20 @@ class LeastSquares(Competition):
         return (_exact(real) - 1).square().mean() + _exact(made).square().mean()
 
 
+class Hinge(Competition):
+    """Hinge loss: real logits should exceed 1, generated ones should be below -1 (Lim and Ye 2017)."""
+
+    undecided = 2.0
+
+    def generator(self, made: Tensor, real: Tensor | None = None) -> Tensor:
+        """Mean logit, negative."""
+        return -_exact(made).mean()
+
+    def discriminator(self, real: Tensor, made: Tensor) -> Tensor:
+        """Mean of max(0, 1 - real) plus mean of max(0, 1 + made)."""
+        return F.relu(1 - _exact(real)).mean() + F.relu(1 + _exact(made)).mean()
+
+
 class RelativisticAverage(Competition):
     """Logistic loss of logits minus the mean logit of the other kind (RaGAN, Jolicoeur-Martineau 2019).
 

@@ -1,5 +1,7 @@
-"""Perceptual losses: distances in the features of pretrained networks."""
+"""Perceptual and style losses: distances in the features of pretrained networks."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,9 @@ FEATURES = ("vgg19", "lpips", "random")
 TAPS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
 """Weights of VGG19's features, by torchvision's layer number: conv1_2, 2_2, 3_4, 4_4, 5_4, before the ReLU."""
 
+LAYERS = {"vgg19": len(TAPS), "lpips": 5, "random": 2}
+"""Number of layers whose features are compared."""
+
 _WITHOUT = {
     "vgg19": "set --model.perceptual.features lpips, which needs AlexNet, or random, for tests only",
     "lpips": "set --model.perceptual.features vgg19, which needs VGG19, or random, for tests only",
@@ -30,8 +35,8 @@ class Perceptual(nn.Module):
     """Distance between images in the features of a pretrained network.
 
     ``vgg19`` is Real-ESRGAN's loss: the L1 distance between VGG19's features before the ReLU (arXiv 2107.10833; the
-    weights of the layers are in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random`` is a
-    small random network for tests without weights; it teaches nothing.
+    default weights of the layers are in ``TAPS``). ``lpips`` is LPIPS 0.1 with AlexNet (Zhang et al. 2018). ``random``
+    is a small random network for tests without weights; it teaches nothing.
 
     The network is loaded by ``load`` or when it is first needed, so a config with this loss also works without its
     weights if nothing is trained. The network is neither trained nor a submodule: it is not in checkpoints or moving
@@ -39,16 +44,27 @@ class Perceptual(nn.Module):
 
     Args:
         features: ``vgg19``, ``lpips``, or ``random``.
+        layers: Weights of the network's layers, from the first one: five, or two of ``random``. ``None`` takes
+            Real-ESRGAN's for ``vgg19`` and 1 for the others. LPIPS itself has weights that were learned; with
+            ``lpips``, these are for the style only.
 
     Raises:
-        UserError: If ``features`` has another value.
+        UserError: If ``features`` has another value, or ``layers`` another length.
     """
 
-    def __init__(self, features: Literal["vgg19", "lpips", "random"] = "vgg19") -> None:
+    def __init__(
+        self, features: Literal["vgg19", "lpips", "random"] = "vgg19", layers: list[float] | None = None
+    ) -> None:
         super().__init__()
         if features not in FEATURES:
             raise UserError(f"--model.perceptual.features: got {features!r}; expected vgg19, lpips, or random")
-        self.features = features
+        count = LAYERS[features]
+        if layers is not None and (len(layers) != count or not all(0 <= weight < math.inf for weight in layers)):
+            raise UserError(
+                f"--model.perceptual.layers: got {layers}; expected {count} weights of 0 or more for {features}"
+            )
+        default = list(TAPS.values()) if features == "vgg19" else [1.0] * count
+        self.features, self.layers = features, default if layers is None else list(layers)
         self._unregistered: list[nn.Module] = []  # a plain list, so that torch does not register the network
 
     def check_run(self, run: Run) -> None:
@@ -63,7 +79,7 @@ class Perceptual(nn.Module):
             UserError: If the weights are missing or do not fit the network.
         """
         if not self._unregistered:
-            network = {"vgg19": _vgg19, "lpips": _LPIPS, "random": _random}[self.features]()
+            network = {"vgg19": _vgg19, "lpips": _LPIPS, "random": _random}[self.features](self.layers)
             self._unregistered.append(network.eval().requires_grad_(False))
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
@@ -73,17 +89,32 @@ class Perceptual(nn.Module):
             images: (N, 3, H, W), about [0, 1], with sides of 32 px or more.
             target: Images of the same shape, in [0, 1].
         """
+        return self._network(images.device)(images, target.detach())
+
+    def with_style(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and the style loss, the L1 distance of Gram matrices (Gatys et al. 2016).
+
+        Gram matrices are averaged over positions and divided by the number of channels, and the distances of the layers
+        are weighted by ``layers``.
+
+        Args:
+            images: As in ``forward``.
+            target: As in ``forward``.
+        """
+        return self._network(images.device).with_style(images, target.detach())
+
+    def _network(self, device: torch.device) -> nn.Module:
         self.load()
         network = self._unregistered[0]
-        if next(network.parameters()).device != images.device:
-            network.to(images.device)
-        return network(images, target.detach())
+        if next(network.parameters()).device != device:
+            network.to(device)
+        return network
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Perceptual":
         """Return a module that shares the network, which never changes."""
         same = object.__new__(type(self))
         nn.Module.__init__(same)
-        same.features, same._unregistered = self.features, self._unregistered
+        same.features, same.layers, same._unregistered = self.features, self.layers, self._unregistered
         return same
 
 
@@ -102,11 +133,16 @@ class _FeatureDistance(nn.Module):
         self.register_buffer("std", torch.tensor(_STD)[:, None, None])
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
+        return _distance(self.taps.values(), *self._both(images, target))
+
+    def with_style(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        both = self._both(images, target)
+        return _distance(self.taps.values(), *both), _style(self.taps.values(), *both)
+
+    def _both(self, images: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         with torch.no_grad():
             wanted = self._features(target)
-        found = self._features(images)
-        pairs = zip(self.taps.values(), found, wanted, strict=True)
-        return sum(weight * F.l1_loss(ours.float(), theirs.float()) for weight, ours, theirs in pairs)
+        return self._features(images), wanted
 
     def _features(self, images: Tensor) -> list[Tensor]:
         x, tapped = (images - self.mean) / self.std, []
@@ -117,7 +153,22 @@ class _FeatureDistance(nn.Module):
         return tapped
 
 
-def _vgg19() -> nn.Module:
+def _distance(weights: Iterable[float], found: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    layers = zip(weights, found, wanted, strict=True)
+    return sum(weight * F.l1_loss(ours.float(), theirs.float()) for weight, ours, theirs in layers)
+
+
+def _style(weights: Iterable[float], found: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    return _distance(weights, [gram(one) for one in found], [gram(one) for one in wanted])
+
+
+def gram(features: Tensor) -> Tensor:
+    """Return the Gram matrices (N, C, C) of features (N, C, H, W): mean products of channels, divided by C."""
+    flat = features.float().flatten(2)
+    return flat @ flat.mT / flat[0].numel()
+
+
+def _vgg19(weights: list[float]) -> nn.Module:
     path = _path(VGG19, "vgg19")
     with torch.device("meta"):  # no memory or time for weights that are replaced immediately
         layers = torchvision.models.vgg19().features[: max(TAPS) + 1]
@@ -125,32 +176,40 @@ def _vgg19() -> nn.Module:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # in place, it would overwrite the features before it
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        own = {name: weights[f"features.{name}"].float() for name in layers.state_dict()}
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        own = {name: stored[f"features.{name}"].float() for name in layers.state_dict()}
         layers.load_state_dict(own, assign=True)
     except Exception as error:  # torch raises many types of errors for files without weights
         raise UserError(f"{path} contains no weights of VGG19: {str(error).splitlines()[0]}") from None
-    return _FeatureDistance(layers, TAPS)
+    return _FeatureDistance(layers, dict(zip(TAPS, weights, strict=True)))
 
 
-def _random() -> nn.Module:
+def _random(weights: list[float]) -> nn.Module:
     widths = (3, 16, 32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         convs = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-    return _FeatureDistance(nn.Sequential(convs[0], nn.ReLU(), convs[1]), {0: 1.0, 2: 1.0})
+    return _FeatureDistance(nn.Sequential(convs[0], nn.ReLU(), convs[1]), dict(zip((0, 2), weights, strict=True)))
 
 
 class _LPIPS(nn.Module):
     """LPIPS of images in [0, 1], averaged over the batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: list[float]) -> None:
         super().__init__()
-        self.network = lpips_network(_path(ALEXNET, "lpips"))
+        self.network, self.weights = lpips_network(_path(ALEXNET, "lpips")), weights
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
             return self.network(images.float() * 2 - 1, target.float() * 2 - 1).mean()
+
+    def with_style(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(images.device.type, enabled=False):
+            found, wanted = (self._features(one.float() * 2 - 1) for one in (images, target))
+            return self(images, target), _style(self.weights, found, wanted)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        return list(self.network.net(self.network.scaling_layer(images)))
 
 
 def _path(file: WeightsFile, features: str) -> Path:

@@ -1,14 +1,14 @@
-"""The networks of ReDegNet (Li et al. 2022, arXiv 2210.00752): DegNet, SynNet, and the discriminator SynD."""
+"""The networks of ReDegNet (Li et al. 2022, arXiv 2210.00752): DegNet and SynNet."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_pairs.degradations.learned.redegnet.blocks import SLOPE, ResidualBlock, signed, spectral
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.layers.spectral import SpectralConv2d
 from ddpm_pairs.layers.stylegan2 import EqualLinear, ModulatedConv, PixelNorm
 
-SLOPE = 0.2
 DEEPEST = 4
 """Side in pixels of the deepest features of a crop of the training size."""
 
@@ -62,7 +62,7 @@ class DegNet(nn.Module):
 
     def forward(self, hq: Tensor, lq: Tensor) -> Tensor:
         """Return the codes (N, code) of HQ and LQ, both (N, 3, size, size) in [0, 1], LQ enlarged to the HQ grid."""
-        return self.code(self.features(_signed(torch.cat([hq, lq], dim=1))).flatten(1))
+        return self.code(self.features(signed(torch.cat([hq, lq], dim=1))).flatten(1))
 
 
 class SynNet(nn.Module):
@@ -112,11 +112,11 @@ class ContentEncoder(nn.Module):
         layers = _pyramid(3, width, levels)
         self.stages = nn.ModuleList(nn.Sequential(*layers[n : n + 2]) for n in range(0, len(layers), 2))
         deepest = _widths(width, levels)[-1]
-        self.end = nn.Sequential(*_spectral(deepest, deepest), ResidualBlock(deepest, deepest))
+        self.end = nn.Sequential(*spectral(deepest, deepest), ResidualBlock(deepest, deepest))
 
     def forward(self, hq: Tensor) -> list[Tensor]:
         """Return ``levels`` + 2 maps of HQ (N, 3, H, W): the processed one of the smallest size, then one per size."""
-        x, maps = _signed(hq), []
+        x, maps = signed(hq), []
         for stage in self.stages:
             x = stage(x)
             maps.insert(0, x)
@@ -164,7 +164,7 @@ class CodeStep(nn.Module):
         super().__init__()
         self.modulated = ModulatedConv(inputs, outputs, 3, style_dim=code)
         self.strength = nn.Parameter(torch.zeros(1))
-        self.conv = nn.Sequential(*_spectral(outputs, outputs))
+        self.conv = nn.Sequential(*spectral(outputs, outputs))
 
     def forward(self, x: Tensor, w: Tensor, content: Tensor) -> Tensor:
         """(N, inputs, H, W), w (N, code), and content (N, outputs, H, W) -> (N, outputs, H, W)."""
@@ -184,57 +184,6 @@ class ToRGB(nn.Module):
         return self.conv(x, w) + self.bias.to(x.dtype)
 
 
-class SynD(nn.Module):
-    """Judge whether LQ belongs to HQ and a code (10.37 M parameters by default).
-
-    Args:
-        width: Channels at full size; they double at each of three halvings.
-        code: Length of codes.
-    """
-
-    def __init__(self, width: int = 64, code: int = 512) -> None:
-        super().__init__()
-        wide = 8 * width
-        blocks = [ResidualBlock(width * 2**n, width * min(2 ** (n + 1), 8), down=True) for n in range(4)]
-        self.features = nn.Sequential(*_spectral(6, width), *blocks, *_spectral(wide, wide))
-        self.judge = nn.Sequential(nn.Linear(wide + code, code), nn.LeakyReLU(SLOPE), nn.Linear(code, 1))
-
-    def forward(self, lq: Tensor, hq: Tensor, codes: Tensor) -> Tensor:
-        """Judge LQ and HQ, both (N, 3, H, W) in [0, 1], and codes (N, code), which get no gradient.
-
-        Returns:
-            (N, 1), the logits of LQ being real.
-        """
-        pooled = self.features(_signed(torch.cat([lq, hq], dim=1))).mean((2, 3))
-        return self.judge(torch.cat([pooled, codes.detach().to(pooled.dtype)], dim=1))
-
-
-class ResidualBlock(nn.Module):
-    """Two spectral-norm convolutions with an activation before each, and a 1x1 convolution as the skip connection.
-
-    Args:
-        inputs: Input channels.
-        outputs: Output channels.
-        down: Halve the sides by averaging.
-    """
-
-    def __init__(self, inputs: int, outputs: int, down: bool = False) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.LeakyReLU(SLOPE),
-            SpectralConv2d(inputs, inputs, bias=True),
-            nn.LeakyReLU(SLOPE),
-            SpectralConv2d(inputs, outputs, bias=True),
-        )
-        self.skip = SpectralConv2d(inputs, outputs, 1)
-        self.down = down
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W), or half the sides with ``down``."""
-        x = self.body(x) + self.skip(x)
-        return F.avg_pool2d(x, 2) if self.down else x
-
-
 def _widths(width: int, levels: int) -> list[int]:
     """Return the channels at full size and after each halving."""
     return [width * min(2**level, 8) for level in range(levels + 1)]
@@ -243,20 +192,11 @@ def _widths(width: int, levels: int) -> list[int]:
 def _pyramid(channels: int, width: int, levels: int) -> list[nn.Module]:
     """Return convolutions and activations: one pair at full size, then one per halving."""
     widths = _widths(width, levels)
-    layers = _spectral(channels, width)
+    layers = spectral(channels, width)
     for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
-        layers += _spectral(inputs, outputs, stride=2)
+        layers += spectral(inputs, outputs, stride=2)
     return layers
-
-
-def _spectral(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    return [SpectralConv2d(inputs, outputs, 3, stride, bias=True), nn.LeakyReLU(SLOPE)]
 
 
 def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def _signed(images: Tensor) -> Tensor:
-    """Map [0, 1] to [-1, 1]."""
-    return images * 2 - 1
