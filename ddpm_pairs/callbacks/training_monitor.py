@@ -39,7 +39,7 @@ class TrainingMonitor(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count the images, and log the speed if it is due."""
-        self._pictures += len(batch["lq"] if "lq" in batch else batch["hq"]) * trainer.world_size
+        self._pictures += len(next(iter(batch.values()))) * trainer.world_size
         step, before = trainer.global_step, self._step
         self._step = step
         if step == before or step % trainer.log_every_n_steps:

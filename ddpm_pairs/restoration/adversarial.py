@@ -47,6 +47,8 @@ class Adversarial(Restorer):
         pixel_weight: Weight of the pixel loss.
         perceptual: ``forward(restored, hq) -> number`` on [0, 1]; ``None`` turns it off.
         perceptual_weight: Weight of the perceptual loss.
+        style_weight: Weight of the style loss, which compares Gram matrices of the same features (F2N-ESRGAN); it needs
+            ``perceptual`` with the method ``with_style``. 0 turns it off.
         adversarial_loss: ``logistic`` (binary cross-entropy), ``least_squares``, ``relativistic`` (average), or
             ``wasserstein``, which needs ``gradient_penalty``.
         adversarial_weight: Weight of the adversarial loss.
@@ -83,6 +85,7 @@ class Adversarial(Restorer):
         pixel_weight: float = 1.0,
         perceptual: nn.Module | None = None,
         perceptual_weight: float = 1.0,
+        style_weight: float = 0.0,
         adversarial_loss: Literal["logistic", "least_squares", "relativistic", "wasserstein"] = "logistic",
         adversarial_weight: float = 0.1,
         sharpen_hq: bool = False,
@@ -116,6 +119,10 @@ class Adversarial(Restorer):
             raise UserError(
                 f"--model.path_weight: got {path_weight}; expected 0 for {type(net).__name__}, which has no latents"
             )
+        if style_weight > 0 and not hasattr(perceptual, "with_style"):
+            raise UserError(
+                f"--model.style_weight: got {style_weight}; expected 0 without --model.perceptual, such as Perceptual"
+            )
         self.automatic_optimization = False
         if init_from is not None:
             start_network(net, init_from)
@@ -123,7 +130,7 @@ class Adversarial(Restorer):
             start_discriminator(discriminator, discriminator_from)
         self.discriminator = discriminator
         self.pixel_loss, self.pixel_weight = pixel_loss, pixel_weight
-        self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
+        self.perceptual, self.perceptual_weight, self.style_weight = perceptual, perceptual_weight, style_weight
         self.adversarial_weight, self.sharpen_hq = adversarial_weight, sharpen_hq
         self.groups = parameter_groups(net, learning_rate, rates)
         self.discriminator_learning_rate, self.halve_at = critic_rate, tuple(halve_at)
@@ -188,7 +195,10 @@ class Adversarial(Restorer):
         target = unsharp_mask(hq).to(hq.dtype) if self.sharpen_hq else hq
         restored, judged = restored.to(hq.dtype), judged.to(hq.dtype)
         losses = self.pixel_losses(batch, restored, target)
-        if self.perceptual is not None:
+        if self.style_weight > 0:
+            perceptual, style = self.perceptual.with_style(restored, target)
+            losses |= {"perceptual": self.perceptual_weight * perceptual, "style": self.style_weight * style}
+        elif self.perceptual is not None:
             losses["perceptual"] = self.perceptual_weight * self.perceptual(restored, target)
         real = self.discriminator(hq) if self.steps.loss.uses_real else None
         losses["adversarial"] = self.adversarial_weight * self.steps.loss.generator(self.discriminator(judged), real)

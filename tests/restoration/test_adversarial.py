@@ -29,6 +29,10 @@ class Edges(nn.Module):
     def forward(self, restored, hq):
         return F.l1_loss(restored.diff(dim=3), hq.diff(dim=3))
 
+    def with_style(self, restored, hq):
+        """The style distance is one of vertical differences."""
+        return self(restored, hq), F.l1_loss(restored.diff(dim=2), hq.diff(dim=2))
+
 
 def fitted(module, steps, data=None, callbacks=(), **options):
     fit = trainer(steps, callbacks=list(callbacks), **options)
@@ -54,9 +58,9 @@ def clip(parameters, limit):
 class TestStepsByHand:
     """In float64, since Adam's first steps divide gradients by themselves."""
 
-    @pytest.mark.parametrize("limit", [None, 0.05])
-    def test_of_rrdb(self, limit):
-        module = rrdb_gan(perceptual=Edges(), sharpen_hq=True, gradient_clip=limit)
+    @pytest.mark.parametrize(("limit", "style"), [(None, 0.0), (0.05, 0.1)])
+    def test_of_rrdb(self, limit, style):
+        module = rrdb_gan(perceptual=Edges(), style_weight=style, sharpen_hq=True, gradient_clip=limit)
         net, judge = copy.deepcopy(module.net).double(), copy.deepcopy(module.discriminator).double()
         fitted(module, 3, TinyPairs(**RRDB_PAIRS), precision="64-true", limit_val_batches=0)
         adam = {"lr": 1e-4, "betas": (0.9, 0.99)}
@@ -69,6 +73,7 @@ class TestStepsByHand:
             restored = net(lq)
             logits = judge(restored)
             loss = F.l1_loss(restored, sharp) + Edges()(restored, sharp) + 0.1 * bce(logits, torch.ones_like(logits))
+            loss = loss + style * Edges().with_style(restored, sharp)[1]
             one.zero_grad()
             loss.backward()
             if limit is not None:

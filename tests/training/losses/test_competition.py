@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ddpm_pairs.training.losses.competition import (
+    Hinge,
     LeastSquares,
     Logistic,
     RelativisticAverage,
@@ -33,6 +34,13 @@ def test_least_squares():
     assert LeastSquares().generator(MADE).item() == pytest.approx((MADE - 1).square().mean().item())
 
 
+def test_hinge():
+    real, made = (-0.5, 1.5, 0.8, -1.0), (0.0, 1.7, 1.1, -1.0)  # 1 - real and 1 + made
+    expected = sum(max(0, one) for one in real) / 4 + sum(max(0, one) for one in made) / 4
+    assert Hinge().discriminator(REAL, MADE).item() == pytest.approx(expected)
+    assert Hinge().generator(MADE).item() == pytest.approx(-MADE.mean().item())
+
+
 def test_relativistic_average():
     real, made = REAL - MADE.mean(), MADE - REAL.mean()
     loss = RelativisticAverage()
@@ -45,13 +53,13 @@ def test_wasserstein():
     assert Wasserstein().generator(MADE).item() == pytest.approx(-MADE.mean().item())
 
 
-@pytest.mark.parametrize("loss", [Logistic(), LeastSquares(), RelativisticAverage(), Wasserstein()])
+@pytest.mark.parametrize("loss", [Logistic(), LeastSquares(), Hinge(), RelativisticAverage(), Wasserstein()])
 def test_a_discriminator_that_guesses(loss):
     guess = torch.full((3, 1, 2, 2), 0.5 if isinstance(loss, LeastSquares) else 0.0)
     assert loss.discriminator(guess, guess).item() == pytest.approx(loss.undecided)
 
 
-@pytest.mark.parametrize("loss", [Logistic(), LeastSquares(), RelativisticAverage(), Wasserstein()])
+@pytest.mark.parametrize("loss", [Logistic(), LeastSquares(), Hinge(), RelativisticAverage(), Wasserstein()])
 def test_bfloat16_logits_give_float32_losses(loss):
     for result in (loss.discriminator(REAL.bfloat16(), MADE.bfloat16()), loss.generator(MADE.bfloat16(), REAL)):
         assert result.dtype == torch.float32

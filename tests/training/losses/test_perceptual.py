@@ -96,6 +96,54 @@ def test_random(pictures):
     assert Perceptual("random")(hq, hq) == 0
 
 
+def grams(features):
+    """Gram matrices by their definition: mean products of channels, divided by the number of channels."""
+    count, channels, height, width = features.shape
+    return torch.einsum("nchw,ndhw->ncd", features, features) / (channels * height * width)
+
+
+def tapped(layers, x, places):
+    mean, std = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    return [layers[: place + 1](torchvision.transforms.functional.normalize(x, mean, std)) for place in places]
+
+
+def test_vgg19_with_style_and_weights(vgg, pictures):
+    restored, hq = pictures
+    weights = [2.0, 1.2, 0.6, 0.2, 0.1]
+    for layer in vgg:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False
+    distance, style = Perceptual("vgg19", weights).with_style(restored, hq)
+    places = (2, 7, 16, 25, 34)
+    pairs = list(zip(weights, *(tapped(vgg, one, places) for one in (restored, hq)), strict=True))
+    torch.testing.assert_close(distance, sum(w * (a - b).abs().mean() for w, a, b in pairs), rtol=1e-4, atol=0)
+    expected = sum(w * (grams(a) - grams(b)).abs().mean() for w, a, b in pairs)
+    torch.testing.assert_close(style, expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(gradient(style, restored), gradient(expected, restored), rtol=1e-3, atol=1e-9)
+
+
+def test_lpips_with_style(folder, pictures):
+    torch.manual_seed(1)
+    reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    state = {f"features.{n}": v for part in reference.net.children() for n, v in part.state_dict().items()}
+    torch.save(state, folder / "alexnet_features.pth")
+    restored, hq = pictures
+    loss = Perceptual("lpips", [1.0, 0.0, 2.0, 0.0, 0.0])
+    distance, style = loss.with_style(restored, hq)
+    assert torch.equal(distance, loss(restored, hq))
+    alexnet = nn.Sequential(*(layer for part in reference.net.children() for layer in part))
+    seen = [tapped(alexnet, one, (1, 7)) for one in (restored, hq)]  # the ReLUs of the first and third convolution
+    (first, third), (other_first, other_third) = seen
+    expected = (grams(first) - grams(other_first)).abs().mean() + 2 * (grams(third) - grams(other_third)).abs().mean()
+    torch.testing.assert_close(style, expected, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("features", "layers"), [("vgg19", [1.0]), ("lpips", [1.0] * 4 + [-1.0]), ("random", [])])
+def test_wrong_layers(features, layers):
+    with pytest.raises(ValueError, match=f"perceptual.layers: got .*expected {'2' if features == 'random' else '5'}"):
+        Perceptual(features, layers)
+
+
 def test_bfloat16_gives_a_float32_loss(pictures):
     restored, hq = pictures
     loss = Perceptual("random")
