@@ -3,7 +3,8 @@
 The denoiser is trained on HQ images with white Gaussian noise of up to 75 8-bit levels, made on the fly. The real LQ
 are images of the demo's camera at scale 1, whose noise is correlated over pixels and channels, and photographs of
 PolyU; the test images of both have a ground truth. Rows of the paper's ablation are trained on the camera: ranges of
-noise levels, shuffling, contrast, and one condition alone. Wider restorers show whether capacity helps.
+noise levels, shuffling, contrast, and one condition alone. Wider restorers show whether capacity helps. Feature
+alignment and self-consistency with a DDPM of the camera are trained for comparison.
 
     python -m results.study_noise_da.denoise --data data/ --work /tmp/denoise
 
@@ -21,12 +22,22 @@ from results.steps import Steps, keep_measured, study_parser
 
 MEASURED = Path(__file__).with_name("measured") / "denoise"
 CONFIG = "noise_da_denoise_small.yaml"
+DDPM = (
+    "fit --config ddpm_small.yaml --data.lq_dir {work}/camera/lq --data.crop_size 32 --trainer.max_steps 6000 "
+    "--model.init_from blind_camera --ckpt_path last --output_dir {work}/ddpm"
+)
 SHARES = {"camera_scenes": 150, "test_scenes": 30, "hq": 130}
 """Numbers of web photographs; those of ``hq`` join the 200 of BSDS500."""
 POLYU_TEST = 30
 ALONE = "--model.shuffle false --model.contrast none"
 """The denoiser alone, without what removes shortcuts."""
 WIDE = "--model.net.init_args.widths [32,64,128,256]"
+UNET = "--model.net ddpm_pairs.restoration.RestorationUNet --model.net.init_args.widths [16,32,64,128]"
+BASELINES = {
+    "aligned": f"align_rrdb_small.yaml {UNET} --model.features encoder.3 --model.discriminator.init_args.channels 128",
+    "consistent": f"consistency_rrdb_small.yaml {UNET} --model.degraded_by {{work}}/ddpm/last.ckpt",
+}
+"""Other adaptations to the camera: their configs and options. They start from the same pixel loss and the same data."""
 CAMERA = {
     "vanilla": "--model.mode vanilla",
     "range_1_100": f"{ALONE} --model.t_range [1,100]",
@@ -57,10 +68,17 @@ def main() -> None:
         steps.command(
             folder, f"predict --config pairs_natural.yaml --model.threads {arguments.threads} {camera} {places}"
         )
-    for name, options in CAMERA.items():
-        add_restorer(steps, "camera", name, options, arguments.iterations)
+    steps.command("ddpm", DDPM)
+    half = f"--model.ramp {arguments.iterations // 2}"
+    configs = {name: f"{CONFIG} {half} {options}" for name, options in CAMERA.items()} | {
+        "aligned": f"{BASELINES['aligned']} {half}",
+        "consistent": BASELINES["consistent"],
+    }
+    for name, config in configs.items():
+        add_restorer(steps, "camera", name, config, arguments.iterations)
     for name, options in POLYU.items():
-        add_restorer(steps, "polyu", name, options, arguments.iterations)
+        config = None if options is None else f"{CONFIG} {half} {options}"
+        add_restorer(steps, "polyu", name, config, arguments.iterations)
     steps.always("keep", lambda: keep_measured(measured, MEASURED))
     steps.always("table", lambda: print(tables(measured)))
     steps.run(arguments.only)
@@ -102,24 +120,23 @@ def link_one(path: Path, target: Path) -> None:
         target.symlink_to(path.resolve())
 
 
-def add_restorer(steps: Steps, domain: str, name: str, options: str | None, iterations: int) -> None:
+def add_restorer(steps: Steps, domain: str, name: str, config: str | None, iterations: int) -> None:
     """Add the training of a restorer that adapts to a domain, and its scores on the domain's test.
 
     Args:
         steps: The study.
         domain: ``camera`` or ``polyu``.
         name: Name of the restorer.
-        options: Options of its training; ``None`` takes the restorer that adapts to the camera.
+        config: Config and options of its training; ``None`` takes the restorer that adapts to the camera.
         iterations: Training iterations.
     """
-    run = f"{{work}}/runs/{'camera' if options is None else domain}_{name}"
-    if options is not None:
-        data = (
-            "--data DegradedAdaptationImages --data.hq_dir {work}/hq --data.degradation gaussian_noise --data.scale 1"
-        )
-        length = f"--trainer.max_steps {iterations} --model.ramp {iterations // 2}"
+    run = f"{{work}}/runs/{'camera' if config is None else domain}_{name}"
+    if config is not None:
+        data = "--data DegradedAdaptationImages --data.hq_dir {work}/hq --data.degradation gaussian_noise"
+        shared = "--data.scale 1 --data.crop_size 64 --model.loss charbonnier"
         places = f"--data.lq_dir {{work}}/{domain}/lq --ckpt_path last --output_dir {run}"
-        steps.command(f"fit_{domain}_{name}", f"fit --config {CONFIG} {data} {length} {options} {places}")
+        words = f"fit --config {config} {data} {shared} --trainer.max_steps {iterations} {places}"
+        steps.command(f"fit_{domain}_{name}", words)
     scores = f"{{work}}/measured/{domain}_{name}"
     places = f"--ckpt_path {run}/last.ckpt --data.pairs_dir {{work}}/{domain}_test --output_dir {scores}"
     steps.command(f"test_{domain}_{name}", f"test --config {CONFIG} {places}")
@@ -132,7 +149,7 @@ def tables(measured: Path) -> str:
 
 def table(measured: Path, domain: str) -> str:
     """Return the scores on a domain's test, with gains over the restorer that does not adapt and 95% intervals."""
-    names = [name for name in {**CAMERA, **POLYU} if (measured / f"{domain}_{name}").is_dir()]
+    names = [name for name in {**CAMERA, **BASELINES, **POLYU} if (measured / f"{domain}_{name}").is_dir()]
     scores = {name: per_picture(measured / f"{domain}_{name}") for name in names}
     start = set_metrics(measured / f"{domain}_vanilla")["input"]
     rows = [[f"{domain}, adapted by", *(f"{metric}, gain (95%)" for metric in DIGITS)]]

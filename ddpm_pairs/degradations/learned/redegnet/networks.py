@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ddpm_pairs.degradations.learned.redegnet.blocks import SLOPE, ResidualBlock, signed, spectral
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.layers.spectral import SpectralConv2d
-from ddpm_pairs.layers.stylegan2 import EqualLinear, ModulatedConv, PixelNorm
+from ddpm_pairs.layers.stylegan2 import ModulatedConv, PixelNorm
 
 DEEPEST = 4
 """Side in pixels of the deepest features of a crop of the training size."""
@@ -134,8 +134,7 @@ class CodeGenerator(nn.Module):
 
     def __init__(self, width: int, levels: int, code: int) -> None:
         super().__init__()
-        mapping = [EqualLinear(code, code, lr_multiplier=0.01, activate=True) for _ in range(8)]
-        self.style = nn.Sequential(PixelNorm(), *mapping)
+        self.style = nn.Sequential(PixelNorm(), *(layer for _ in range(8) for layer in _mapping(code)))
         widths = _widths(width, levels)[::-1]
         self.start = SpectralConv2d(widths[0], widths[0], bias=True)
         self.steps = nn.ModuleList([CodeStep(widths[0], widths[0], code)])
@@ -196,6 +195,14 @@ def _pyramid(channels: int, width: int, levels: int) -> list[nn.Module]:
     for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
         layers += spectral(inputs, outputs, stride=2)
     return layers
+
+
+def _mapping(code: int) -> list[nn.Module]:
+    """Return a linear layer and an activation that keep the variance of their input."""
+    linear = nn.Linear(code, code)
+    nn.init.kaiming_normal_(linear.weight, SLOPE)
+    nn.init.zeros_(linear.bias)
+    return [linear, nn.LeakyReLU(SLOPE)]
 
 
 def _doubled(x: Tensor) -> Tensor:
