@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from ddpm_pairs.faces.pairs import FacePairs
     from ddpm_pairs.faces.restored import restored_faces
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"restored": ["restored_faces"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"pairs": ["FacePairs"], "restored": ["restored_faces"]}
+)

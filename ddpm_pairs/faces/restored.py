@@ -115,7 +115,7 @@ def _restore(
         failures += refused
         for one in restored:
             for side, image in zip(SIDES, (one.pixels, lq), strict=True):
-                write_atomically(_path(root, side, one.key), encode_png(image))
+                write_atomically(_path(root, side, one.key), encode_png(image), sync=False)  # see _is_whole
             append(root / SOURCES, _line(one.key, records[one.key]))
     return failures
 
