@@ -115,7 +115,7 @@ def test_lq_is_replaced_degraded_further_or_real(folders):
 
 
 def test_shares_of_lq_and_of_colors():
-    count = 6000
+    count = 3000
     drawn = [draw_training(generator_for("shares", i), (0.4, 0.25, 0.35), True) for i in range(count)]
     changes = Counter(None if one["lq"] is None else one["lq"]["change"] for one in drawn)
     for change, share in {"replaced": 0.4, "extra": 0.25, None: 0.35}.items():
@@ -159,13 +159,13 @@ def test_colors_change_both_sides_of_a_pair_and_only_the_rows_that_were_drawn():
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available.*:UserWarning")
 def test_the_host_never_waits_for_the_gpu():
-    shares = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-    draws = [draw_training(generator_for("gpu", i), shares[i], True) for i in range(3)]
+    shares = ((1, 0, 0), (0, 1, 0))
+    draws = [draw_training(generator_for("gpu", i), shares[i], True) for i in range(2)]
     with pretended_gpu():
-        hq, lq = ([torch.empty(3, side, side, dtype=torch.uint8, device="cuda")] * 3 for side in (48, 24))
-        found = finish(hq, lq, torch.empty(3, 3, 32, 32, dtype=torch.uint8, device="cuda"), draws, 32)
+        hq, lq = ([torch.empty(3, side, side, dtype=torch.uint8, device="cuda")] * 2 for side in (48, 24))
+        found = finish(hq, lq, torch.empty(2, 3, 32, 32, dtype=torch.uint8, device="cuda"), draws, 32)
     jpeg._matrices.cache_clear()  # of pretended tables
-    assert all(found[name].shape == (3, 3, 32, 32) and found[name].device.type == "cuda" for name in IMAGES)
+    assert all(found[name].shape == (2, 3, 32, 32) and found[name].device.type == "cuda" for name in IMAGES)
 
 
 def test_samples_depend_only_on_seed_and_number(folders):
@@ -177,6 +177,7 @@ def test_samples_depend_only_on_seed_and_number(folders):
             other = later[i]
             assert one.draws == other.draws and one.key == other.key
             assert all(torch.equal(getattr(one, side), getattr(other, side)) for side in ("hq", "lq", "natural"))
+    assert len({str(first[i].draws) for i in range(38)}) == 38  # also those of one face
     other = built(folders, seed=1).training_samples()
     assert any(other[i].draws != later[i].draws for i in later)
 
