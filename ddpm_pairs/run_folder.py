@@ -151,23 +151,24 @@ class FolderLock:
 
     Args:
         root: The folder.
+        wait: Whether to wait until another process releases the lock, however long it takes.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, wait: bool = False) -> None:
+        self.root, self.wait = root, wait
         self._lock = filelock.FileLock(root / LOCK_FILE, thread_local=False, fallback_to_soft=False)
 
     def acquire(self) -> None:
         """Lock the folder. Does nothing if the folder does not exist, and only warns if the file system has no locks.
 
         Raises:
-            OutputError: If another process keeps the lock for longer than ``PATIENCE``, or the folder cannot be
-                written.
+            OutputError: If another process keeps the lock for longer than ``PATIENCE``, unless ``wait`` is set, or the
+                folder cannot be written.
         """
         if not self.root.is_dir() or self._lock.is_locked:
             return
         try:
-            self._lock.acquire(timeout=PATIENCE)
+            self._lock.acquire(timeout=-1 if self.wait else PATIENCE)
         except filelock.Timeout as error:
             raise OutputError(
                 f"another process is writing to {self.root}: wait for it to end, or stop it, then rerun"
@@ -178,8 +179,7 @@ class FolderLock:
                     raise
             self._remove()
             rank_zero_warn(
-                f"{self.root} cannot be locked ({error.strerror}): make sure that no other predict, merge, or "
-                "verify --fix runs on it"
+                f"{self.root} cannot be locked ({error.strerror}): make sure that no other process writes to it"
             )
 
     def release(self) -> None:

@@ -23,6 +23,7 @@ UNNAMED = (
     "ddpm_pairs.degradations.Classical",
     "ddpm_pairs.degradations.GaussianNoise",
     "ddpm_pairs.degradations.HQPreparation",
+    "ddpm_pairs.degradations.ReDegNetChain",
     "ddpm_pairs.degradations.RealESRGAN",
 )
 """Classes for users that are not in a shipped config."""

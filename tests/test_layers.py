@@ -26,6 +26,7 @@ FLOORS = [
     {"degradations"},
     {"data"},
     {"synthesis", "restoration"},
+    {"faces"},
     {"callbacks"},
     {"reports"},
     {"pools", "study"},

@@ -90,10 +90,13 @@ class RestorationPairs(StreamedImages, WholePictures):
         val_pairs: Pairs for validation, after ``find()``.
         rejected: Number of pairs skipped because they are marked ``accepted: false``.
         pictures: The LQ images of ``lq_dir``, sorted by key, after ``find()``.
+        option: The command-line option that named ``pairs_dir``, for error messages.
 
     Raises:
         UserError: If an option is out of range.
     """
+
+    option = "--data.pairs_dir"
 
     def __init__(
         self,
@@ -140,7 +143,7 @@ class RestorationPairs(StreamedImages, WholePictures):
             self.failures = self.failures + failures
 
     def _find_pairs(self) -> None:
-        found = tell_apart([find_pairs(place, "--data.pairs_dir", self.include_rejected) for place in self._places])
+        found = tell_apart([find_pairs(place, self.option, self.include_rejected) for place in self._places])
         own_val = [] if self.val_dir is None else [find_pairs(self.val_dir, "--data.val_dir", self.include_rejected)]
         self.scale, kept, self.failures = check_pairs(found + own_val, self.psnr_floor)
         if self.crop_size % self.scale:
@@ -157,7 +160,7 @@ class RestorationPairs(StreamedImages, WholePictures):
         for place, one in zip(self.train_pairs, found, strict=True):
             if not place:
                 raise UserError(
-                    f"--data.pairs_dir: all pairs in {one.place!r} were assigned to validation; "
+                    f"{self.option}: all pairs in {one.place!r} were assigned to validation; "
                     "add pairs, or set --data.val_dir"
                 )
 
@@ -174,7 +177,7 @@ class RestorationPairs(StreamedImages, WholePictures):
         super().setup(stage)
         if stage == "fit":
             sizes = (sized.hq for pair in self.pairs for sized in read_sizes([pair])[0])
-            check_crop_size(self.crop_size, sizes, "--data.pairs_dir")
+            check_crop_size(self.crop_size, sizes, self.option)
         if stage == "fit" and self.rank == 0 and not self._shift_looked_at:
             self._shift_looked_at = True
             self._warn_of_shift()

@@ -96,7 +96,7 @@ class PairedCrop:
         hq, lq = self._padded(hq, lq)
         rng = np.random.default_rng(seed)
         top, left = (int(rng.integers(length - self._side + 1)) for length in lq.shape[:2])
-        hq, lq = self._cut(hq, lq, top, left)
+        hq, lq = self._cut(hq, lq, top, left, self._side)
         self._compose.set_random_state(rng, random.Random(seed))
         both = self._compose(image=hq, lq=lq)
         return both["image"], both["lq"]
@@ -104,10 +104,10 @@ class PairedCrop:
     def centre(self, hq: np.ndarray, lq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the center crop, not flipped or rotated."""
         hq, lq = self._padded(hq, lq)
-        return self._cut(hq, lq, *((length - self._side) // 2 for length in lq.shape[:2]))
+        return self._cut(hq, lq, *((length - self._side) // 2 for length in lq.shape[:2]), self._side)
 
-    def _cut(self, hq: np.ndarray, lq: np.ndarray, top: int, left: int) -> tuple[np.ndarray, np.ndarray]:
-        side, s = self._side, self._scale
+    def _cut(self, hq: np.ndarray, lq: np.ndarray, top: int, left: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+        s = self._scale
         return (
             hq[top * s : (top + side) * s, left * s : (left + side) * s],
             lq[top : top + side, left : left + side],
@@ -120,3 +120,39 @@ class PairedCrop:
         on_lq = [(n // 2, n - n // 2) for n in missing]
         on_hq = [(before * self._scale, after * self._scale) for before, after in on_lq]
         return tuple(np.pad(side, [*by, (0, 0)], "symmetric") for side, by in ((hq, on_hq), (lq, on_lq)))
+
+
+class ZoomedCrop(PairedCrop):
+    """The same square of random native size and the same flips of both images of a pair, as a function of (pair, seed).
+
+    Resizing the square to ``size`` gives what resizing the pair by ``zoom`` and then cropping would give. Squares are
+    aligned to the LQ grid and never larger than the pair; pairs smaller than ``size`` are padded as by ``PairedCrop``.
+
+    Args:
+        size: Side of the HQ crop at a zoom of 1 in pixels, a multiple of the scale.
+        scale: HQ sides over LQ sides.
+        zoom: Range of the resize factor, uniform, in (0, 1].
+        flips: Probabilities of a horizontal and of a vertical flip.
+    """
+
+    def __init__(self, size: int, scale: int, zoom: tuple[float, float], flips: tuple[float, float]) -> None:
+        super().__init__(size, scale)
+        self._zoom, self._flips = zoom, flips
+
+    def __call__(self, hq: np.ndarray, lq: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a square at a random position.
+
+        Args:
+            hq: uint8 (scale * h, scale * w, 3).
+            lq: uint8 (h, w, 3).
+            seed: 0 or greater; the same seed gives the same square.
+
+        Returns:
+            uint8 (scale * k, scale * k, 3) and (k, k, 3), with k from size / scale to size / scale / zoom.
+        """
+        hq, lq = self._padded(hq, lq)
+        rng = np.random.default_rng(seed)
+        side = min(round(self._side / rng.uniform(*self._zoom)), *lq.shape[:2])
+        top, left = (int(rng.integers(length - side + 1)) for length in lq.shape[:2])
+        across, down = (-1 if rng.random() < probability else 1 for probability in self._flips)
+        return tuple(part[::down, ::across] for part in self._cut(hq, lq, top, left, side))

@@ -17,6 +17,7 @@ from ddpm_pairs.degradations.handcrafted.on_hq_grid import OnHQGrid
 from ddpm_pairs.degradations.handcrafted.operations import Blur, Jpeg, Noise, Resize
 from ddpm_pairs.degradations.handcrafted.preparation import HQPreparation
 from ddpm_pairs.degradations.handcrafted.real_esrgan import RealESRGAN
+from ddpm_pairs.degradations.handcrafted.redegnet_chain import ReDegNetChain
 from ddpm_pairs.degradations.learned.degradation import Learned
 from ddpm_pairs.degradations.walk import Sampling, Walk
 
@@ -36,6 +37,7 @@ __all__ = [
     "Noise",
     "OnHQGrid",
     "Operation",
+    "ReDegNetChain",
     "RealESRGAN",
     "Resize",
     "Sampling",

@@ -32,6 +32,10 @@ LONGEST_TEXT = 2**30
 _SEPARATORS = ",;\t"
 
 
+class NotPairsError(UserError):
+    """A folder that is not a place of pairs."""
+
+
 def find_pairs(place: str, option: str, include_rejected: bool = False) -> FoundPairs:
     """Find all pairs of one source without opening an image.
 
@@ -50,7 +54,8 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
         include_rejected: Also use pairs that the manifest marks ``accepted: false``.
 
     Raises:
-        UserError: If the source does not exist, is none of these, cannot be read, or contains no pairs.
+        NotPairsError: If the folder is none of these.
+        UserError: If the source does not exist, cannot be read, or contains no pairs.
     """
     root = Path(place)
     if root.is_file():
@@ -66,7 +71,7 @@ def find_pairs(place: str, option: str, include_rejected: bool = False) -> Found
     elif all((root / kind).is_dir() for kind in KINDS):
         found = _of_folders(root, option)
     else:
-        raise UserError(
+        raise NotPairsError(
             f"{option}: {place!r} is not a folder of pairs; expected manifest.jsonl, hq/ and lq/, or packed pairs "
             f"({INDEX}, or {' and '.join(SIDES.values())})"
         )

@@ -8,7 +8,7 @@ from degradation_records import FACES, MODELS, drawn, label
 from pretended_gpu import HostWaitedError, pretended_gpu
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from ddpm_pairs.degradations import Blur, Chain, ClassicalFaces, Jpeg, Noise, Resize
+from ddpm_pairs.degradations import Blur, Chain, ClassicalFaces, Jpeg, Noise, ReDegNetChain, Resize
 from ddpm_pairs.degradations.ops import jpeg
 
 
@@ -21,8 +21,8 @@ def no_pretended_tables():
 
 OWN = Chain([Blur(probability=0.5), Resize((0.4, 0.9)), Noise(("gaussian", "poisson")), Jpeg(probability=0.5)], 2)
 SOME = [model for model in MODELS if model.scale == 4 or model in FACES]
-ALL = [*SOME, ClassicalFaces(colour=True), OWN]
-LABELS = [*map(label, SOME), "classical-colour", "chain"]
+ALL = [*SOME, ClassicalFaces(colour=True), OWN, ReDegNetChain(simple=0.5)]
+LABELS = [*map(label, SOME), "classical-colour", "chain", "redegnet"]
 COUNT = 6
 
 
