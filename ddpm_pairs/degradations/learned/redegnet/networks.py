@@ -11,6 +11,8 @@ from ddpm_pairs.layers.stylegan2 import EqualLinear, ModulatedConv, PixelNorm
 SLOPE = 0.2
 DEEPEST = 4
 """Side in pixels of the deepest features of a crop of the training size."""
+MOST_LEVELS = 10
+"""Crops of the training size have 4096 px at this number of levels."""
 
 
 class ReDegNet(nn.Module):
@@ -27,15 +29,12 @@ class ReDegNet(nn.Module):
         init_args: The constructor's arguments as plain values.
 
     Raises:
-        UserError: If a value is below 1.
+        UserError: See ``checked_sizes``.
     """
 
     def __init__(self, width: int = 64, levels: int = 6, code: int = 512, residual: bool = False) -> None:
         super().__init__()
-        sizes = {"width": width, "levels": levels, "code": code}
-        for name, value in sizes.items():
-            if value < 1:
-                raise UserError(f"redegnet {name}: got {value}; expected 1 or more")
+        sizes = checked_sizes(width, levels, code)
         self.init_args = sizes | {"residual": residual}
         self.deg, self.syn = DegNet(**sizes), SynNet(**sizes, residual=residual)
         self.size = self.deg.size
@@ -233,6 +232,21 @@ class ResidualBlock(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H, W), or half the sides with ``down``."""
         x = self.body(x) + self.skip(x)
         return F.avg_pool2d(x, 2) if self.down else x
+
+
+def checked_sizes(width: int, levels: int, code: int) -> dict[str, int]:
+    """Return the sizes of the networks by name.
+
+    Raises:
+        UserError: If one is below 1, or there are more than ``MOST_LEVELS`` levels.
+    """
+    sizes = {"width": width, "levels": levels, "code": code}
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"redegnet {name}: got {value}; expected 1 or more")
+    if levels > MOST_LEVELS:
+        raise UserError(f"redegnet levels: got {levels}; expected at most {MOST_LEVELS}")
+    return sizes
 
 
 def _widths(width: int, levels: int) -> list[int]:
