@@ -137,10 +137,12 @@ def _content(net: ReDegNet, faces: list[Face], seed: int) -> Retrieval | None:
 
 
 def _shown(faces: list[Face], measured: list[tuple[float, float]], size: int) -> list[Shown]:
-    return [
-        Shown(place, _crops(faces[place], size).native, "detail -{:.1f} dB   noise {:.1f}/255".format(*measured[place]))
-        for place in spread(len(faces), SHOWN)
-    ]
+    shown = []
+    for place in spread(len(faces), SHOWN):
+        blur, noise = measured[place]
+        text = f"detail {-blur:+.1f} dB   noise {noise:.1f}/255"
+        shown.append(Shown(place, _crops(faces[place], size).native, text))
+    return shown
 
 
 def _crops(face: Face, size: int) -> Crops:
