@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_learned import save_reader, tiny_redegnet
+from tiny_bank import save_reader, tiny_redegnet
 
 from ddpm_pairs.bank import main as command
 from ddpm_pairs.cli.main import main as program

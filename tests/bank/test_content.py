@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_learned import tiny_redegnet
+from tiny_bank import tiny_redegnet
 
 from ddpm_pairs.bank.content import DEGRADATIONS, codes_of_degraded, retrieval
 from ddpm_pairs.degradations.handcrafted.on_hq_grid import OnHQGrid

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_learned import identity_bank, save_reader, tiny_bank
+from tiny_bank import identity_bank, save_reader, tiny_bank
 
 from ddpm_pairs.degradations import Learned, by_name
 from ddpm_pairs.degradations.base import degrade, spec_of
