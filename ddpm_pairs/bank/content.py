@@ -12,6 +12,8 @@ from ddpm_pairs.tensors import full_float32, generator_for
 
 DEGRADATIONS = 8
 """Number of known degradations that are applied to each face."""
+BATCH = 8
+"""Number of faces that DegNet reads together; at 256 px, more would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def codes_of_degraded(net: DegNet, hq: Tensor, degradation: Degradation, seed: i
     codes = []
     for number in range(DEGRADATIONS):
         drawn = degradation.draw(generator_for(seed, "retrieval", number))
+        pairs = zip(hq.split(BATCH), degradation.apply(hq, [drawn] * len(hq)).split(BATCH), strict=True)
         with full_float32(hq.device):
-            codes.append(net(hq, degradation.apply(hq, [drawn] * len(hq))))
+            codes.append(torch.cat([net(*pair) for pair in pairs]))
     return torch.stack(codes, dim=1)

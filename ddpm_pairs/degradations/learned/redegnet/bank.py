@@ -34,7 +34,11 @@ class CodeBank(Synthesizer):
     detail that antialiasing would have to remove; it would only blur LQ once more. So neither is antialiased.
 
     SynNet has seen crops of ``size`` px, and its receptive field is larger than they are. Smaller images are padded to
-    this size by reflection. Larger ones are rendered in tiles of this size, each blended with its neighbors.
+    this size by reflection. Larger ones are rendered in tiles of this size, which overlap by a quarter and are blended.
+    With a small SynNet after 500 iterations (tiles of 64 px, four photographs, four degradations), tiles differed from
+    the whole image by 0.4 levels of 255 on average and 2 at most, pixels jumped no more at seams than elsewhere, and
+    the distance to the true LQ was the same. With an overlap of half a tile, it was 0.3 and 2 levels; without overlap,
+    1.1 and 35.
 
     Args:
         scale: HQ sides over LQ sides: 1, 2 or 4.
@@ -107,7 +111,7 @@ class CodeBank(Synthesizer):
         """
         height, width = hq.shape[-2:]
         padded = pad_to_canvas(hq, (max(height, self.size), max(width, self.size)))
-        rendered = restore_picture(_WithCode(self.syn, code), padded[0], self.size, self.size // 2)
+        rendered = restore_picture(_WithCode(self.syn, code), padded[0], self.size, self.size // 4)
         return rendered[None, :, :height, :width]
 
 
