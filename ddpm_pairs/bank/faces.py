@@ -14,6 +14,7 @@ from ddpm_pairs.data.endless import channels_first
 from ddpm_pairs.data.pair_samples import decode_pair
 from ddpm_pairs.diffusion.description import MOST_DESCRIPTION_BYTES
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.faces.restored import SOURCES
 from ddpm_pairs.images.find import Failure
 from ddpm_pairs.images.pixels import enlarged
 from ddpm_pairs.pairset.folder import MANIFESTS
@@ -21,7 +22,7 @@ from ddpm_pairs.pairset.pairs import PicturePair
 from ddpm_pairs.pairset.records import read_lines
 from ddpm_pairs.pairset.sources import find_pairs
 
-RECORDS = (MANIFESTS, "sources.jsonl")
+RECORDS = (MANIFESTS, SOURCES)
 """Names of files in a folder of pairs whose lines may give the ``source`` of a ``key``."""
 
 SMALLEST_LQ = 7

@@ -15,16 +15,19 @@ from ddpm_pairs.bank.content import Retrieval, codes_of_degraded, retrieval
 from ddpm_pairs.bank.faces import Crops, Face, find_faces, of_source, photograph_of, read_face
 from ddpm_pairs.bank.sheet import SHOWN, Shown, hq_to_show, save_bank_sheet
 from ddpm_pairs.degradations.base import SCALES
-from ddpm_pairs.degradations.handcrafted.on_hq_grid import OnHQGrid
+from ddpm_pairs.degradations.handcrafted.redegnet_chain import ReDegNetChain
 from ddpm_pairs.degradations.learned.files import save_synthesizer
 from ddpm_pairs.degradations.learned.redegnet.bank import CodeBank
 from ddpm_pairs.degradations.learned.redegnet.networks import ReDegNet
 from ddpm_pairs.degradations.learned.redegnet.reader import load_reader
 from ddpm_pairs.errors import UserError
+from ddpm_pairs.faces.restored import restored_faces
 from ddpm_pairs.files import check_writable, sha256_of
 from ddpm_pairs.images.find import Failure
+from ddpm_pairs.pairset.sources import NotPairsError
 from ddpm_pairs.plain_text import print_plain, printable
 from ddpm_pairs.reports.contact_sheet import spread
+from ddpm_pairs.run_folder import FAILURES, read_failures
 from ddpm_pairs.tensors import full_float32
 
 COMPARED = 64
@@ -50,8 +53,7 @@ def main(arguments: Namespace) -> int:
     net, training = load_reader(arguments.ckpt)
     bank = _empty_bank(net, ["-"], arguments)
     hq = hq_to_show(arguments.hq, bank.size, bank.multiple, bank.scale)
-    faces, failures = find_faces(str(_place(arguments)))
-    faces = faces if arguments.only is None else of_source(faces, arguments.only)
+    faces, failures = _faces(arguments)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     kept, codes, measured = _read(net, faces, failures)
     bank = _empty_bank(net, [face.source for face in kept], arguments)
@@ -85,13 +87,18 @@ def _check(arguments: Namespace) -> None:
         raise UserError(f"--scale: got {arguments.scale}; expected one of {', '.join(map(str, SCALES))}")
 
 
-def _place(arguments: Namespace) -> Path:
-    """Return the place of the pairs: FACES, or a folder next to OUT with the faces restored."""
+def _faces(arguments: Namespace) -> tuple[list[Face], list[Failure]]:
+    """Find the faces, after restoring them into a folder next to OUT if there is a restorer."""
     if arguments.restorer is None:
-        return arguments.faces
-    from ddpm_pairs.faces.restored import restored_faces
-
-    return restored_faces(arguments.faces, arguments.restorer, arguments.out.with_suffix(".faces"), option="FACES")
+        try:
+            faces, failures = find_faces(str(arguments.faces))
+        except NotPairsError as error:
+            raise UserError(f"{error}, or a folder of LQ faces with --restorer") from None
+    else:
+        place = restored_faces(arguments.faces, arguments.restorer, arguments.out.with_suffix(".faces"), None, "FACES")
+        faces, failures = find_faces(str(place))
+        failures += read_failures(place / FAILURES)
+    return (faces if arguments.only is None else of_source(faces, arguments.only)), failures
 
 
 def _empty_bank(net: ReDegNet, sources: list[str], arguments: Namespace) -> CodeBank:
@@ -132,8 +139,7 @@ def _content(net: ReDegNet, faces: list[Face], seed: int) -> Retrieval | None:
     chosen = [_crops(faces[place], net.size).hq for place in spread(len(faces), COMPARED)]
     if len(chosen) < 2:
         return None
-    degradation = OnHQGrid("real_esrgan", 4)
-    return retrieval(codes_of_degraded(net.deg, _batch(chosen, device), degradation, seed))
+    return retrieval(codes_of_degraded(net.deg, _batch(chosen, device), ReDegNetChain(), seed))
 
 
 def _shown(faces: list[Face], measured: list[tuple[float, float]], size: int) -> list[Shown]:
