@@ -1,5 +1,6 @@
 """``ddpm-pairs bank``: read codes of degradations from faces, and write them as a degradation."""
 
+import math
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -51,23 +52,23 @@ def main(arguments: Namespace) -> int:
     _check(arguments)
     check_writable(arguments.out.parent)
     net, training = load_reader(arguments.ckpt)
-    bank = _empty_bank(net, ["-"], arguments)
-    hq = hq_to_show(arguments.hq, bank.size, bank.multiple, bank.scale)
+    hq = hq_to_show(arguments.hq, net.size, math.lcm(net.syn.multiple, arguments.scale), arguments.scale)
     faces, failures = _faces(arguments)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     kept, codes, measured = _read(net, faces, failures)
-    bank = _empty_bank(net, [face.source for face in kept], arguments)
-    bank.load_state_dict({f"syn.{name}": value for name, value in net.syn.state_dict().items()} | {"codes": codes})
     found = _content(net, kept, arguments.seed)
+    bank = CodeBank(arguments.scale, [face.source for face in kept], **net.init_args, noise=arguments.noise)
+    bank.load_state_dict({f"syn.{name}": value for name, value in net.syn.state_dict().items()} | {"codes": codes})
     save_synthesizer(bank, arguments.out, _training(arguments, training, len(faces), found))
     sheet, chart = (arguments.out.with_suffix(suffix) for suffix in (".png", ".codes.png"))
-    name = Path(arguments.faces).resolve().name
-    save_bank_sheet(sheet, bank.to(codes.device), hq, _shown(kept, measured, bank.size), name)
-    save_codes_map(chart, codes.cpu(), *map(list, zip(*measured, strict=True)), f"{name}: {len(kept)} codes")
+    name = arguments.faces.resolve().name
+    save_bank_sheet(sheet, bank.to(codes.device), hq, _shown(kept, measured, net.size), name)
+    blur, noise = map(list, zip(*measured, strict=True))
+    save_codes_map(chart, codes.cpu(), blur, noise, f"{name}: {len(kept)} codes\n{found or ''}")
     for failure in failures:
         print(printable(f"skipped {failure.source}: {failure.reason}"), file=sys.stderr)
-    photographs = len({photograph_of(face) for face in kept})
-    print_plain(f"codes    {len(kept)} from {len(faces)} faces, of {photographs} sources")
+    sources = len({photograph_of(face) for face in kept})
+    print_plain(f"codes    {len(kept)} from {len(faces)} faces, of {sources} sources")
     print_plain(f"content  {found or 'not measured: it takes two faces'}")
     print_plain(
         f"wrote    {arguments.out}, {sheet} and {chart}; use it as --model.degradation {arguments.out} "
@@ -99,10 +100,6 @@ def _faces(arguments: Namespace) -> tuple[list[Face], list[Failure]]:
         faces, failures = find_faces(str(place))
         failures += read_failures(place / FAILURES)
     return (faces if arguments.only is None else of_source(faces, arguments.only)), failures
-
-
-def _empty_bank(net: ReDegNet, sources: list[str], arguments: Namespace) -> CodeBank:
-    return CodeBank(arguments.scale, sources, **net.init_args, noise=arguments.noise)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
 
 SHOWN = 16
-LQ_SIDE = 64
+LQ_SIDE = 128
 """Side in px of the LQ that is shown, if the HQ image is large enough."""
 
 
@@ -39,9 +39,9 @@ def hq_to_show(path: Path | None, size: int, multiple: int, scale: int) -> Tenso
 
     Args:
         path: The image; ``None`` takes a photograph of a cat from scikit-image.
-        size: The bank's ``size``, the smallest S if the image is large enough.
-        multiple: The bank's ``multiple``.
-        scale: The bank's ``scale``.
+        size: Side of the training crops in px, the smallest S if the image is large enough.
+        multiple: See above.
+        scale: HQ sides over LQ sides.
 
     Raises:
         UserError: If the file is not an image, or is too small.
