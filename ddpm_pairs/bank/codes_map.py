@@ -75,6 +75,7 @@ def save_codes_map(path: Path, codes: Tensor, blur: list[float], noise: list[flo
         axes.set_title(f"codes by measured {name} of the LQ faces", fontsize=11, color=_INK)
         axes.set_xlabel(f"1st principal component ({shares[0]:.0%} of the variance)")
         axes.set_ylabel(f"2nd principal component ({shares[1]:.0%})")
+        axes.locator_params(nbins=5)  # small numbers have long labels
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_file(path) as file:
         figure.savefig(file, format="png")

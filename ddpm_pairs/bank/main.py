@@ -52,7 +52,7 @@ def main(arguments: Namespace) -> int:
     _check(arguments)
     check_writable(arguments.out.parent)
     net, training = load_reader(arguments.ckpt)
-    hq = hq_to_show(arguments.hq, net.size, math.lcm(net.syn.multiple, arguments.scale), arguments.scale)
+    hq = hq_to_show(arguments.hq, math.lcm(net.syn.multiple, arguments.scale))
     faces, failures = _faces(arguments)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     kept, codes, measured = _read(net, faces, failures)

@@ -16,8 +16,8 @@ from ddpm_pairs.images.pixels import eight_bit
 from ddpm_pairs.reports.contact_sheet import Entry, save_sheet
 
 SHOWN = 16
-LQ_SIDE = 128
-"""Side in px of the LQ that is shown, if the HQ image is large enough."""
+HQ_SIDE = 256
+"""Side in px of the HQ that is shown, if the image is large enough; a sheet shows whole images of this size."""
 
 
 class Shown(NamedTuple):
@@ -34,14 +34,12 @@ class Shown(NamedTuple):
     text: str
 
 
-def hq_to_show(path: Path | None, size: int, multiple: int, scale: int) -> Tensor:
+def hq_to_show(path: Path | None, multiple: int) -> Tensor:
     """Return the center of an HQ image, uint8 (3, S, S), S a multiple of ``multiple``.
 
     Args:
         path: The image; ``None`` takes a photograph of a cat from scikit-image.
-        size: Side of the training crops in px, the smallest S if the image is large enough.
         multiple: See above.
-        scale: HQ sides over LQ sides.
 
     Raises:
         UserError: If the file is not an image, or is too small.
@@ -54,7 +52,7 @@ def hq_to_show(path: Path | None, size: int, multiple: int, scale: int) -> Tenso
         raise UserError(f"--hq: got {path}, which is not a file; expected an image")
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     height, width = image.shape[1:]
-    side = min(height, width, max(size, LQ_SIDE * scale)) // multiple * multiple
+    side = min(height, width, max(HQ_SIDE, multiple)) // multiple * multiple
     if side == 0:
         raise UserError(f"--hq: got {width}x{height} px; expected {multiple} px or more per side")
     top, left = (height - side) // 2, (width - side) // 2
