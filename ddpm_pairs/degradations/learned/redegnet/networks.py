@@ -11,8 +11,6 @@ from ddpm_pairs.layers.stylegan2 import EqualLinear, ModulatedConv, PixelNorm
 SLOPE = 0.2
 DEEPEST = 4
 """Side in pixels of the deepest features of a crop of the training size."""
-MOST_LEVELS = 10
-"""Crops of the training size have 4096 px at this number of levels."""
 
 
 class ReDegNet(nn.Module):
@@ -38,6 +36,21 @@ class ReDegNet(nn.Module):
         self.init_args = sizes | {"residual": residual}
         self.deg, self.syn = DegNet(**sizes), SynNet(**sizes, residual=residual)
         self.size = self.deg.size
+
+
+def checked_sizes(width: int, levels: int, code: int) -> dict[str, int]:
+    """Return the sizes of the networks by name.
+
+    Raises:
+        UserError: If one is below 1, or there are more than 10 levels, with which crops would have 4096 px.
+    """
+    sizes = {"width": width, "levels": levels, "code": code}
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"redegnet {name}: got {value}; expected 1 or more")
+    if levels > 10:
+        raise UserError(f"redegnet levels: got {levels}; expected at most 10")
+    return sizes
 
 
 class DegNet(nn.Module):
@@ -232,21 +245,6 @@ class ResidualBlock(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H, W), or half the sides with ``down``."""
         x = self.body(x) + self.skip(x)
         return F.avg_pool2d(x, 2) if self.down else x
-
-
-def checked_sizes(width: int, levels: int, code: int) -> dict[str, int]:
-    """Return the sizes of the networks by name.
-
-    Raises:
-        UserError: If one is below 1, or there are more than ``MOST_LEVELS`` levels.
-    """
-    sizes = {"width": width, "levels": levels, "code": code}
-    for name, value in sizes.items():
-        if value < 1:
-            raise UserError(f"redegnet {name}: got {value}; expected 1 or more")
-    if levels > MOST_LEVELS:
-        raise UserError(f"redegnet levels: got {levels}; expected at most {MOST_LEVELS}")
-    return sizes
 
 
 def _widths(width: int, levels: int) -> list[int]:
