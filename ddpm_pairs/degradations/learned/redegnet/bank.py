@@ -22,7 +22,7 @@ RESAMPLINGS = ("bilinear", "bicubic")
 NOISY = 0.4
 """Share of images that get noise."""
 
-LEVELS = [round(1.275 * hundredth, 3) for hundredth in range(21)]
+NOISE_LEVELS = [round(1.275 * hundredth, 3) for hundredth in range(21)]
 """Standard deviations of the noise in 8-bit units: 0, 0.01, ..., 0.20 of the range [-1, 1]."""
 
 
@@ -87,7 +87,7 @@ class CodeBank(Synthesizer):
         code = int(torch.randint(len(self.sources), (), generator=generator))
         drawn = {"code": code, "source": self.sources[code], "resampling": choice(generator, RESAMPLINGS)}
         if self.noise:
-            level = choice(generator, LEVELS) if chance(generator, NOISY) else 0.0
+            level = choice(generator, NOISE_LEVELS) if chance(generator, NOISY) else 0.0
             drawn |= {"noise": level, "noise_seed": draw_seed(generator)}
         return drawn
 
