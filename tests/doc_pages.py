@@ -109,7 +109,7 @@ def _overlays(config: str) -> list[str]:
     if config.startswith("noise_da"):
         return [f"parts/debug_noise_da_{'rrdb' if 'rrdb' in config else 'unet'}.yaml"]
     family = config.split("_")[0]
-    learned = dict.fromkeys(("dsgan", "dasr", "pdm"), ["debug_gan"])
+    learned = dict.fromkeys(("dsgan", "dasr", "pdm"), ["debug_gan"]) | {"redegnet": ["debug_redegnet"]}
     baselines = {"align": ["debug_rrdb", "debug_align"], "consistency": ["debug_rrdb"]}
     names = {"ddpm": ["debug"], "gpen": ["debug_gpen"], "rrdb": ["debug_rrdb"], "": [], **learned, **baselines}[family]
     return [f"parts/{name}.yaml" for name in names + (["debug_rrdb_gan"] if config == "rrdb_gan" else [])]

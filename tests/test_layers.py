@@ -29,7 +29,7 @@ FLOORS = [
     {"faces"},
     {"callbacks"},
     {"reports"},
-    {"pools", "study"},
+    {"bank", "pools", "study"},
     {"api", "export"},
     {"cli"},
     {"demo"},

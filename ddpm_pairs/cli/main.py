@@ -36,6 +36,7 @@ OWN_VERBS = {
     "preview": "ddpm_pairs.reports.preview.main",
     "calibrate": "ddpm_pairs.synthesis.calibrate",
     "pools": "ddpm_pairs.pools.main",
+    "bank": "ddpm_pairs.bank.main",
     "score": "ddpm_pairs.reports.scoring.main",
     "remake": "ddpm_pairs.synthesis.remake",
     "verify": "ddpm_pairs.pairset.verify",
@@ -235,6 +236,27 @@ def _verb_parsers() -> dict[str, _Parser]:
     pools.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
     pools.add_argument("--workers", type=int, help="processes, each with its own images (default: all cores)")
 
+    bank = parser("bank", "read the degradations of faces with ReDegNet, as codes to render on any image")
+    bank.add_argument("ckpt", type=_path, metavar="CKPT", help="checkpoint of 'fit --config redegnet.yaml'")
+    bank.add_argument(
+        "faces",
+        type=_path,
+        metavar="FACES",
+        help="pairs of restored faces (hq) and LQ faces (lq); with --restorer, a folder of aligned LQ faces",
+    )
+    bank.add_argument(
+        "out", type=_path, metavar="OUT", help="file to write: NAME.safetensors; also NAME.png and NAME.codes.png"
+    )
+    bank.add_argument("--restorer", metavar="W", help="weights that restore the LQ faces first, into NAME.faces/")
+    bank.add_argument(
+        "--only", metavar="SOURCE", help="use only the faces of one photograph or folder (default: all faces)"
+    )
+    bank.add_argument("--noise", action="store_true", help="add white noise to 40%% of the rendered images")
+    bank.add_argument("--scale", type=int, default=4, help="HQ size divided by LQ size: 1, 2, or 4 (default: 4)")
+    bank.add_argument("--hq", type=_path, metavar="FILE", help="HQ image to show in NAME.png (default: a cat)")
+    bank.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+    bank.add_argument(TRUST_OPTION, metavar="NAMES", help=TRUST_HELP)
+
     remake = parser("remake", "reproduce one pair from its manifest line and compare it with the file")
     remake.add_argument("pairs", type=_path, metavar="PAIRS", help="pairs folder written by 'predict'")
     remake.add_argument("key", metavar="KEY", help="key of the pair in the manifest")
@@ -308,6 +330,7 @@ def _verb_parsers() -> dict[str, _Parser]:
         "preview": preview,
         "calibrate": calibrate,
         "pools": pools,
+        "bank": bank,
         "score": score,
         "remake": remake,
         "verify": verify,

@@ -102,11 +102,23 @@ def chroma_noise(patches: Tensor) -> float:
     red, _, blue = patches.unbind(1)
     luma = _luminance(patches)
     chroma = torch.stack(((blue - luma) / (2 * (1 - _LUMA[2])), (red - luma) / (2 * (1 - _LUMA[0]))), dim=1)
-    margin = _HIGH_PASS_SIDE // 2
-    high = chroma[..., margin:-margin, margin:-margin] - F.avg_pool2d(chroma, _HIGH_PASS_SIDE, stride=1)
-    white_noise_gain = math.sqrt(1 - _HIGH_PASS_SIDE**-2)
-    spread = high.flatten(2).abs().median(dim=-1).values * _MAD_TO_STD / white_noise_gain
-    return float(spread.double().mean() * 255)
+    return _high_pass_spread(chroma)
+
+
+def luminance_noise(patches: Tensor) -> float:
+    """Estimate luminance noise as ``chroma_noise`` does for color; fine texture counts as noise.
+
+    Args:
+        patches: RGB (n, 3, H, W) in [0, 1], sides of at least 7 px.
+
+    Returns:
+        The noise in 8-bit units.
+
+    Raises:
+        ValueError: If the shape is different or the patches are smaller.
+    """
+    _check_patches(patches, _HIGH_PASS_SIDE)
+    return _high_pass_spread(_luminance(patches).unsqueeze(1))
 
 
 def band_power(patches: Tensor) -> Tensor:
@@ -150,6 +162,15 @@ def band_names(bands: int) -> list[str]:
 def power_gap_db(power: Tensor, reference: Tensor) -> Tensor:
     """Return 10 log10(power / reference) per band: how much more power a set has than a reference, in dB."""
     return 10 * torch.log10(power / reference)
+
+
+def _high_pass_spread(planes: Tensor) -> float:
+    """Return the robust standard deviation of high-pass planes (n, K, H, W), averaged, in 8-bit units."""
+    margin = _HIGH_PASS_SIDE // 2
+    high = planes[..., margin:-margin, margin:-margin] - F.avg_pool2d(planes, _HIGH_PASS_SIDE, stride=1)
+    white_noise_gain = math.sqrt(1 - _HIGH_PASS_SIDE**-2)
+    spread = high.flatten(2).abs().median(dim=-1).values * _MAD_TO_STD / white_noise_gain
+    return float(spread.double().mean() * 255)
 
 
 def _luminance(patches: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from ddpm_pairs.demo import main as demo
 
 GIVEN = {
     "docs/choosing-t.md": ["runs/ddpm_natural/last.ckpt", "pairs", "restored"],
-    "docs/degradations.md": ["runs/ddpm_natural/last.ckpt"],
+    "docs/degradations.md": ["runs/ddpm_natural/last.ckpt", "faces"],
     "docs/pairs-format.md": ["runs/ddpm_natural/last.ckpt", "pairs"],
     "docs/python-api.md": ["results", "my_degradations.py"],
     "docs/restorers.md": ["pairs", "handcrafted", "test_pairs"],

@@ -27,18 +27,30 @@ class ReDegNet(nn.Module):
         init_args: The constructor's arguments as plain values.
 
     Raises:
-        UserError: If a value is below 1.
+        UserError: See ``checked_sizes``.
     """
 
     def __init__(self, width: int = 64, levels: int = 6, code: int = 512, residual: bool = False) -> None:
         super().__init__()
-        sizes = {"width": width, "levels": levels, "code": code}
-        for name, value in sizes.items():
-            if value < 1:
-                raise UserError(f"redegnet {name}: got {value}; expected 1 or more")
+        sizes = checked_sizes(width, levels, code)
         self.init_args = sizes | {"residual": residual}
         self.deg, self.syn = DegNet(**sizes), SynNet(**sizes, residual=residual)
         self.size = self.deg.size
+
+
+def checked_sizes(width: int, levels: int, code: int) -> dict[str, int]:
+    """Return the sizes of the networks by name.
+
+    Raises:
+        UserError: If one is below 1, or there are more than 10 levels, with which crops would have 4096 px.
+    """
+    sizes = {"width": width, "levels": levels, "code": code}
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"redegnet {name}: got {value}; expected 1 or more")
+    if levels > 10:
+        raise UserError(f"redegnet levels: got {levels}; expected at most 10")
+    return sizes
 
 
 class DegNet(nn.Module):

@@ -1,0 +1,1 @@
+"""``ddpm-pairs bank``: codes of degradations, read from pairs of faces."""
