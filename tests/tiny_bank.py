@@ -33,7 +33,7 @@ def save_reader(path, net=None, training=None):
 def tiny_bank(sources=("a.png", "b.png", "album/c.jpg#2"), scale=4, seed=0, residual=False, levels=2, **options):
     """A bank of random codes."""
     net = tiny_redegnet(seed, residual=residual, levels=levels)
-    bank = CodeBank(scale, list(sources), **net.init_args, **options)
+    bank = CodeBank(scale, list(sources), **net.syn.init_args, **options)
     bank.syn.load_state_dict(net.syn.state_dict())
     bank.codes.normal_(generator=torch.Generator().manual_seed(seed))
     return bank.eval()

@@ -57,7 +57,7 @@ def main(arguments: Namespace) -> int:
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     kept, codes, measured = _read(net, faces, failures)
     found = _content(net, kept, arguments.seed)
-    bank = CodeBank(arguments.scale, [face.source for face in kept], **net.init_args, noise=arguments.noise)
+    bank = CodeBank(arguments.scale, [face.source for face in kept], **net.syn.init_args, noise=arguments.noise)
     bank.load_state_dict({f"syn.{name}": value for name, value in net.syn.state_dict().items()} | {"codes": codes})
     save_synthesizer(bank, arguments.out, _training(arguments, training, len(faces), found))
     sheet, chart = (arguments.out.with_suffix(suffix) for suffix in (".png", ".codes.png"))

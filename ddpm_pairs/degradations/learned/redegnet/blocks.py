@@ -39,6 +39,14 @@ def spectral(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     return [SpectralConv2d(inputs, outputs, 3, stride, bias=True), nn.LeakyReLU(SLOPE)]
 
 
+def plain(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    """Return a 3x3 convolution and an activation that keep the variance of their input."""
+    conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
+    nn.init.kaiming_normal_(conv.weight, SLOPE)
+    nn.init.zeros_(conv.bias)
+    return [conv, nn.LeakyReLU(SLOPE)]
+
+
 def signed(images: Tensor) -> Tensor:
     """Map [0, 1] to [-1, 1]."""
     return images * 2 - 1

@@ -47,13 +47,13 @@ def test_crossed_rows_exchange_their_codes():
     codes = module.read(batch)
     pairs = [("face_hq", "face_lq"), ("face_hq", "face_syn_lq"), ("natural_hq", "natural_syn_lq")]
     for found, (hq, lq) in zip(codes, pairs, strict=True):
-        torch.testing.assert_close(found, module.net.deg(batch[hq], batch[lq]))
+        torch.testing.assert_close(found, module.net.deg(batch[hq], batch[lq]), rtol=1e-4, atol=1e-5)
     made = module.render(batch, codes, torch.tensor([True, False, True]))
     expected = [module.net.syn(batch["face_hq"], codes.real)]
     exchange = torch.tensor([[True], [False], [True]])
     expected.append(module.net.syn(batch["face_hq"], torch.where(exchange, codes.natural, codes.face)))
     expected.append(module.net.syn(batch["natural_hq"], torch.where(exchange, codes.face, codes.natural)))
-    torch.testing.assert_close(made, torch.cat(expected))
+    torch.testing.assert_close(made, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_the_released_weights():

@@ -81,8 +81,8 @@ def rendered(syn, hq, code):
     x = spectral(body[3], act(spectral(body[1], act(x)))) + spectral(block.skip, x)
     generator = syn.generator
     w = code / (code.square().mean() + 1e-8).sqrt()
-    for layer in generator.style[1:]:
-        w = act(layer.weight @ w * (0.01 / w.numel() ** 0.5) + layer.bias * 0.01) * 2**0.5
+    for layer in generator.style[1::2]:
+        w = act(layer.weight @ w + layer.bias)
 
     def step(number, x, content):
         one = generator.steps[number]
@@ -120,6 +120,16 @@ def test_codes_of_a_pair(net):
         first, _, second = net.deg.code
         torch.testing.assert_close(net.deg(hq, lq), second(act(first(x.flatten(1)))))
     assert net.size == 16 and not torch.equal(net.deg(hq, lq), net.deg(lq, hq))
+
+
+@pytest.mark.parametrize("spectral", [True, False])
+def test_codes_of_equal_images_are_the_same_at_first(spectral):
+    torch.manual_seed(0)
+    net = ReDegNet(width=4, levels=2, code=6, spectral=spectral)
+    hq = torch.rand(3, 3, 16, 16)
+    codes = net.deg(hq, hq)
+    torch.testing.assert_close(codes, codes[:1].expand(3, -1))
+    assert net.deg(hq, hq * 0.5).std(0).mean() > 1e-4
 
 
 def test_the_content_adds_nothing_at_first():
