@@ -31,7 +31,7 @@ DATA = {
     "dsgan": PAIRS,
     "dasr": PAIRS | {"data.lq_dir": "real", "model.domain_from": "dasr.ckpt", "model.domain.init_args.widths": "[4,4]"},
     "pdm": {"data.hq_dir": "pairs/hq", "data.degradation": "pdm.safetensors"},
-    "f2n": {"data.pairs_dir": "[pairs,pairs_1,pairs_2]"},
+    "f2n": {"data.pairs_dir": "[pairs,pairs_1,pairs_2]", "data.mix": "[0.5,0.2,0.3]"},
 }
 
 
