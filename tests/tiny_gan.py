@@ -107,13 +107,16 @@ class TinyPairs(L.LightningDataModule):
         super().__init__()
         self.n, self.side, self.scale = n, side, scale
 
+    def batch(self, step, n, rank=0, ranks=1):
+        return batch_of(step, n, self.side, self.scale, rank, ranks)
+
     def train_dataloader(self):
         trainer = self.trainer
 
         def batches():
             step = trainer.global_step
             while True:
-                yield batch_of(step, self.n, self.side, self.scale, trainer.global_rank, trainer.world_size)
+                yield self.batch(step, self.n, trainer.global_rank, trainer.world_size)
                 step += 1
 
         class Stream(IterableDataset):
@@ -123,7 +126,7 @@ class TinyPairs(L.LightningDataModule):
         return DataLoader(Stream(), batch_size=None)
 
     def val_dataloader(self):
-        return DataLoader([batch_of(1000, 1, self.side, self.scale)], batch_size=None)
+        return DataLoader([self.batch(1000, 1)], batch_size=None)
 
 
 def trainer(steps, **options):

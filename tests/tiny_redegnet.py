@@ -1,9 +1,9 @@
 """A tiny ReDegNet, and faces and natural images that a resumed or shared fit sees as an unbroken one does."""
 
-import lightning as L
 import torch
+from tiny_gan import TinyPairs
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from ddpm_pairs.degradations.learned.redegnet.discriminator import SynD
 from ddpm_pairs.degradations.learned.redegnet.module import IMAGES, DegradationCodes
@@ -39,27 +39,15 @@ def faces_of(step, n, rank=0, ranks=1):
     return dict(zip(IMAGES, own, strict=True)) | {"key": [str(i) for i in range(n)]}
 
 
-class TinyFaces(L.LightningDataModule):
+class TinyFaces(TinyPairs):
     """Endless random rows, from the trainer's step on."""
 
     def __init__(self, n=2):
-        super().__init__()
-        self.n, self.crop_size = n, SIDE
+        super().__init__(n)
+        self.crop_size = SIDE
 
-    def train_dataloader(self):
-        trainer = self.trainer
-
-        def batches():
-            step = trainer.global_step
-            while True:
-                yield faces_of(step, self.n, trainer.global_rank, trainer.world_size)
-                step += 1
-
-        class Stream(IterableDataset):
-            def __iter__(self):
-                return batches()
-
-        return DataLoader(Stream(), batch_size=None)
+    def batch(self, step, n, rank=0, ranks=1):
+        return faces_of(step, n, rank, ranks)
 
     def val_dataloader(self):
         return DataLoader([faces_of(1000, 2), faces_of(1001, 1)], batch_size=None)

@@ -17,7 +17,7 @@ from ddpm_pairs.bank.faces import Crops, Face, find_faces, of_source, photograph
 from ddpm_pairs.bank.sheet import SHOWN, Shown, hq_to_show, save_bank_sheet
 from ddpm_pairs.degradations.base import SCALES
 from ddpm_pairs.degradations.handcrafted.redegnet_chain import ReDegNetChain
-from ddpm_pairs.degradations.learned.files import save_synthesizer
+from ddpm_pairs.degradations.learned.files import check_new_file, save_synthesizer
 from ddpm_pairs.degradations.learned.redegnet.bank import CodeBank
 from ddpm_pairs.degradations.learned.redegnet.networks import ReDegNet
 from ddpm_pairs.degradations.learned.redegnet.reader import load_reader
@@ -78,12 +78,7 @@ def main(arguments: Namespace) -> int:
 
 
 def _check(arguments: Namespace) -> None:
-    if arguments.out.suffix != ".safetensors":
-        raise UserError(f"OUT: got {arguments.out}; expected a name ending in .safetensors")
-    if arguments.out.is_dir():
-        raise UserError(f"OUT: got the folder {arguments.out}; expected a file or a new name")
-    if arguments.out.resolve().is_relative_to(arguments.faces.resolve()):
-        raise UserError(f"OUT: got {arguments.out}, which is inside FACES {arguments.faces}; choose another folder")
+    check_new_file(arguments.out, arguments.faces, "FACES")
     if arguments.scale not in SCALES:
         raise UserError(f"--scale: got {arguments.scale}; expected one of {', '.join(map(str, SCALES))}")
 

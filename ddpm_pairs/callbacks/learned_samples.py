@@ -2,13 +2,10 @@
 
 from typing import Any
 
-import lightning as L
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.periodic import Periodic, log_image
+from ddpm_pairs.callbacks.periodic import SampleRows
 from ddpm_pairs.degradations.learned.generator import reduced
 from ddpm_pairs.degradations.learned.module import DegradationGAN
 
@@ -16,7 +13,7 @@ ENLARGED = 3
 """How many times pixels are repeated."""
 
 
-class LearnedSamples(Periodic):
+class LearnedSamples(SampleRows):
     """Log a grid with one row per image: HQ reduced bicubically, the LQ made of it, and a real LQ image.
 
     The images are the first ones of validation, and LQ is made with the validation weights and the same random numbers
@@ -29,18 +26,7 @@ class LearnedSamples(Periodic):
         every_n_steps: Minimum number of steps between two grids, which are logged in validation.
     """
 
-    def __init__(self, pictures: int = 6, every_n_steps: int = 1000) -> None:
-        super().__init__(every_n_steps)
-        self.pictures = pictures
-
-    def work(self, trainer: L.Trainer, module: DegradationGAN, batch: dict[str, Any]) -> None:
-        """Log the grid."""
-        log_image(trainer, "samples", self.grid(module, batch["hq"], batch["lq"]))
-
-    @torch.no_grad()
-    def grid(self, module: DegradationGAN, hq: Tensor, real: Tensor) -> Tensor:
-        """Return the grid as one image (3, H, W) in [0, 1], with pixels repeated."""
-        hq, real = hq[: self.pictures], real[: self.pictures]
-        columns = [reduced(hq, module.net.scale), module.samples(hq), real]
-        rows = torch.stack(columns, dim=1).flatten(0, 1)
-        return make_grid(F.interpolate(rows, scale_factor=ENLARGED), nrow=len(columns), padding=4, pad_value=1.0)
+    def columns(self, module: DegradationGAN, batch: dict[str, Any]) -> list[Tensor]:
+        """Return reduced HQ, the LQ made of it, and real LQ, with pixels repeated."""
+        columns = [reduced(batch["hq"], module.net.scale), module.samples(batch["hq"]), batch["lq"]]
+        return [F.interpolate(one, scale_factor=ENLARGED) for one in columns]

@@ -1,13 +1,14 @@
-"""Base of callbacks that evaluate the validation weights at regular intervals."""
+"""Bases of callbacks that evaluate the validation weights at regular intervals."""
 
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torchvision.utils import save_image
+from torchvision.utils import make_grid, save_image
 
 from ddpm_pairs.files import atomic_file
 
@@ -50,6 +51,49 @@ class Periodic(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the step of the last work."""
         self._last_step = state_dict["last_step"]
+
+
+class SampleRows(Periodic):
+    """Base of callbacks that log a grid with one row per image of the first validation batch.
+
+    Args:
+        pictures: Largest number of rows; there are at most as many as images in a validation batch.
+        every_n_steps: Minimum number of steps between two grids, which are logged in validation.
+
+    Attributes:
+        title: Name of the logged image.
+    """
+
+    title = "samples"
+
+    def __init__(self, pictures: int = 6, every_n_steps: int = 1000) -> None:
+        super().__init__(every_n_steps)
+        self.pictures = pictures
+
+    @abstractmethod
+    def columns(self, module: L.LightningModule, batch: dict[str, Any]) -> list[Tensor]:
+        """Return the columns of the grid, each (N, 3, H, W) in [0, 1].
+
+        Args:
+            module: The module, with the validation weights.
+            batch: The first ``pictures`` rows of the batch.
+        """
+
+    def work(self, trainer: L.Trainer, module: L.LightningModule, batch: dict[str, Any]) -> None:
+        """Log the grid."""
+        log_image(trainer, self.title, self.grid(module, batch))
+
+    @torch.no_grad()
+    def grid(self, module: L.LightningModule, batch: dict[str, Any]) -> Tensor:
+        """Return the grid as one image (3, H, W) in [0, 1]."""
+        shown = {name: value[: self.pictures] for name, value in batch.items()}
+        return rows_of(self.columns(module, shown))
+
+
+def rows_of(columns: list[Tensor]) -> Tensor:
+    """Return one image (3, H, W), a grid whose columns are (N, 3, H, W), with a white border around each."""
+    rows = torch.stack(columns, dim=1).flatten(0, 1)
+    return make_grid(rows, nrow=len(columns), padding=4, pad_value=1.0)
 
 
 def log_image(trainer: L.Trainer, name: str, image: Tensor) -> None:

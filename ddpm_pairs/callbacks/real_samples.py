@@ -2,19 +2,16 @@
 
 from typing import Any
 
-import lightning as L
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.periodic import Periodic, log_image
+from ddpm_pairs.callbacks.periodic import SampleRows
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.restoration.restorer import Restorer
 from ddpm_pairs.run import Run
 
 
-class RealSamples(Periodic):
+class RealSamples(SampleRows):
     """Log a grid with one row per real image: LQ, its first restoration, and the current one.
 
     The images are the first ones of validation, restored with the validation weights. The first restoration is that of
@@ -27,9 +24,10 @@ class RealSamples(Periodic):
         every_n_steps: Minimum number of steps between two grids, which are logged in validation.
     """
 
+    title = "real"
+
     def __init__(self, pictures: int = 6, every_n_steps: int = 1000) -> None:
-        super().__init__(every_n_steps)
-        self.pictures = pictures
+        super().__init__(pictures, every_n_steps)
         self._first: Tensor | None = None
 
     def check_run(self, run: Run) -> None:
@@ -44,16 +42,9 @@ class RealSamples(Periodic):
                 "callback"
             )
 
-    def work(self, trainer: L.Trainer, module: Restorer, batch: dict[str, Any]) -> None:
-        """Log the grid."""
-        log_image(trainer, "real", self.grid(module, batch["real"][: self.pictures]))
-
-    @torch.no_grad()
-    def grid(self, module: Restorer, real: Tensor) -> Tensor:
-        """Return the grid as one image (3, H, W) in [0, 1], with the pixels of LQ repeated."""
-        restored = module.restore(real)
+    def columns(self, module: Restorer, batch: dict[str, Any]) -> list[Tensor]:
+        """Return LQ with its pixels repeated, its first restoration, and the current one."""
+        restored = module.restore(batch["real"])
         if self._first is None:
             self._first = restored
-        columns = [F.interpolate(real, size=restored.shape[2:], mode="nearest"), self._first, restored]
-        rows = torch.stack(columns, dim=1).flatten(0, 1)
-        return make_grid(rows, nrow=len(columns), padding=4, pad_value=1.0)
+        return [F.interpolate(batch["real"], size=restored.shape[2:], mode="nearest"), self._first, restored]

@@ -7,9 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.utils import make_grid
 
-from ddpm_pairs.callbacks.periodic import Periodic, log_image
+from ddpm_pairs.callbacks.periodic import Periodic, log_image, rows_of
 from ddpm_pairs.degradations import Degradation, by_name
 from ddpm_pairs.degradations.walk import Sampling, synthesize
 from ddpm_pairs.diffusion.module import DDPM
@@ -72,8 +71,7 @@ class SampleGrid(Periodic):
             drawn = [{"t": t, **seeds} for seeds in self.seeds]
             columns.append(synthesize(denoiser, initial, drawn, Sampling()))
         enlarged = [F.interpolate(lq, size=hq.shape[2:], mode="nearest") for lq in columns]
-        rows = torch.stack([hq, *enlarged], dim=1).flatten(0, 1)
-        return make_grid(rows, nrow=len(columns) + 1, padding=4, pad_value=1.0)
+        return rows_of([hq, *enlarged])
 
 
 def _fixed_pictures(hq_dir: str | None, count: int, side: int) -> Tensor:

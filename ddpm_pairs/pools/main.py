@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from ddpm_pairs.degradations.learned.files import save_synthesizer
+from ddpm_pairs.degradations.learned.files import check_new_file, save_synthesizer
 from ddpm_pairs.degradations.learned.pools import OVERLAP, RealSR
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.files import check_writable
@@ -66,12 +66,7 @@ def main(arguments: Namespace) -> int:
 
 
 def _check(arguments: Namespace) -> None:
-    if arguments.out.suffix != ".safetensors":
-        raise UserError(f"OUT: got {arguments.out}; expected a name ending in .safetensors")
-    if arguments.out.is_dir():
-        raise UserError(f"OUT: got the folder {arguments.out}; expected a file or a new name")
-    if arguments.out.resolve().is_relative_to(arguments.lq_dir.resolve()):
-        raise UserError(f"OUT: got {arguments.out}, which is inside LQ_DIR {arguments.lq_dir}; choose another folder")
+    check_new_file(arguments.out, arguments.lq_dir, "LQ_DIR")
     if arguments.scale not in SCALES:
         raise UserError(f"--scale: got {arguments.scale}; expected one of {', '.join(map(str, SCALES))}")
     for option in ("kernels", "iterations", "patches", "workers"):

@@ -1,6 +1,5 @@
 """Adversarial training: the steps of an iteration in which a generator and a discriminator compete."""
 
-import math
 from collections.abc import Callable
 
 import lightning as L
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.training.losses.adversarial import path_length_penalty, path_lengths, r1_penalty
 from ddpm_pairs.training.losses.competition import Competition, Logistic, gradient_penalty
-from ddpm_pairs.training.optimizer import check_finite
+from ddpm_pairs.training.optimizer import check_finite, check_weights
 from ddpm_pairs.training.steps import generators, lazy_adam, normal, take_step
 from ddpm_pairs.training.watch import DiscriminatorWatch
 
@@ -60,10 +59,7 @@ class AdversarialSteps:
         for name, every in (("r1_every", r1_every), ("path_every", path_every)):
             if every < 1:
                 raise UserError(f"--model.{name}: got {every}; expected 1 or more")
-        weights = {"r1_weight": r1_weight, "path_weight": path_weight, "gradient_penalty": gradient_penalty}
-        for name, weight in weights.items():
-            if not 0 <= weight < math.inf:
-                raise UserError(f"--model.{name}: got {weight}; expected 0 or more")
+        check_weights({"r1_weight": r1_weight, "path_weight": path_weight, "gradient_penalty": gradient_penalty})
         if gradient_clip is not None and not gradient_clip > 0:
             raise UserError(f"--model.gradient_clip: got {gradient_clip}; expected more than 0, or null")
         if not all(0 <= beta < 1 for beta in betas):

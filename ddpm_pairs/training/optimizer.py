@@ -117,6 +117,17 @@ def check_positive(option: str, value: float) -> None:
         raise UserError(f"{option}: got {value}; expected a positive number")
 
 
+def check_weights(weights: dict[str, float]) -> None:
+    """Check weights of losses, given by the names of their options.
+
+    Raises:
+        UserError: If one is negative or not finite.
+    """
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise UserError(f"--model.{name}: got {weight}; expected 0 or more")
+
+
 def check_schedule(learning_rate: float, warmup_steps: int) -> None:
     """Check the options of ``adam``.
 

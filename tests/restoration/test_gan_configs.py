@@ -5,20 +5,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from few_steps import FEW_STEPS
 
 from ddpm_pairs.cli import main as cli
 from ddpm_pairs.restoration.weights import load_restorer
 from ddpm_pairs.shipped import shipped_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-
-FEW_STEPS = {
-    "trainer.max_steps": 2,
-    "trainer.val_check_interval": 2,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.enable_model_summary": "false",
-}
 
 
 def faces(folder, photos, side, scale):

@@ -6,6 +6,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from few_steps import FEW_STEPS
 from safetensors.torch import load_file
 from tiny_gan import save_domain
 from tiny_learned import small_pdm
@@ -19,13 +20,6 @@ from ddpm_pairs.shipped import shipped_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
-FEW_STEPS = {
-    "trainer.max_steps": 2,
-    "trainer.val_check_interval": 2,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.enable_model_summary": "false",
-}
 PAIRS = {"data.pairs_dir": "pairs"}
 DATA = {
     "dsgan": PAIRS,

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from few_steps import FEW_STEPS
 
 from ddpm_pairs.cli import main as cli
 from ddpm_pairs.restoration.networks.rrdb import RRDBNet
@@ -29,20 +30,13 @@ def pairs(tmp_path, photos, monkeypatch):
     return tmp_path / "pairs"
 
 
-FEW_STEPS = {
-    "config": "parts/debug_rrdb.yaml",
-    "trainer.max_steps": 2,
-    "trainer.val_check_interval": 2,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.enable_model_summary": "false",
-}
+OPTIONS = {"config": "parts/debug_rrdb.yaml"} | FEW_STEPS
 
 
 @pytest.mark.parametrize("name", [pytest.param("rrdb.yaml", marks=pytest.mark.slow), "rrdb_small.yaml"])
 def test_two_steps_and_a_checkpoint_that_is_an_rrdb(pairs, tmp_path, name, capsys):
     words = ["fit", "--config", name, "--data.pairs_dir", str(pairs), "--output_dir", str(tmp_path / "run")]
-    for option, value in FEW_STEPS.items():
+    for option, value in OPTIONS.items():
         words += [f"--{option}", str(value)]
     assert cli.main(words) == 0, capsys.readouterr().err
     net = load_restorer(tmp_path / "run" / "last.ckpt")

@@ -113,6 +113,25 @@ def save_synthesizer(net: Synthesizer, path: Path, training: dict[str, Any]) -> 
     write_atomically(path, save(weights, {"format": "pt", "ddpm_pairs": json.dumps(describe(net, training))}))
 
 
+def check_new_file(out: Path, source: Path, option: str) -> None:
+    """Check the name of a file to write, ``OUT`` of a verb that makes a degradation.
+
+    Args:
+        out: The file.
+        source: The folder or file of images that the degradation is made from.
+        option: Its name, for the message.
+
+    Raises:
+        UserError: If ``out`` does not end in ``.safetensors``, is a folder, or is inside ``source``.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"OUT: got {out}; expected a name ending in .safetensors")
+    if out.is_dir():
+        raise UserError(f"OUT: got the folder {out}; expected a file or a new name")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"OUT: got {out}, which is inside {option} {source}; choose another folder")
+
+
 def content_sha256(net: Synthesizer) -> str:
     """Hash class, arguments and weights: the same for a checkpoint and its export."""
     digest = sha256(json.dumps(describe(net)["net"], sort_keys=True).encode())

@@ -18,7 +18,7 @@ from ddpm_pairs.run import Run
 from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.learning_rate import LinearOrHalved
 from ddpm_pairs.training.losses.competition import competition
-from ddpm_pairs.training.optimizer import check_positive, check_weights_type
+from ddpm_pairs.training.optimizer import check_positive, check_weights, check_weights_type
 from ddpm_pairs.training.steps import check_precision, generators
 
 LOW_PASSES = {"box": box_low, "haar": lambda images: haar(images).low / 2}
@@ -100,9 +100,7 @@ class DegradationGAN(L.LightningModule):
             "perceptual": perceptual_weight if perceptual is not None else 0.0,
             "noise_mean": noise_mean_weight,
         }
-        for name, weight in weights.items():
-            if not weight >= 0:
-                raise UserError(f"--model.{name}_weight: got {weight}; expected 0 or more")
+        check_weights({f"{name}_weight": weight for name, weight in weights.items()})
         if noise_mean_weight > 0 and not net.adds_noise:
             raise UserError(
                 f"--model.noise_mean_weight: got {noise_mean_weight}; expected 0 for {net.name}, which adds no noise"

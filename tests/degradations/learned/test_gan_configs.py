@@ -4,6 +4,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from few_steps import FEW_STEPS
 
 from ddpm_pairs.callbacks import LearnedSamples
 from ddpm_pairs.cli import main as cli
@@ -12,12 +13,7 @@ from ddpm_pairs.shipped import shipped_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
-FEW_STEPS = {
-    "trainer.max_steps": 2,
-    "trainer.val_check_interval": 2,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.enable_model_summary": "false",
+OPTIONS = FEW_STEPS | {
     "data.num_workers": 0,
 }
 
@@ -34,7 +30,7 @@ def folders(tmp_path, photos, monkeypatch):
 
 def fit(name, *overlays, **options):
     words = ["fit", "--config", name, *(word for one in overlays for word in ("--config", one))]
-    for option, value in ({"data.hq_dir": "hq", "data.lq_dir": "lq"} | FEW_STEPS | options).items():
+    for option, value in ({"data.hq_dir": "hq", "data.lq_dir": "lq"} | OPTIONS | options).items():
         words += [f"--{option}", str(value)]
     return cli.main(words)
 

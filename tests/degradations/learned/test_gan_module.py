@@ -229,7 +229,7 @@ def test_sample_grids(tmp_path):
     assert files == ["step_0000002.png", "step_0000004.png"]
     batch = batch_of(1, 2, **DATA)
     module.eval()
-    grid = LearnedSamples(pictures=2).grid(module, batch["hq"], batch["lq"])
+    grid = LearnedSamples(pictures=2).grid(module, batch)
     assert grid.shape == (3, 4 + 2 * (48 + 4), 4 + 3 * (48 + 4))
     left, middle, right = (grid[:, 4:52, 4 + 52 * n : 52 * (n + 1)][:, ::3, ::3] for n in range(3))
     assert torch.equal(left, reduced(batch["hq"], 4)[0]) and torch.equal(right, batch["lq"][0])

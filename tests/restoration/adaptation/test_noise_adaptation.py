@@ -217,11 +217,11 @@ def test_what_is_logged_and_shown():
     alpha = fit.logged_metrics["train/alpha"].item()
     assert alpha == pytest.approx(0.986614298)
     samples = RealSamples(pictures=2)
-    grid = samples.grid(module, real_batch(0)["real"])
+    grid = samples.grid(module, real_batch(0))
     assert grid.shape == (3, 2 * 20 + 4, 3 * 20 + 4) and grid.min() >= 0 and grid.max() <= 1
     with torch.no_grad():
         module.net.conv_last.bias += 0.2
-    later = samples.grid(module, real_batch(0)["real"])
+    later = samples.grid(module, real_batch(0))
     assert torch.equal(later[:, :, :44], grid[:, :, :44]) and not torch.equal(later[:, :, 44:], grid[:, :, 44:])
 
 

@@ -73,13 +73,18 @@ def test_vgg19(vgg, pictures):
     assert Perceptual("vgg19")(hq, hq) == 0
 
 
-def test_lpips(folder, pictures):
+@pytest.fixture
+def alexnets(folder):
     torch.manual_seed(1)
     reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
     state = {f"features.{n}": v for part in reference.net.children() for n, v in part.state_dict().items()}
     torch.save(state, folder / "alexnet_features.pth")
+    return reference
+
+
+def test_lpips(alexnets, pictures):
     restored, hq = pictures
-    loss, expected = Perceptual("lpips")(restored, hq), reference(restored, hq, normalize=True).mean()
+    loss, expected = Perceptual("lpips")(restored, hq), alexnets(restored, hq, normalize=True).mean()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     torch.testing.assert_close(gradient(loss, restored), gradient(expected, restored), rtol=1e-4, atol=1e-9)
     assert loss > 0.01
@@ -122,16 +127,12 @@ def test_vgg19_with_style_and_weights(vgg, pictures):
     torch.testing.assert_close(gradient(style, restored), gradient(expected, restored), rtol=1e-3, atol=1e-9)
 
 
-def test_lpips_with_style(folder, pictures):
-    torch.manual_seed(1)
-    reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
-    state = {f"features.{n}": v for part in reference.net.children() for n, v in part.state_dict().items()}
-    torch.save(state, folder / "alexnet_features.pth")
+def test_lpips_with_style(alexnets, pictures):
     restored, hq = pictures
     loss = Perceptual("lpips", [1.0, 0.0, 2.0, 0.0, 0.0])
     distance, style = loss.with_style(restored, hq)
     assert torch.equal(distance, loss(restored, hq))
-    alexnet = nn.Sequential(*(layer for part in reference.net.children() for layer in part))
+    alexnet = nn.Sequential(*(layer for part in alexnets.net.children() for layer in part))
     seen = [tapped(alexnet, one, (1, 7)) for one in (restored, hq)]  # the ReLUs of the first and third convolution
     (first, third), (other_first, other_third) = seen
     expected = (grams(first) - grams(other_first)).abs().mean() + 2 * (grams(third) - grams(other_third)).abs().mean()

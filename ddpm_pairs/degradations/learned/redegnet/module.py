@@ -20,7 +20,7 @@ from ddpm_pairs.run import Run
 from ddpm_pairs.training.gan import AdversarialSteps
 from ddpm_pairs.training.learning_rate import LinearOrHalved
 from ddpm_pairs.training.losses.competition import Hinge
-from ddpm_pairs.training.optimizer import check_positive, check_weights_type
+from ddpm_pairs.training.optimizer import check_positive, check_weights, check_weights_type
 from ddpm_pairs.training.steps import check_precision, generators
 
 IMAGES = ("face_hq", "face_lq", "face_syn_lq", "natural_hq", "natural_syn_lq")
@@ -108,9 +108,7 @@ class DegradationCodes(L.LightningModule):
             "disentangling": disentangling_weight,
             "adversarial": adversarial_weight,
         }
-        for name, weight in weights.items():
-            if not weight >= 0:
-                raise UserError(f"--model.{name}_weight: got {weight}; expected 0 or more")
+        check_weights({f"{name}_weight": weight for name, weight in weights.items()})
         if not 0 <= crossing <= 1:
             raise UserError(f"--model.crossing: got {crossing}; expected 0 to 1")
         self.automatic_optimization = False

@@ -6,6 +6,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from few_steps import FEW_STEPS
 
 from ddpm_pairs.callbacks import CodeSamples
 from ddpm_pairs.cli import main as cli
@@ -13,14 +14,6 @@ from ddpm_pairs.degradations.learned.redegnet.reader import load_reader
 from ddpm_pairs.shipped import shipped_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-
-FEW_STEPS = {
-    "trainer.max_steps": 2,
-    "trainer.val_check_interval": 2,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.enable_model_summary": "false",
-}
 
 
 @pytest.fixture
