@@ -34,12 +34,12 @@ class ResidualBlock(nn.Module):
         return F.avg_pool2d(x, 2) if self.down else x
 
 
-def spectral(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+def spectral_conv(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     """Return a 3x3 spectral-norm convolution and an activation."""
     return [SpectralConv2d(inputs, outputs, 3, stride, bias=True), nn.LeakyReLU(SLOPE)]
 
 
-def plain(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+def plain_conv(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     """Return a 3x3 convolution and an activation that keep the variance of their input."""
     conv = nn.Conv2d(inputs, outputs, 3, stride, 1)
     nn.init.kaiming_normal_(conv.weight, SLOPE)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ddpm_pairs.degradations.learned.redegnet.blocks import SLOPE, ResidualBlock, signed, spectral
+from ddpm_pairs.degradations.learned.redegnet.blocks import SLOPE, ResidualBlock, signed, spectral_conv
 
 
 class SynD(nn.Module):
@@ -18,7 +18,7 @@ class SynD(nn.Module):
         super().__init__()
         wide = 8 * width
         blocks = [ResidualBlock(width * 2**n, width * min(2 ** (n + 1), 8), down=True) for n in range(4)]
-        self.features = nn.Sequential(*spectral(6, width), *blocks, *spectral(wide, wide))
+        self.features = nn.Sequential(*spectral_conv(6, width), *blocks, *spectral_conv(wide, wide))
         self.judge = nn.Sequential(nn.Linear(wide + code, code), nn.LeakyReLU(SLOPE), nn.Linear(code, 1))
 
     def forward(self, lq: Tensor, hq: Tensor, codes: Tensor) -> Tensor:

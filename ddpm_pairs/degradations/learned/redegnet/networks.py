@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_pairs.degradations.learned.redegnet.blocks import SLOPE, ResidualBlock, plain, signed, spectral
+from ddpm_pairs.degradations.learned.redegnet.blocks import SLOPE, ResidualBlock, plain_conv, signed, spectral_conv
 from ddpm_pairs.errors import UserError
 from ddpm_pairs.layers.spectral import SpectralConv2d
 from ddpm_pairs.layers.stylegan2 import ModulatedConv, PixelNorm
@@ -137,7 +137,7 @@ class ContentEncoder(nn.Module):
         layers = _pyramid(3, width, levels)
         self.stages = nn.ModuleList(nn.Sequential(*layers[n : n + 2]) for n in range(0, len(layers), 2))
         deepest = _widths(width, levels)[-1]
-        self.end = nn.Sequential(*spectral(deepest, deepest), ResidualBlock(deepest, deepest))
+        self.end = nn.Sequential(*spectral_conv(deepest, deepest), ResidualBlock(deepest, deepest))
 
     def forward(self, hq: Tensor) -> list[Tensor]:
         """Return ``levels`` + 2 maps of HQ (N, 3, H, W): the processed one of the smallest size, then one per size."""
@@ -188,7 +188,7 @@ class CodeStep(nn.Module):
         super().__init__()
         self.modulated = ModulatedConv(inputs, outputs, 3, style_dim=code)
         self.strength = nn.Parameter(torch.zeros(1))
-        self.conv = nn.Sequential(*spectral(outputs, outputs))
+        self.conv = nn.Sequential(*spectral_conv(outputs, outputs))
 
     def forward(self, x: Tensor, w: Tensor, content: Tensor) -> Tensor:
         """(N, inputs, H, W), w (N, code), and content (N, outputs, H, W) -> (N, outputs, H, W)."""
@@ -215,7 +215,7 @@ def _widths(width: int, levels: int) -> list[int]:
 
 def _pyramid(channels: int, width: int, levels: int, normalized: bool = True) -> list[nn.Module]:
     """Return convolutions and activations: one pair at full size, then one per halving."""
-    widths, pair = _widths(width, levels), spectral if normalized else plain
+    widths, pair = _widths(width, levels), spectral_conv if normalized else plain_conv
     layers = pair(channels, width)
     for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
         layers += pair(inputs, outputs, stride=2)
